@@ -1,0 +1,37 @@
+# Everything a fresh machine needs: `make run` and `make test` set themselves up.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: install run test check format screens clean
+
+install: $(STAMP)
+
+# torch first and pinned: a range would pull the CUDA build, several GB.
+$(STAMP): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $(STAMP)
+
+# A demonstration: market time runs 60 times faster and a cycle lasts a quarter of a (market) day.
+run: install
+	mkdir -p run
+	AML100_OBJECTIVES__CYCLE_DAYS=0.25 $(BIN)/aml100-console run --speed 60 --state run/state.db
+
+check: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check
+	$(BIN)/python -m pytest
+
+format: install
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

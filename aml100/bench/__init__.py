@@ -1,0 +1,1 @@
+"""Benchmarks, one module per family; peers run in processes of their own."""

@@ -1,0 +1,1 @@
+"""What the operator intends: typed models of config/*.json and their loading."""

@@ -1,0 +1,1 @@
+"""The operator protocol between engine and console, and the socket that carries it."""

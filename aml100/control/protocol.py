@@ -1,0 +1,293 @@
+"""The operator protocol: frozen snapshots one way, commands the other, over the engine's Unix socket.
+
+A frame is one JSON object on one line. The client opens with `Hello`; the engine answers `Welcome` or `Goodbye`, then
+sends a `Snapshot` a few times a second (newest wins; nothing is queued for a slow reader) and an `Answer` to each
+`Request`. Numbers here are for people and are floats or decimal text; the journal has the exact ones.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import msgspec
+
+PROTOCOL_VERSION = 1
+
+
+class ObjectiveView(msgspec.Struct, frozen=True):
+    """One objective of the phase. `state` is FAIL, PROVISIONAL, PASS or UNKNOWN; percent values where the name says so."""
+
+    name: str
+    value: float | None
+    threshold: float
+    met: bool | None
+    state: str
+    note: str = ""
+
+
+class PhaseView(msgspec.Struct, frozen=True):
+    name: str
+    number: int
+    cycles_done: int
+    cycles_required: int
+    objectives: tuple[ObjectiveView, ...] = ()
+    provisional: bool = False
+    cycle_number: int = 0
+    cycle_progress: float = 0.0
+    """Share of the running cycle's window that has passed, 0 to 1."""
+    cycle_days: float = 30.0
+    last_verdict: str = ""
+
+
+class PositionView(msgspec.Struct, frozen=True):
+    coin: str
+    size: str
+    entry_price: str
+    mark: str
+    unrealised: str
+    stop_price: str | None
+    target_price: str | None
+    stop_oid: int | None
+    protected: bool
+    stop_age_s: float | None
+    bars_held: int
+
+
+class OpenOrderView(msgspec.Struct, frozen=True):
+    cloid: str
+    oid: int | None
+    coin: str
+    side: str
+    kind: str
+    price: str
+    size: str
+    status: str
+    reduce_only: bool
+
+
+class TradeView(msgspec.Struct, frozen=True):
+    coin: str
+    side: str
+    entry_ms: int
+    exit_ms: int
+    entry_price: str
+    exit_price: str
+    size: str
+    pnl: str
+    exit_reason: str
+
+
+class GateView(msgspec.Struct, frozen=True):
+    name: str
+    ok: bool
+    reason: str
+
+
+class DecisionView(msgspec.Struct, frozen=True):
+    """`why` is the one sentence for the screen: what was done, or why nothing was."""
+
+    coin: str
+    bar_ms: int
+    action: str
+    q: tuple[float, float, float] | None
+    confidence: float
+    regime: str
+    outcome: str
+    why: str
+    gates: tuple[GateView, ...] = ()
+
+
+class FeedView(msgspec.Struct, frozen=True):
+    """`state` is LIVE, STALE or OFFLINE."""
+
+    coin: str
+    channel: str
+    state: str
+    age_ms: int
+    gap_bars: int = 0
+    out_of_order: int = 0
+
+
+class RiskView(msgspec.Struct, frozen=True):
+    """One guard: its value now, its limit, and whether it trips. `unit` such as %, USD, s."""
+
+    guard: str
+    state: str
+    value: float | None
+    limit: float | None
+    unit: str
+    reason: str = ""
+
+
+class TrainingView(msgspec.Struct, frozen=True):
+    """`state` is idle, running, done, failed or cancelled."""
+
+    state: str
+    epoch: int = 0
+    epochs: int = 0
+    loss: float | None = None
+    validation: float | None = None
+    """Net profit of the greedy policy on the validation part, in percent of equity."""
+    eta_s: float | None = None
+    seed: int | None = None
+    device: str = ""
+    reason: str = ""
+    losses: tuple[float, ...] = ()
+    validations: tuple[float, ...] = ()
+
+
+class ModelView(msgspec.Struct, frozen=True):
+    id: str | None
+    name: str
+    trained_ms: int | None = None
+    validation: float | None = None
+    note: str = ""
+
+
+class BudgetView(msgspec.Struct, frozen=True):
+    """Requests to the venue: IP weight used in the last minute, actions left of the address's allowance."""
+
+    weight_used: int
+    weight_limit: int
+    actions_used: int
+    actions_cap: int
+
+
+class PerformanceView(msgspec.Struct, frozen=True):
+    """Realised figures of this ledger, net of fees and funding. None is unknown, never a made-up number."""
+
+    trades: int = 0
+    win_rate_pct: float | None = None
+    profit_factor: float | None = None
+    sharpe: float | None = None
+    sharpe_low: float | None = None
+    sharpe_high: float | None = None
+    sharpe_note: str = ""
+    return_pct: float = 0.0
+    max_drawdown_pct: float = 0.0
+    fees_usd: float = 0.0
+    funding_usd: float = 0.0
+    actions: tuple[int, int, int] = (0, 0, 0)
+    """Decisions so far by action: HOLD, BUY, SELL."""
+
+
+class LogLine(msgspec.Struct, frozen=True):
+    time_ms: int
+    level: str
+    text: str
+
+
+class Snapshot(msgspec.Struct, frozen=True, tag="snapshot"):
+    """Everything a screen shows, at one instant. `mode` is SIM, PAPER, TESTNET or LIVE."""
+
+    seq: int
+    time_ms: int
+    """Market time."""
+    wall_ms: int
+    state: str
+    state_reason: str
+    mode: str
+    venue: str
+    execution: str
+    origin: str
+    """Where the market data comes from, e.g. `synthetic:regimes`."""
+    speed: float
+    run_id: str
+    pid: int
+    uptime_s: float
+    phase: PhaseView
+    equity: str
+    balance: str
+    initial_equity: str
+    drawdown_pct: float
+    equity_curve: tuple[tuple[int, float], ...] = ()
+    """(time_ms, equity), thinned to at most 240 points."""
+    price_curve: tuple[tuple[int, float], ...] = ()
+    """(open_ms, close) of the first coin, at most 240 points."""
+    performance: PerformanceView = msgspec.field(default_factory=PerformanceView)
+    positions: tuple[PositionView, ...] = ()
+    open_orders: tuple[OpenOrderView, ...] = ()
+    trades: tuple[TradeView, ...] = ()
+    """The latest first, at most 50."""
+    decisions: tuple[DecisionView, ...] = ()
+    """The latest first, at most 50."""
+    why_histogram: tuple[tuple[str, int], ...] = ()
+    feeds: tuple[FeedView, ...] = ()
+    risk: tuple[RiskView, ...] = ()
+    training: TrainingView = TrainingView(state="idle")
+    model: ModelView = ModelView(id=None, name="none")
+    models: tuple[ModelView, ...] = ()
+    loop_lag_ms: float = 0.0
+    order_latency_ms: float | None = None
+    budget: BudgetView = BudgetView(0, 1200, 0, 10_000)
+    log: tuple[LogLine, ...] = ()
+    """The latest last, at most 200."""
+
+
+class Hello(msgspec.Struct, frozen=True, tag="hello"):
+    """`who` is journalled with each command; `read_only` viewers may send none. `want` is snapshots or nothing."""
+
+    who: str
+    version: int = PROTOCOL_VERSION
+    read_only: bool = False
+    want_snapshots: bool = True
+    fps: float = 4.0
+
+
+class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
+    """`controller` says whether this client holds the one lease that may command."""
+
+    pid: int
+    run_id: str
+    controller: bool
+    options: dict[str, Any]
+    """What the engine was started with, so that a second `run` can tell whether it means the same one."""
+    version: int = PROTOCOL_VERSION
+
+
+class Goodbye(msgspec.Struct, frozen=True, tag="goodbye"):
+    reason: str
+
+
+class Request(msgspec.Struct, frozen=True, tag="request"):
+    """A command by name: halt, resume, pause, flatten, retrain, reset, stop, status, why, take_over, backup.
+
+    `arguments` are the command's own, e.g. {"coin": "BTC", "last": 20} for why.
+    """
+
+    id: int
+    command: str
+    arguments: dict[str, Any] = {}
+
+
+class Answer(msgspec.Struct, frozen=True, tag="answer"):
+    """`exit_code` is what a one-shot command ends with; `data` is its JSON document, `text` its one line."""
+
+    id: int
+    ok: bool
+    text: str
+    exit_code: int = 0
+    data: dict[str, Any] | None = None
+
+
+ClientFrame: TypeAlias = Hello | Request
+EngineFrame: TypeAlias = Welcome | Goodbye | Snapshot | Answer
+
+_encoder = msgspec.json.Encoder()
+_client_decoder = msgspec.json.Decoder(ClientFrame)
+_engine_decoder = msgspec.json.Decoder(EngineFrame)
+
+
+def encode_frame(frame: ClientFrame | EngineFrame) -> bytes:
+    """One line, newline included."""
+    return _encoder.encode(frame) + b"\n"
+
+
+def decode_client_frame(line: bytes) -> ClientFrame:
+    """msgspec.DecodeError or ValidationError where it is not one."""
+    return _client_decoder.decode(line)
+
+
+def decode_engine_frame(line: bytes) -> EngineFrame:
+    """msgspec.DecodeError or ValidationError where it is not one."""
+    return _engine_decoder.decode(line)

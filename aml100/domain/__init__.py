@@ -1,0 +1,1 @@
+"""The words of the business: values without behaviour that needs the outside. Standard library only."""

@@ -1,0 +1,387 @@
+"""What goes into the decision core, and what comes out of it.
+
+In: `MarketEvent | AccountEvent | Command | Tick`. Out: effects, which are of two kinds. A **record** is a fact to be
+journalled (and shown, and written as a line of JSON); an **action** is something to be done at the venue. The runtime
+journals the records of one step in one transaction before it carries out any of its actions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import StrEnum
+from typing import TypeAlias
+
+from aml100.domain.market import AssetContext, Bar, BookTop
+from aml100.domain.orders import Action, ExitReason, Fill, Order, OrderKind, OrderStatus, Side
+from aml100.domain.units import Cloid, Coin
+
+# --- in: the market ---------------------------------------------------------------------------------------------
+
+
+class SeriesEnd(StrEnum):
+    """Why no bar follows the one just closed. Known ahead only where bars are replayed."""
+
+    GAP = "gap"
+    END = "end"
+
+
+@dataclass(frozen=True, slots=True)
+class BarsClosed:
+    """The bars that closed at `end_ms`, one a coin, in the order of the engine's coins.
+
+    `ending` names the coins whose series stops here: their positions are closed at the last close. A bar that does
+    not follow on its predecessor says by itself that there was a gap.
+    """
+
+    end_ms: int
+    bars: tuple[Bar, ...]
+    ending: tuple[tuple[Coin, SeriesEnd], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FeedChanged:
+    """Freshness of one stream. `state` is live, stale or down; entries need every stream of the coin live."""
+
+    coin: Coin
+    channel: str
+    state: str
+    age_ms: int
+    gap_bars: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time passed without news: deadlines are looked at. `wall_s` is monotonic, `now_ms` market time."""
+
+    now_ms: int
+    wall_s: float
+    loop_lag_ms: float = 0.0
+
+
+MarketEvent: TypeAlias = BarsClosed | BookTop | AssetContext | FeedChanged
+
+# --- in: our account --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class OrderChanged:
+    """The venue (or the transport) says what became of an order of ours."""
+
+    cloid: Cloid
+    status: OrderStatus
+    oid: int | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FillReceived:
+    fill: Fill
+
+
+@dataclass(frozen=True, slots=True)
+class FundingPaid:
+    """`amount` in USD, signed from our view; `size` the signed position it was paid on."""
+
+    coin: Coin
+    time_ms: int
+    rate: Decimal
+    amount: Decimal
+    size: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class RestingOrder:
+    """An order seen resting on the venue at reconciliation."""
+
+    coin: Coin
+    oid: int
+    cloid: Cloid | None
+    side: Side
+    size: Decimal
+    price: Decimal
+    trigger_price: Decimal | None
+    reduce_only: bool
+    is_stop: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """What the venue holds for us now: signed sizes by coin, and every resting order."""
+
+    positions: tuple[tuple[Coin, Decimal], ...]
+    orders: tuple[RestingOrder, ...]
+
+
+AccountEvent: TypeAlias = OrderChanged | FillReceived | FundingPaid | Reconciled
+
+# --- in: the operator and the system ----------------------------------------------------------------------------
+
+
+class CommandName(StrEnum):
+    HALT = "halt"
+    RESUME = "resume"
+    PAUSE = "pause"
+    FLATTEN = "flatten"
+    RETRAIN = "retrain"
+    RESET = "reset"
+    STOP = "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """`by` says who: `console:USER`, `cli:USER`, `file:HALT`, `engine`."""
+
+    name: CommandName
+    by: str
+    time_ms: int
+
+
+CoreEvent: TypeAlias = MarketEvent | AccountEvent | Command | Tick
+
+# --- out: records -----------------------------------------------------------------------------------------------
+
+
+class TradingState(StrEnum):
+    STARTING = "starting"
+    TRADING = "trading"
+    PAUSED = "paused"
+    HALTED = "halted"
+    MANAGE_ONLY = "manage_only"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """One guard's verdict on one decision."""
+
+    name: str
+    ok: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Exactly one a coin and decision bar. `q` is (hold, buy, sell), None for policies without Q values."""
+
+    coin: Coin
+    bar_ms: int
+    time_ms: int
+    action: Action
+    q: tuple[float, float, float] | None
+    regime: str
+    confidence: float
+    outcome: str
+    """`order` or `none`."""
+    gates: tuple[Gate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OrderRecorded:
+    """An order of ours in its present state; journalled at creation and at every change."""
+
+    order: Order
+    status: OrderStatus
+    oid: int | None
+    reason: str
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class FillRecorded:
+    """A fill, with what it did: the profit it realised and the position after it."""
+
+    fill: Fill
+    kind: OrderKind | None
+    reason: str
+    realised: Decimal
+    position_after: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerPosted:
+    """One row of the ledger. The balance is the plain sum of amounts: a fee paid is negative.
+
+    `kind` is deposit, realised, fee, funding or adjustment; `ref` names the fill or the funding hour and makes the
+    row unique together with kind and coin.
+    """
+
+    time_ms: int
+    kind: str
+    coin: Coin | None
+    amount: Decimal
+    ref: str
+
+
+@dataclass(frozen=True, slots=True)
+class TradeClosed:
+    """A round trip from flat to flat, net of its fees and funding."""
+
+    coin: Coin
+    side: Side
+    entry_ms: int
+    entry_price: Decimal
+    exit_ms: int
+    exit_price: Decimal
+    size: Decimal
+    pnl: Decimal
+    fees: Decimal
+    funding: Decimal
+    exit_reason: str
+    bars_held: int
+
+
+@dataclass(frozen=True, slots=True)
+class EquityMarked:
+    """Equity at the close of the bars that end at `time_ms`. `drawdown_frac` from the peak since the last resume."""
+
+    time_ms: int
+    equity: Decimal
+    balance: Decimal
+    drawdown_frac: float
+    peak: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class PositionChanged:
+    """A position after a fill or a change of its protection. `protected`: its stop is known to rest on the venue."""
+
+    coin: Coin
+    size: Decimal
+    entry_price: Decimal
+    unrealised: Decimal
+    stop_oid: int | None
+    protected: bool
+    time_ms: int
+    stop_price: Decimal | None = None
+    target_price: Decimal | None = None
+    opened_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RiskChanged:
+    """A guard tripped or cleared. `state` is ok, tripped or info."""
+
+    guard: str
+    state: str
+    reason: str
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class StateChanged:
+    """The trading state after a command, a guard or a reconciliation."""
+
+    state: TradingState
+    reason: str
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class CommandDone:
+    name: str
+    by: str
+    result: str
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class FundingRecorded:
+    """Funding received (> 0) or paid, beside its ledger row."""
+
+    coin: Coin
+    time_ms: int
+    rate: Decimal
+    amount: Decimal
+
+
+Record: TypeAlias = (
+    Decision
+    | OrderRecorded
+    | FillRecorded
+    | LedgerPosted
+    | TradeClosed
+    | EquityMarked
+    | PositionChanged
+    | RiskChanged
+    | StateChanged
+    | CommandDone
+    | FundingRecorded
+)
+
+# --- out: actions -----------------------------------------------------------------------------------------------
+
+
+class Grouping(StrEnum):
+    """`normalTpsl`: the first order is the parent, the rest its protection."""
+
+    NA = "na"
+    NORMAL_TPSL = "normalTpsl"
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceOrders:
+    orders: tuple[Order, ...]
+    grouping: Grouping = Grouping.NA
+
+
+@dataclass(frozen=True, slots=True)
+class CancelOrders:
+    orders: tuple[tuple[Coin, Cloid], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CancelForeign:
+    """Orders that are not ours, by the venue's id: only halt takes those away."""
+
+    orders: tuple[tuple[Coin, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AskOrders:
+    """Orders whose outcome is unknown: look them up by client id."""
+
+    cloids: tuple[Cloid, ...] = field(default=())
+
+
+VenueAction: TypeAlias = PlaceOrders | CancelOrders | CancelForeign | AskOrders
+Effect: TypeAlias = Record | VenueAction
+
+__all__ = [
+    "AccountEvent",
+    "AskOrders",
+    "BarsClosed",
+    "CancelForeign",
+    "CancelOrders",
+    "Command",
+    "CommandDone",
+    "CommandName",
+    "CoreEvent",
+    "Decision",
+    "Effect",
+    "EquityMarked",
+    "ExitReason",
+    "FeedChanged",
+    "FillReceived",
+    "FillRecorded",
+    "FundingPaid",
+    "FundingRecorded",
+    "Gate",
+    "Grouping",
+    "LedgerPosted",
+    "MarketEvent",
+    "OrderChanged",
+    "OrderRecorded",
+    "PlaceOrders",
+    "PositionChanged",
+    "Reconciled",
+    "Record",
+    "RestingOrder",
+    "RiskChanged",
+    "SeriesEnd",
+    "StateChanged",
+    "Tick",
+    "TradeClosed",
+    "TradingState",
+    "VenueAction",
+]

@@ -1,0 +1,1 @@
+"""The asyncio engine around the decision core: feeds, journal, execution, cycles."""

@@ -1,0 +1,1 @@
+"""The learner: environment, network, replay, training loop, bundles. torch from here up only."""

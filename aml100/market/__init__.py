@@ -1,0 +1,1 @@
+"""From prints to observations: bars, features, regimes. Pure, numpy and numba."""

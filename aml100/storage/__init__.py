@@ -1,0 +1,1 @@
+"""What survives: state.db and the Parquet history."""

@@ -1,0 +1,1 @@
+"""Hyperliquid's protocol: wire structs, codec, session, signing, REST and streams."""

@@ -15,7 +15,7 @@ PROTOCOL_VERSION = 1
 
 
 class ObjectiveView(msgspec.Struct, frozen=True):
-    """One objective of the phase. `state` is FAIL, PROVISIONAL, PASS or UNKNOWN; percent values where the name says so."""
+    """One objective of the phase. `state` is FAIL, PROVISIONAL, PASS or UNKNOWN; percent where the name says so."""
 
     name: str
     value: float | None
@@ -285,9 +285,11 @@ def encode_frame(frame: ClientFrame | EngineFrame) -> bytes:
 
 def decode_client_frame(line: bytes) -> ClientFrame:
     """msgspec.DecodeError or ValidationError where it is not one."""
-    return _client_decoder.decode(line)
+    frame: ClientFrame = _client_decoder.decode(line)
+    return frame
 
 
 def decode_engine_frame(line: bytes) -> EngineFrame:
     """msgspec.DecodeError or ValidationError where it is not one."""
-    return _engine_decoder.decode(line)
+    frame: EngineFrame = _engine_decoder.decode(line)
+    return frame

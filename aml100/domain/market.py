@@ -50,7 +50,7 @@ class Trade:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One closed (or, in an update, still open) interval. Times are UTC ms; it covers [open_ms, open_ms + interval_ms)."""
+    """One interval of trading, [open_ms, open_ms + interval_ms) in UTC ms."""
 
     coin: Coin
     interval_ms: int

@@ -1,0 +1,1 @@
+"""`--no-tui`: what the engine says, as plain lines or JSON lines."""

@@ -1,0 +1,1 @@
+"""Log set-up: JSON or text, secrets redacted in one place."""

@@ -1,0 +1,1 @@
+"""Builds the object graph: which venue, which policy, which stores."""

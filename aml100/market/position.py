@@ -1,0 +1,65 @@
+"""The position's own state as the policy sees it: one definition for training, back-test and live.
+
+Scale-free and roughly of unit size. A flat position has zeros in everything that needs an entry.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+POSITION_FEATURES: Final = (
+    "side",
+    "unrealised_return",
+    "bars_held",
+    "to_target",
+    "to_stop",
+    "drawdown",
+    "wins_in_row",
+    "holds_in_row",
+)
+POSITION_SIZE: Final = len(POSITION_FEATURES)
+
+
+@njit(cache=True, inline="always")  # type: ignore[misc]
+def position_features(
+    side: float,
+    entry: float,
+    close: float,
+    bars_held: float,
+    target: float,
+    stop: float,
+    drawdown_frac: float,
+    wins: float,
+    holds: float,
+    out: npt.NDArray[np.float64],
+) -> None:
+    """Write the POSITION_SIZE features of one position into `out`.
+
+    Args:
+        side: +1 long, -1 short, 0 flat.
+        entry, close, target, stop: prices; `target` or `stop` of 0 means that there is none.
+        bars_held: closed bars from the entry bar on, the entry bar included.
+        drawdown_frac: of the account, from its peak, >= 0.
+        wins: closed trades in a row that made money.
+        holds: decisions to HOLD in a row.
+    """
+    out[0] = side
+    out[1] = 0.0
+    out[2] = 0.0
+    out[3] = 0.0
+    out[4] = 0.0
+    if side != 0.0:
+        out[1] = side * (close / entry - 1.0) * 100.0
+        out[2] = math.log1p(bars_held) / 7.0
+        if target > 0.0:
+            out[3] = side * (target / close - 1.0) * 100.0
+        if stop > 0.0:
+            out[4] = side * (close / stop - 1.0) * 100.0
+    out[5] = drawdown_frac * 20.0
+    out[6] = min(wins, 5.0) / 5.0
+    out[7] = min(holds, 3.0) / 3.0

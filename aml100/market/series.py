@@ -6,6 +6,7 @@ the same float, so nothing is gained or lost on the way).
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -45,7 +46,7 @@ class BarSeries:
             return []
         cuts = np.flatnonzero(np.diff(self.open_ms) != self.interval_ms) + 1
         edges = [0, *cuts.tolist(), len(self)]
-        return list(zip(edges[:-1], edges[1:], strict=True))
+        return list(itertools.pairwise(edges))
 
     def rows(self, start: int, stop: int) -> BarSeries:
         """The rows [start, stop) as views, no copy."""

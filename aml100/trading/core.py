@@ -459,7 +459,15 @@ class TradingCore:
         else:
             effects += self.protection.follow(fill.coin)
         effects.append(self.position_record(fill.coin))
+        if tracked is not None and tracked.order.reason == ExitReason.END:
+            effects += self._mark_again(fill.time_ms)
         return effects
+
+    def _mark_again(self, now_ms: int) -> list[Effect]:
+        """The series has ended and the position with it: the last bar's equity is what is left after closing."""
+        equity, risk = self.ledger.equity(), self.risk.state
+        self.risk.mark(equity, now_ms)
+        return [EquityMarked(now_ms, equity, self.ledger.balance, risk.drawdown, risk.peak)]
 
     def _on_order(self, change: OrderChanged) -> list[Effect]:
         tracked = self.blotter.get(change.cloid)

@@ -100,7 +100,8 @@ class Telemetry:
                 self.trades.append(record)
                 self.fees += float(record.fees)
                 self.say(
-                    f"{record.coin} {record.side} closed: {record.exit_reason}, {decimal_text(record.pnl)} USD net", record.exit_ms
+                    f"{record.coin} {record.side} closed: {record.exit_reason}, {decimal_text(record.pnl)} USD net",
+                    record.exit_ms,
                 )
             case FillRecorded():
                 fill = record.fill
@@ -120,7 +121,9 @@ class Telemetry:
 
     def on_event(self, kind: str, fields: Mapping[str, object]) -> None:
         if kind in ("feed", "cycle", "phase", "model"):
-            words = " ".join(f"{key} {value}" for key, value in fields.items() if key != "metrics" and value not in ("", None))
+            words = " ".join(
+                f"{key} {value}" for key, value in fields.items() if key != "metrics" and value not in ("", None)
+            )
             self.say(f"{kind}: {words}", 0)
 
     def say(self, text: str, time_ms: int, level: str = "info") -> None:

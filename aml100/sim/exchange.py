@@ -154,6 +154,7 @@ class Exchange:
         if not bars:
             return []
         events: list[VenueEvent] = []
+        self.now_ms = end_ms = bars[0].end_ms
         if self._active:
             for account in list(self._active.values()):
                 for bar in bars:
@@ -163,7 +164,7 @@ class Exchange:
         prices = self.prices
         for bar in bars:
             prices[bar.coin] = bar.close
-        self.now_ms = bars[0].open_ms + bars[0].interval_ms
+        self.now_ms = end_ms
         if self._active:
             self.fire_schedules(events)
         return events
@@ -222,6 +223,7 @@ class Exchange:
         if order.kind is OrderKind.STOP_LOSS:
             beyond = bar.open <= level if order.side is Side.SELL else bar.open >= level
             price = self._worsened(bar.open if beyond else level, order.side)
+            self.now_ms = bar.open_ms if beyond else bar.end_ms
         if order.tif is TimeInForce.GTC:  # a limit trigger: its own price binds, else it rests from now on
             record.triggered = True
             if price > order.price if order.side is Side.BUY else price < order.price:

@@ -34,6 +34,7 @@ from aml100.domain.events import (
     OrderChanged,
     PlaceOrders,
     Reconciled,
+    Record,
     SeriesEnd,
     StateChanged,
     Tick,
@@ -206,9 +207,9 @@ class Engine:
         await self._catch_up()
         if self.database.has_halt_latch():
             if core.state.trading is not TradingState.HALTED:
-                self._apply(Command(CommandName.HALT, "latch", self.clock.now_ms()))
+                self.apply(Command(CommandName.HALT, "latch", self.clock.now_ms()))
         elif core.state.trading is TradingState.HALTED:
-            self._apply(Command(CommandName.RESUME, "offline resume", self.clock.now_ms()))
+            self.apply(Command(CommandName.RESUME, "offline resume", self.clock.now_ms()))
         now_s = self.clock.monotonic_s()
         for coin in coins:
             self.feeds.expect(coin, now_s)
@@ -237,13 +238,13 @@ class Engine:
         """Fills, funding, orders and positions as the venue has them, so that nothing is double and nothing lost."""
         book, account = self.core.state.book, self.options.account
         for fill in await self.rest.fills_since(account, book.last_fill_ms):
-            self._apply(FillReceived(fill))
+            self.apply(FillReceived(fill))
         since_ms = min(book.last_funding_ms.values(), default=book.last_fill_ms)
         for paid in await self.rest.funding_since(account, since_ms):
-            self._apply(paid)
+            self.apply(paid)
         for cloid in self.core.blotter.unsettled():
             found = await self.rest.order_status(account, cloid)
-            self._apply(found or OrderChanged(cloid, OrderStatus.REJECTED, None, "never reached the venue"))
+            self.apply(found or OrderChanged(cloid, OrderStatus.REJECTED, None, "never reached the venue"))
         await self.reconcile()
         await self._settle()
 
@@ -252,7 +253,7 @@ class Engine:
         state = await self.rest.account(self.options.account)
         orders = await self.rest.resting_orders(self.options.account)
         seen = Reconciled(tuple((p.coin, p.size) for p in state.positions), orders)
-        self._apply(seen)
+        self.apply(seen)
         return seen
 
     async def _leave(self) -> None:
@@ -325,42 +326,46 @@ class Engine:
                     self._collect(closed)
             case BookTop():
                 self._saw(item.coin, "bbo", now_s)
-                self._apply(item)
+                self.apply(item)
             case AssetContext():
                 self._saw(item.coin, "activeAssetCtx", now_s)
-                self._apply(item)
+                self.apply(item)
             case TradesSeen():
                 self.telemetry.on_trades(item.trades)
             case FillsSeen():
                 for fill in item.fills:
-                    self._apply(FillReceived(fill))
+                    self.apply(FillReceived(fill))
             case FundingsSeen():
                 for paid in item.payments:
-                    self._apply(paid)
+                    self.apply(paid)
             case StreamUp():
                 self._connection(up=True, now_s=now_s)
             case StreamDown():
                 log.warning("stream down: %s", item.reason)
                 self._connection(up=False, now_s=now_s)
             case _:
-                self._apply(item)
+                self.apply(item)
         if not self.options.in_step and self._closed:
             self._flush_bars(self.clock.now_ms())
 
     def _saw(self, coin: Coin, channel: str, now_s: float) -> None:
         change = self.feeds.saw(coin, channel, now_s)
         if change is not None:
-            self._apply(change)
+            self.apply(change)
             self.listeners.on_event("feed", _feed_fields(change))
 
     def _connection(self, *, up: bool, now_s: float) -> None:
         for change in self.feeds.set_connected(up, now_s):
-            self._apply(change)
+            self.apply(change)
             self.listeners.on_event("feed", _feed_fields(change))
 
-    def _apply(self, event: CoreEvent) -> None:
+    def apply(self, event: CoreEvent) -> None:
         """Fold one event and do what follows from it."""
         self._journal(self.core.process(event))
+
+    def record(self, record: Record) -> None:
+        """Journal a fact that is not the core's."""
+        self._journal([record])
 
     def _journal(self, effects: Sequence[Effect]) -> None:
         """Records and state go to disk in one transaction; only what acts at the venue waits for it."""
@@ -457,7 +462,7 @@ class Engine:
         self.telemetry.on_bars(bars)
         if self.desk is not None:
             self.desk.on_history(bars)
-        self._apply(BarsClosed(end_ms, bars, tuple(ending.items())))
+        self.apply(BarsClosed(end_ms, bars, tuple(ending.items())))
         report = self.cycles.on_time(end_ms)
         if report is not None and self.options.max_cycles and self.cycles.completed >= self.options.max_cycles:
             self.request_stop("cycles done")

@@ -144,7 +144,7 @@ def _handler(name: str, where: str) -> Handler:
 
 
 def _say(line: str) -> None:
-    sys.stderr.write(redact(" ".join(line.split())) + "\n")
+    sys.stderr.write(redact(" ".join(line.splitlines())) + "\n")
 
 
 def _help_text() -> str:
@@ -160,7 +160,6 @@ def _help_text() -> str:
         "options of all commands, before or after the command:",
         "  --config DIR        folder of objectives.json, params.json, venue.json (default ./config, else defaults)",
         "  --state PATH        the state file (default ./state.db)",
-        "  --home DIR          folder of history, models and logs (default: beside the state file)",
         "  --log-level LEVEL   debug, info, warning or error (default info)",
         "  --log-format FORM   text or json (default text)",
         "  --json              one JSON document on stdout, logs on stderr",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import getpass
 import os
 import sys
-from pathlib import Path
+from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 from aml100.cli.options import ConsoleOptions, EngineOptions, FlattenOptions
@@ -19,9 +19,13 @@ from aml100.control.attach import engine_is_running, request_once
 from aml100.control.protocol import Answer
 from aml100.domain.clock import wall_ms
 from aml100.domain.errors import AmlError, SafetyRefusal
+from aml100.domain.units import ZERO
 
 _ASKED: Final = ("retrain", "reset", "flatten", "resume", "stop")
 """Commands that ask at a terminal, also where no live account is touched."""
+
+SLOW_LINK_FPS: Final = 0.5
+"""Redraws a second that keep a dashboard under half a kilobyte a second."""
 
 
 def status(options: EngineOptions) -> int:
@@ -30,8 +34,12 @@ def status(options: EngineOptions) -> int:
 
 
 def halt(options: EngineOptions) -> int:
-    """Cancel, flatten, read back, latch; never asks. Exit 1 where something is left open."""
-    return _finish(_request(options, "halt", {}), options)
+    """Cancel, flatten, read back, latch; never asks. Exit 1 where something is left open, or nobody answers."""
+    try:
+        answer = _request(options, "halt", {})
+    except AmlError as error:
+        raise AmlError(f"{error}; a file {options.folder / 'HALT'} halts it too, now or at its next start") from None
+    return _finish(answer, options)
 
 
 def pause(options: EngineOptions) -> int:
@@ -69,20 +77,34 @@ def resume(options: EngineOptions) -> int:
     if not options.state.is_file():
         raise AmlError(f"resume: no engine runs on {options.state} and there is no such file")
     from aml100.storage.database import clear_halt_latch
+    from aml100.storage.reader import StateReader
 
-    _confirm(options, None)
+    with StateReader.read(options.state) as reader:
+        runs = reader.runs()
+    last = {"venue": runs[-1].venue, "execution": runs[-1].execution} if runs else {"venue": "sim"}
+    _confirm(options, last)
     was_halted = clear_halt_latch(options.state, operator(), wall_ms())
     text = f"halt cleared in {options.state}" if was_halted else f"{options.state} was not halted"
     return _finish(Answer(id=0, ok=True, text=text, data={"halted": False, "was_halted": was_halted}), options)
 
 
 def attach(options: ConsoleOptions) -> int:
-    """The console of a running engine."""
+    """The console of a running engine; its own configuration is read for keys, theme and fps."""
+    console = options.load_settings().params.console
+    if not engine_is_running(options.state):
+        raise AmlError(f"no engine runs on {options.state}")
     from aml100.tui.app import run_console
 
-    if not engine_is_running(options.state):
-        raise _no_engine(options.state)
-    return run_console(options.state, read_only=options.read_only, fps=options.fps)
+    chosen_fps = options.fps if options.fps is not None else console.fps
+    return run_console(
+        options.state,
+        who=operator(),
+        read_only=options.read_only,
+        fps=min(chosen_fps, SLOW_LINK_FPS) if options.low_bandwidth else chosen_fps,
+        theme=options.theme or (None if console.theme == "auto" else console.theme),
+        ascii=options.ascii,
+        keys=console.keys,
+    )
 
 
 def operator() -> str:
@@ -103,8 +125,7 @@ def _request(options: EngineOptions, command: str, arguments: dict[str, Any]) ->
 
 
 def _confirmed_request(options: EngineOptions, arguments: dict[str, Any]) -> int:
-    state = _request(options, "status", {}).data
-    _confirm(options, state or {})
+    _confirm(options, _request(options, "status", {}).data or {})
     return _finish(_request(options, options.command, arguments), options)
 
 
@@ -118,14 +139,14 @@ def _finish(answer: Answer, options: EngineOptions) -> int:
     return answer.exit_code
 
 
-def _confirm(options: EngineOptions, state: dict[str, Any] | None) -> None:
+def _confirm(options: EngineOptions, state: dict[str, Any]) -> None:
     """Return if the command may go out; SafetyRefusal (exit 3) otherwise.
 
-    `state` is the engine's status document; None where no engine runs, which touches no account.
+    `state` is the engine's status document, or what the last run tells of venue and execution.
     """
     command = options.command
     word = command.upper()
-    is_live = state is not None and _is_live(state)
+    is_live = _is_live(state)
     needs_word = command == "reset" or is_live
     if options.yes is not None:
         if options.yes != word:
@@ -152,24 +173,33 @@ def _is_live(state: dict[str, Any]) -> bool:
     return state.get("venue", "mainnet") == "mainnet" and state.get("execution", "venue") == "venue"
 
 
-def _effect(command: str, state: dict[str, Any] | None) -> str:
-    """The effect in numbers, as `close 2 positions, $412, mainnet`."""
-    if state is None:
-        return "No engine runs; this clears the halt for the next run."
+def _effect(command: str, state: dict[str, Any]) -> str:
+    """The effect in numbers, as `Close 2 positions, $412, on mainnet (venue).`"""
     positions = state.get("positions") or []
     orders = state.get("open_orders") or []
-    where = f"{state.get('venue', 'unknown venue')}, {state.get('execution', 'unknown execution')}"
-    money = f"equity ${state.get('equity', 'unknown')}"
-    verbs = {
-        "flatten": f"Close {len(positions)} positions",
-        "reset": f"Close {len(positions)} positions, retire model {state.get('model') or 'none'}",
-        "stop": f"Stop with {len(positions)} positions and {len(orders)} orders open",
-        "resume": "Take new entries again",
-        "retrain": "Start a training",
-        "pause": "Take no new entries",
+    closed = f"close {len(positions)} position{'' if len(positions) == 1 else 's'}{_notional(positions)}"
+    effects = {
+        "flatten": closed,
+        "reset": f"{closed}, retire model {_name_of(state.get('model'))} and start a new one",
+        "stop": f"stop the engine with {len(positions)} positions and {len(orders)} orders open",
+        "resume": "take new entries again",
+        "retrain": "start a training",
+        "pause": "take no new entries",
     }
-    return f"{verbs.get(command, command)}: {where}, {money}."
+    effect = effects.get(command, command)
+    where = f"{state.get('venue', 'an unknown venue')} ({state.get('execution', 'unknown execution')})"
+    return f"{effect[0].upper()}{effect[1:]}, on {where}."
 
 
-def _no_engine(state: Path) -> AmlError:
-    return AmlError(f"no engine runs on {state}")
+def _notional(positions: list[dict[str, Any]]) -> str:
+    """`, $412` where every position tells size and mark."""
+    try:
+        usd = sum((abs(Decimal(one["size"])) * Decimal(one["mark"]) for one in positions), ZERO)
+    except (KeyError, TypeError, InvalidOperation):
+        return ""
+    return f", ${usd:,.0f}" if positions else ""
+
+
+def _name_of(model: object) -> str:
+    name = model.get("id") if isinstance(model, dict) else model
+    return str(name) if name else "none"

@@ -34,6 +34,7 @@ from aml100.cli.values import (
     parse_wait_s,
     parse_whole,
 )
+from aml100.logs import LEVELS
 
 if TYPE_CHECKING:
     from aml100.config.loading import Settings
@@ -51,17 +52,14 @@ class Options:
     given: frozenset[str] = frozenset()
     config: Path | None = option("--config", parse_path, "folder of the three files (default ./config, else defaults)")
     state: Path = option("--state", parse_state_path, "the state file", default=Path("state.db"))
-    home: Path | None = option(
-        "--home", parse_path, "folder of history, models and logs (default: beside the state file)"
-    )
-    log_level: str = option("--log-level", str, "least level logged", "info", ("debug", "info", "warning", "error"))
+    log_level: str = option("--log-level", str, "least level logged", "info", LEVELS)
     log_format: str = option("--log-format", str, "lines for people or for machines", "text", ("text", "json"))
     json: bool = flag("--json", "one JSON document on stdout, logs on stderr")
 
     @property
     def folder(self) -> Path:
-        """Where history/, models/, HALT and engine.log lie."""
-        return self.home if self.home is not None else self.state.parent
+        """Where history/, models/, HALT and engine.log lie: beside the state file."""
+        return self.state.parent
 
     def load_settings(self) -> Settings:
         """The effective configuration; ConfigError where it cannot be used."""

@@ -21,7 +21,7 @@ OnOpposite = Literal["close", "reverse"]
 EntryStyle = Literal["taker", "maker", "maker_then_taker"]
 OnExit = Literal["keep", "flatten"]
 GatesMode = Literal["honest", "document"]
-Theme = Literal["dark", "light", "colour-blind", "16-colour"]
+Theme = Literal["auto", "dark", "light", "colour-blind", "16-colour"]
 Shaping = Literal["on", "pure"]
 
 Percent = Annotated[float, Field(ge=0, le=100)]
@@ -80,7 +80,7 @@ class TradingParams(Section):
 
 class ConsoleParams(Section):
     keys: dict[str, str] = Field(default_factory=dict, description="Key by binding id, to remap the console.")
-    theme: Theme = Field("dark", description="Colours of the console; NO_COLOR wins.")
+    theme: Theme = Field("auto", description="Colours; auto = what the terminal can show; NO_COLOR wins.")
     fps: float = Field(4.0, ge=0.1, le=30, description="Redraws of the text per second.")
 
 

@@ -67,7 +67,7 @@ def _size(rule: Any, equity: float, multiplier: float, close: float) -> float:
     if rule.max_leverage > 0.0:
         notional = min(notional, equity * rule.max_leverage)
     size = math.floor(notional / close * rule.lot + 1e-7) / rule.lot
-    return size if size * close >= _MIN_NOTIONAL else 0.0
+    return size if size * close >= _MIN_NOTIONAL - 1e-9 else 0.0
 
 
 @njit(cache=True, nogil=True)
@@ -130,7 +130,7 @@ def _skip_held(bars: Any, rule: Any, actions: Any, t: int, s: Any, floor: float,
         equity[row] = level
         position[row] = quantity
         peak = max(peak, level)
-        if level < floor * peak:
+        if level <= floor * peak:
             break
     if row > t:
         s.bars_held += row - t
@@ -160,15 +160,17 @@ def _walk(
     last = bars.shape[0] - 1
     limit = min(rule.breaker_dd if rule.breaker_dd > 0.0 else 2.0, rule.hard_dd if rule.hard_dd > 0.0 else 2.0)
     floor = 1.0 - limit
+    hard_floor = 1.0 - rule.hard_dd if rule.hard_dd > 0.0 else -1.0
     count = 0
     halted = False
     paused_until = 0
     t = start
     while t < last or s.side != 0:
-        if s.side == 0:
-            t = _skip_flat(actions, t, last, s.equity, equity, position)
-        else:
-            t = _skip_held(bars, rule, actions, t, s, floor, equity, position)
+        if halted or s.equity > s.peak * (hard_floor if paused_until > 0 else floor):
+            if s.side == 0:
+                t = _skip_flat(actions, t, last, s.equity, equity, position)
+            elif not halted and paused_until == 0:
+                t = _skip_held(bars, rule, actions, t, s, floor, equity, position)
         if t == last and s.side == 0:
             break
         now = bars[t]

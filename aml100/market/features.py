@@ -195,7 +195,8 @@ class FeatureStream:
             raise InvariantBroken(f"features: a bar opens at {open_ms} where {self._next_ms} had to follow")
         if open_ms % self._interval_ms:
             raise InvariantBroken(f"features: a bar opens at {open_ms}, off the grid of {self._interval_ms} ms")
-        if not (0.0 < low <= min(open, close) and max(open, close) <= high < math.inf and 0.0 <= volume < math.inf):
+        inside = 0.0 < low <= open <= high < math.inf and low <= close <= high
+        if not (inside and 0.0 <= volume < math.inf):
             raise InvariantBroken(f"features: no bar is {open} {high} {low} {close} with volume {volume}")
         out = np.empty(FEATURE_COUNT)
         rate = math.nan if funding_rate is None else funding_rate

@@ -52,9 +52,8 @@ from aml100.domain.events import (
 from aml100.domain.market import AssetContext, Bar, BookTop, Instrument
 from aml100.domain.orders import Action, ExitReason, Fill, Order, OrderKind, OrderStatus, Side, TimeInForce
 from aml100.domain.units import Coin
-from aml100.market.features import FeatureStream
+from aml100.market.features import FeatureStream, regime_of_row
 from aml100.market.position import POSITION_SIZE, position_features
-from aml100.market.regime import regime_of
 from aml100.trading.blotter import Blotter, Tracked
 from aml100.trading.ledger import Ledger
 from aml100.trading.policies import Policy, PolicyAnswer
@@ -148,10 +147,13 @@ class TradingCore:
             self._policies[coin] = policies(coin)
             self.state.coins[coin].exported_bars = -1
 
-    def warm_up(self, bar: Bar, funding_rate: float | None = None, premium: float | None = None) -> None:
-        """Take in a bar of history: features and policy move on, nothing is decided or marked."""
+    def know_funding(self, coin: Coin, rate: float | None) -> None:
+        """The hourly rate that is known from now on, None where none is; a feature of the bars that follow."""
+        self.state.coins[coin].funding_rate = rate
+
+    def warm_up(self, bar: Bar) -> None:
+        """Take in a bar of history: features and policy move on, nothing is decided."""
         known = self.state.coins[bar.coin]
-        known.funding_rate, known.premium = funding_rate, premium
         self._observe(bar, known)
         self.ledger.mark(bar.coin, bar.close)
 
@@ -174,8 +176,6 @@ class TradingCore:
                 self._books[event.coin] = event
                 return []
             case AssetContext():
-                known = self.state.coins[event.coin]
-                known.premium = None if event.premium is None else float(event.premium)
                 return []
             case FeedChanged():
                 dead = self._dead_streams.setdefault(event.coin, set())
@@ -224,11 +224,10 @@ class TradingCore:
             float(bar.volume),
             bar.open_ms,
             known.funding_rate,
-            known.premium,
         )
         if row is not None:
             known.complete_rows += 1
-            known.regime = regime_of(row)
+            known.regime = regime_of_row(row)
             policy.observe(row)
 
     def _guard_equity(self, equity: Decimal, now_ms: int) -> list[Effect]:
@@ -438,7 +437,7 @@ class TradingCore:
         tracked = self.blotter.get(fill.cloid)
         kind = None if tracked is None else tracked.order.kind
         before = self.ledger.position(fill.coin)
-        inside_bar = fill.time_ms > known.last_end_ms and (tracked is None or tracked.order.is_trigger)
+        inside_bar = tracked is None or tracked.order.is_trigger
         folded = self.ledger.apply_fill(fill, _exit_reason(tracked), known.bars_held + int(inside_bar))
         effects: list[Effect] = [
             FillRecorded(fill, kind, _fill_reason(tracked), folded.realised, folded.position.size),
@@ -459,7 +458,15 @@ class TradingCore:
         else:
             effects += self.protection.follow(fill.coin)
         effects.append(self.position_record(fill.coin))
+        if tracked is not None and tracked.order.reason == ExitReason.END:
+            effects += self._mark_again(fill.time_ms)
         return effects
+
+    def _mark_again(self, now_ms: int) -> list[Effect]:
+        """The series has ended and the position with it: the last bar's equity is what is left after closing."""
+        equity, risk = self.ledger.equity(), self.risk.state
+        self.risk.mark(equity, now_ms)
+        return [EquityMarked(now_ms, equity, self.ledger.balance, risk.drawdown, risk.peak)]
 
     def _on_order(self, change: OrderChanged) -> list[Effect]:
         tracked = self.blotter.get(change.cloid)
@@ -474,7 +481,6 @@ class TradingCore:
     def _on_funding(self, paid: FundingPaid) -> list[Effect]:
         if paid.coin not in self.state.coins:
             return []
-        self.state.coins[paid.coin].funding_rate = float(paid.rate)
         posted = self.ledger.apply_funding(paid)
         if posted is None:
             return []

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from aml100.config.models import Params
-from aml100.domain.units import INTERVALS, ZERO
+from aml100.domain.units import INTERVALS, ZERO, decimal_from_float
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,21 +93,21 @@ class TradingRules:
             risk=RiskLimits(
                 enabled=live_guards or params.backtest.risk_checks,
                 live_guards=live_guards,
-                breaker_dd=risk.circuit_breaker_dd_frac,
-                hard_stop_dd=risk.hard_stop_dd_frac,
+                breaker_dd=float(risk.circuit_breaker_dd_frac),
+                hard_stop_dd=float(risk.hard_stop_dd_frac),
                 breaker_pause_ms=int(risk.breaker_pause_minutes * 60_000),
-                max_daily_loss=risk.max_daily_loss_frac,
+                max_daily_loss=float(risk.max_daily_loss_frac),
                 cooldown_losses=risk.cooldown_losses,
                 cooldown_ms=int(risk.cooldown_minutes * 60_000),
                 max_daily_trades=risk.max_daily_trades,
                 min_ms_between_trades=int(risk.min_seconds_between_trades * 1000),
-                max_position_notional=Decimal(str(risk.max_position_notional_usd)),
-                max_leverage=Decimal(str(risk.max_leverage)),
+                max_position_notional=risk.max_position_notional,
+                max_leverage=decimal_from_float(risk.max_leverage),
                 max_orders_per_minute=risk.max_orders_per_minute,
-                price_collar=risk.price_collar_frac,
+                price_collar=float(risk.price_collar_frac),
                 max_loop_lag_ms=risk.max_loop_lag_ms,
                 max_rejects_in_row=risk.max_rejects_in_row,
-                min_liquidation_distance=risk.min_liquidation_distance_frac,
+                min_liquidation_distance=float(risk.min_liquidation_distance_frac),
             ),
         )
 

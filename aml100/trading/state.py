@@ -26,7 +26,6 @@ class CoinState:
     close: Decimal = ZERO
     regime: str = "range"
     funding_rate: float | None = None
-    premium: float | None = None
     bars_held: int = 0
     opened_ms: int = 0
     holds_in_row: int = 0

@@ -132,7 +132,7 @@ class ConsoleApp(App[int]):
         self.theme = theme
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
-        return variables_of(PALETTES["dark"])
+        return {**super().get_theme_variable_defaults(), **variables_of(PALETTES["dark"])}
 
     def on_mount(self) -> None:
         if self._keys:

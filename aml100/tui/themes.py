@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from textual.theme import Theme
+from textual.theme import BUILTIN_THEMES, Theme
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +147,8 @@ def variables_of(palette: Palette) -> dict[str, str]:
 def theme_of(name: str) -> Theme:
     """The Textual theme of one of `PALETTES`."""
     palette = PALETTES[name]
+    terminal_colours = palette.ground.startswith("ansi_")
+    inherited = BUILTIN_THEMES["ansi-dark"].variables if terminal_colours else {}
     return Theme(
         name=name,
         primary=palette.accent,
@@ -161,6 +163,6 @@ def theme_of(name: str) -> Theme:
         panel=palette.ground,
         boost=palette.ground,
         dark=palette.dark,
-        variables=variables_of(palette),
-        ansi=palette.ground.startswith("ansi_"),
+        variables={**inherited, **variables_of(palette)},
+        ansi=terminal_colours,
     )

@@ -15,7 +15,9 @@ from aml100.tui.widgets.frame import MIN_HEIGHT, MIN_WIDTH, Banner, KeyBar, Oper
 from aml100.tui.widgets.sheet import Listing, RowPainter, Sheet
 
 ROOMY_HEIGHT = 36
+LOFTY_HEIGHT = 52
 WIDE_WIDTH = 110
+BROAD_WIDTH = 170
 
 
 class ConsoleScreen(Screen[None]):
@@ -46,7 +48,9 @@ class ConsoleScreen(Screen[None]):
     def _size_classes(self, width: int, height: int) -> None:
         self.set_class(width < MIN_WIDTH or height < MIN_HEIGHT, "too-small")
         self.set_class(height >= ROOMY_HEIGHT, "roomy")
+        self.set_class(height >= LOFTY_HEIGHT, "lofty")
         self.set_class(width >= WIDE_WIDTH, "wide")
+        self.set_class(width >= BROAD_WIDTH, "broad")
 
     def show(self, view: View) -> None:
         """Paint a view on every sheet of this screen."""

@@ -6,16 +6,8 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 
 from aml100.tui.screens.base import ConsoleScreen
-from aml100.tui.widgets.panels import (
-    DecisionPanel,
-    EquityPanel,
-    FeedPanel,
-    PerformancePanel,
-    PhasePanel,
-    PositionPanel,
-    PricePanel,
-    TrainingPanel,
-)
+from aml100.tui.widgets.account import DecisionPanel, FeedPanel, PerformancePanel, PositionPanel, TrainingPanel
+from aml100.tui.widgets.panels import EquityPanel, PhasePanel, PricePanel
 
 
 class DashboardScreen(ConsoleScreen):

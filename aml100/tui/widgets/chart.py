@@ -42,6 +42,8 @@ def curve(values: Sequence[float], width: int, height: int, *, plain: bool = Fal
 
 def _ranges(values: Sequence[float], columns: int, rows: int) -> list[tuple[int, int]]:
     """For each column the lowest and highest level of the curve, joined to its neighbour on the left."""
+    if len(values) < columns:
+        values = _stretched(values, columns)
     floor, ceiling = min(values), max(values)
     scale = (rows - 1) / (ceiling - floor) if ceiling > floor else 0.0
     base = 0 if scale else (rows - 1) // 2
@@ -63,21 +65,32 @@ def _ranges(values: Sequence[float], columns: int, rows: int) -> list[tuple[int,
     return found
 
 
-def hanging_bars(values: Sequence[float], width: int, *, plain: bool = False) -> str:
-    """One row of bars hanging from the top, the deepest of each column, in eighths of the deepest of all.
+def _stretched(values: Sequence[float], columns: int) -> list[float]:
+    """As many values as columns, on straight lines between the given ones."""
+    step = (len(values) - 1) / max(columns - 1, 1)
+    found = []
+    for column in range(columns):
+        at = min(int(column * step), len(values) - 2)
+        share = column * step - at
+        found.append(values[at] * (1.0 - share) + values[at + 1] * share)
+    return found
 
-    >>> hanging_bars([0.0, 1.0, 2.0], 3, plain=True)
+
+def bars(values: Sequence[float], width: int, *, plain: bool = False) -> str:
+    """One row of bars, for each column the largest of its values, in eighths of the largest of all.
+
+    >>> bars([0.0, 1.0, 2.0], 3, plain=True)
     ' -#'
     """
     if not values or width < 1:
         return " " * max(width, 0)
     signs = " .-=#" if plain else " ▁▂▃▄▅▆▇█"
-    deepest = max(values)
+    largest = max(values)
     size = len(values)
     row = []
     for column in range(width):
         start = column * size // width
         piece = values[start : max(start + 1, (column + 1) * size // width)]
-        share = max(piece) / deepest if deepest > 0 else 0.0
+        share = max(piece) / largest if largest > 0 else 0.0
         row.append(signs[round(share * (len(signs) - 1))])
     return "".join(row)

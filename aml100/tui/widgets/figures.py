@@ -77,8 +77,10 @@ def count(value: int) -> str:
     >>> count(1203), count(525600), count(12_345_678)
     ('1,203', '526k', '12.3M')
     """
-    if value < 100_000:
+    if value < 10_000:
         return f"{value:,}"
+    if value < 100_000:
+        return f"{value / 1000:.1f}k"
     return f"{value / 1000:.0f}k" if value < 1_000_000 else f"{value / 1_000_000:.1f}M"
 
 

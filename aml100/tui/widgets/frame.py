@@ -127,10 +127,14 @@ def operation_lines(view: View, width: int, _height: int) -> list[Line]:
 def key_lines(view: View, width: int, _height: int) -> list[Line]:
     """The keys that work here, halt first; what has no room is in help and palette."""
     idle = view.read_only or not view.link.controller
+    state = view.snapshot.state if view.snapshot is not None else ""
+    useless = {"trading": "resume", "paused": "pause", "halted": "pause"}.get(state)
     shown = [
         command
         for command in sorted(COMMAND_TABLE, key=lambda one: 99 if one.bar is None else one.bar)
-        if command.bar is not None and not (idle and command.to_engine and command.id != "halt")
+        if command.bar is not None
+        and not (idle and command.to_engine and command.id != "halt")
+        and command.id != useless
     ]
     parts = []
     for command in shown:

@@ -34,20 +34,17 @@ class Inked(Widget):
     COMPONENT_CLASSES: ClassVar[set[str]] = {f"ink--{role}" for role in ROLES}
     ALLOW_SELECT = False
 
-    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
-        super().__init__(id=id, classes=classes)
-        self._inks: dict[str, Style] = {}
+    _inks: dict[str, Style] | None = None
 
     def notify_style_update(self) -> None:
-        self._inks.clear()
+        self._inks = None
         super().notify_style_update()
 
     def ink(self, role: str) -> Style:
         """The style of a role on this widget's background."""
-        style = self._inks.get(role)
-        if style is None:
-            style = self._inks[role] = self.get_component_rich_style(f"ink--{role}")
-        return style
+        if self._inks is None:
+            self._inks = {name: self.get_component_rich_style(f"ink--{name}") for name in ROLES}
+        return self._inks[role]
 
     def strip(self, spans: Line, width: int, *, plain_text: bool) -> Strip:
         """A line in exactly `width` cells."""
@@ -61,8 +58,8 @@ class Sheet(Inked):
     painter: Painter
     """Set by a subclass, or given."""
 
-    def __init__(self, painter: Painter | None = None, *, id: str | None = None, classes: str | None = None) -> None:
-        super().__init__(id=id, classes=classes)
+    def __init__(self, painter: Painter | None = None, *, id: str | None = None) -> None:
+        super().__init__(id=id)
         if painter is not None:
             self.painter = painter
         self._lines: list[Line] = []

@@ -18,7 +18,7 @@ from aml100.domain.errors import UsageError
 from aml100.domain.market import Instrument, instrument_for
 from aml100.domain.orders import Action
 from aml100.domain.units import Coin
-from aml100.evaluation.backtest import Backtest, BacktestResult
+from aml100.evaluation.backtest import Backtest
 from aml100.market.series import BarSeries, FundingSeries
 from aml100.sim.exchange import Exchange, ExchangeRules
 from aml100.sim.scenario import Tape
@@ -142,16 +142,3 @@ def build_backtest(
         deposit=params.backtest.initial_equity,
         on_progress=on_progress,
     )
-
-
-def run_backtest(
-    settings: Settings,
-    series: Sequence[BarSeries],
-    funding: Mapping[Coin, FundingSeries],
-    policy: PolicyChoice,
-    *,
-    warmup_bars: int,
-    on_progress: Callable[[int], None] | None = None,
-) -> BacktestResult:
-    """Run one to its end."""
-    return build_backtest(settings, series, funding, policy, warmup_bars=warmup_bars, on_progress=on_progress).run()

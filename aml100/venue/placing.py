@@ -32,6 +32,14 @@ class MarginMode(Enum):
 _CLOID: Final = re.compile(r"0x[0-9a-f]{32}")
 
 
+def require_meant(order: Order) -> None:
+    """InvariantBroken unless every number of an order is finite and above zero."""
+    for what, value in (("price", order.price), ("size", order.size), ("trigger price", order.trigger_price)):
+        if value is not None and (not value.is_finite() or value <= 0):
+            name = f"order {order.cloid} of {order.coin}: {what}"
+            raise InvariantBroken(f"{name} must be finite and above zero, not {value}; nothing was sent")
+
+
 def number_to_wire(value: Decimal, what: str) -> str:
     """Plain digits of a price or size; InvariantBroken unless it is finite, above zero and has at most 8 decimals.
 
@@ -166,3 +174,8 @@ def cancel_results(count: int, answer: wire.ExchangeAnswer) -> list[str | None]:
     if len(results) == 1 and results[0] is not None:
         return results * count
     return results + ["not mentioned in the venue's answer"] * (count - len(results))
+
+
+def refusal_of(answer: wire.ExchangeAnswer) -> str | None:
+    """The venue's text where it refused a request that is not about orders."""
+    return (answer.response or "refused") if isinstance(answer.response, str) else None

@@ -47,9 +47,6 @@ class ContextWire(Struct, frozen=True):
     openInterest: str = "0"
 
 
-MetaAndContexts: TypeAlias = tuple[Meta, list[ContextWire]]
-
-
 class PerpDex(Struct, frozen=True):
     """A builder's exchange of its own; the first element of the list, null, is the main one."""
 

@@ -77,7 +77,8 @@ class SimServer:
         self.feed = Feed(self.replay)
         self._embedded = embedded
         self._runner: web.AppRunner | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
+        """What moves the market; it ends by itself where a market of its own clock ends."""
 
     @property
     def rest_url(self) -> str:
@@ -120,9 +121,9 @@ class SimServer:
     async def __aexit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for task in list(self._tasks):
+        for task in list(self.tasks):
             task.cancel()
-        for task in list(self._tasks):
+        for task in list(self.tasks):
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         if self._runner is not None:
@@ -132,8 +133,8 @@ class SimServer:
     def _start(self, work: object) -> None:
         assert asyncio.iscoroutine(work)
         task: asyncio.Task[None] = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
 
     def _status(self) -> Mapping[str, Json]:
         return {

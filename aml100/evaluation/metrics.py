@@ -219,17 +219,17 @@ def returns_of(levels: Floats) -> Floats:
 def daily_returns(record: RunRecord) -> Floats:
     """Returns over each 00:00 UTC, the first one from the opening equity; an incomplete last day is left out."""
     _, levels = sampled_equity(record.open_ms, record.equity, record.interval_ms, record.initial_equity, DAY_MS)
-    return _until_ruin(levels)
+    return returns_until_ruin(levels)
 
 
 def _hourly_returns(record: RunRecord) -> Floats:
     if record.interval_ms > HOUR_MS:
         return np.zeros(0)
     _, levels = sampled_equity(record.open_ms, record.equity, record.interval_ms, record.initial_equity, HOUR_MS)
-    return _until_ruin(levels)
+    return returns_until_ruin(levels)
 
 
-def _until_ruin(levels: Floats) -> Floats:
+def returns_until_ruin(levels: Floats) -> Floats:
     """Returns up to and with the one that lost everything; there are none after it."""
     ruined = np.flatnonzero(levels <= 0.0)
     return returns_of(levels[: ruined[0] + 1] if len(ruined) else levels)
@@ -261,7 +261,7 @@ def sharpe_of_equity(points: Sequence[tuple[int, float]], initial_equity: float)
         return SharpeEstimate(None, None, None, f"n/a (0 of {SHARPE_MIN_RETURNS})")
     times, equity = np.array([t for t, _ in points], np.int64), np.array([e for _, e in points])
     _, levels = sampled_equity(times, equity, 0, initial_equity, DAY_MS)
-    returns = _until_ruin(levels)
+    returns = returns_until_ruin(levels)
     moments = moments_of(returns) if len(returns) >= SHARPE_MIN_RETURNS else None
     if moments is None:
         short = len(returns) < SHARPE_MIN_RETURNS

@@ -27,7 +27,7 @@ from aml100.evaluation.metrics import (
     compounded,
     max_drawdown_of,
     profit_factor_of,
-    returns_of,
+    returns_until_ruin,
     sampled_equity,
     sharpe_of,
     win_rate_of,
@@ -143,7 +143,7 @@ def window_of(record: PhaseRecord, start_ms: int, end_ms: int) -> Window:
     opening = float(record.equity[first - 1]) if first > 0 else record.initial_equity
     marks, levels = sampled_equity(record.open_ms, record.equity, record.interval_ms, record.initial_equity, DAY_MS)
     inside = np.flatnonzero((marks > start_ms) & (marks <= end_ms))
-    daily = returns_of(levels[inside[0] - 1 : inside[-1] + 1]) if len(inside) else np.zeros(0)
+    daily = returns_until_ruin(levels[inside[0] - 1 : inside[-1] + 1]) if len(inside) else np.zeros(0)
     exits = (record.exit_ms >= start_ms) & (record.exit_ms < end_ms)
     return Window(start_ms, end_ms, opening, record.equity[first:last], daily, record.profits[exits])
 
@@ -238,13 +238,15 @@ def judge_figures(
     """Each objective over one window. With no evidence asked for, met is PASS."""
     bars, trades = len(window.equity), len(window.profits)
     final = float(window.equity[-1]) if bars else window.opening_equity
-    total = final / window.opening_equity - 1.0
+    alive = window.opening_equity > 0.0
+    total = final / window.opening_equity - 1.0 if alive else -1.0
+    drawdown = max_drawdown_of(window.equity, window.opening_equity) if alive else None
     figures = (
         ("monthly_return", compounded(total, window.days, MONTH_DAYS), rules.monthly_return),
         ("sharpe", sharpe_of(window.daily_returns), rules.sharpe),
         ("profit_factor", profit_factor_of(window.profits), rules.profit_factor),
         ("win_rate", win_rate_of(window.profits), rules.win_rate),
-        ("max_drawdown", max_drawdown_of(window.equity, window.opening_equity), rules.max_drawdown),
+        ("max_drawdown", drawdown, rules.max_drawdown),
         ("trade_density", trades / bars if bars else None, rules.trade_density),
     )
     notes = {"sharpe": f"n/a ({len(window.daily_returns)} of 30)", "profit_factor": f"n/a (no loss in {trades} trades)"}

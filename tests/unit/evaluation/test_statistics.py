@@ -95,8 +95,7 @@ def test_drawdown_probability_of_sure_cases() -> None:
     assert drawdown_probability(np.zeros(0), 0.05, seed=1) is None
 
 
-def test_drawdown_probability_of_a_random_walk_by_the_reflection_principle() -> None:
-    """A driftless walk falls by d below its running maximum at any time as |W| does: known for the drawdown process."""
+def test_drawdown_probability_of_a_random_walk_is_what_fresh_walks_show() -> None:
     sd, limit = 0.002, 0.02
     returns = np.random.default_rng(6).standard_normal(20_000) * sd
     direct = np.random.default_rng(7).standard_normal((20_000, 30)) * sd

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import NormalDist
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -25,16 +26,25 @@ from aml100.evaluation.statistics import deflated_sharpe, moments_of, probabilis
 Floats: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int64]
 Flags: TypeAlias = npt.NDArray[np.bool_]
-Json: TypeAlias = None | bool | int | float | str | dict[str, "Json"]
+Json: TypeAlias = bool | int | float | str | dict[str, "Json"] | None
 
 YEAR_DAYS: Final = 365
 MONTH_DAYS: Final = 30
 SHARPE_MIN_RETURNS: Final = 30
 
 
+@dataclass(frozen=True, slots=True)
+class FileSpan:
+    """Bars of a file, from the open of the first to the end of the last."""
+
+    start_ms: int
+    end_ms: int
+    bars: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class RunRecord:
-    """A finished run, one row a bar of the whole file, warm-up included; money in USD.
+    """A finished run, one row a traded bar; money in USD.
 
     Attributes:
         open_ms: bar opens, int64 [n], n >= 1, ascending; gaps are allowed.
@@ -42,6 +52,7 @@ class RunRecord:
         exposed: whether a position was held at each bar's close, bool [n].
         actions: decisions to hold, buy and sell.
         funding_usd: received; slippage_usd: what fills cost against the price before slippage, >= 0.
+        file: what the whole file holds, warm-up included; None: what the columns hold.
         trials: how many models or settings were tried to find this one; 1 where it was not chosen.
         trial_sharpe_variance: of their daily Sharpe ratios; None where it was not kept.
     """
@@ -63,6 +74,7 @@ class RunRecord:
     risk_checks: bool = True
     trials: int = 1
     trial_sharpe_variance: float | None = None
+    file: FileSpan | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +186,29 @@ def sampled_equity(
     return np.concatenate([[first], marks]), np.concatenate([[initial_equity], levels])
 
 
+def without_flows(
+    open_ms: Ints, equity: Floats, interval_ms: int, initial_equity: float, flows: Sequence[tuple[int, float]]
+) -> Floats:
+    """Equity as it would be had nobody paid in or out: returns are kept, money moved is not one (GUARANTEES E5).
+
+    A flow acts at the end of the bar it falls in, so that bar's return is earned on what was there before it.
+
+    Args:
+        flows: (time_ms, USD) after the opening; a withdrawal is negative.
+    """
+    if not flows:
+        return equity
+    moved = np.zeros(len(equity))
+    for time_ms, amount in flows:
+        row = int(np.searchsorted(open_ms + interval_ms, time_ms))
+        if row < len(moved):
+            moved[row] += amount
+    before = np.concatenate([[initial_equity], equity[:-1]])
+    if np.any(before <= 0.0):
+        raise ValueError("equity must be positive to take flows out of its returns")
+    return initial_equity * np.cumprod((equity - moved) / before)
+
+
 def returns_of(levels: Floats) -> Floats:
     """Simple returns between levels; ValueError where one has nothing under it."""
     if np.any(levels[:-1] <= 0.0) or not np.all(np.isfinite(levels)):
@@ -184,17 +219,17 @@ def returns_of(levels: Floats) -> Floats:
 def daily_returns(record: RunRecord) -> Floats:
     """Returns over each 00:00 UTC, the first one from the opening equity; an incomplete last day is left out."""
     _, levels = sampled_equity(record.open_ms, record.equity, record.interval_ms, record.initial_equity, DAY_MS)
-    return _until_ruin(levels)
+    return returns_until_ruin(levels)
 
 
 def _hourly_returns(record: RunRecord) -> Floats:
     if record.interval_ms > HOUR_MS:
         return np.zeros(0)
     _, levels = sampled_equity(record.open_ms, record.equity, record.interval_ms, record.initial_equity, HOUR_MS)
-    return _until_ruin(levels)
+    return returns_until_ruin(levels)
 
 
-def _until_ruin(levels: Floats) -> Floats:
+def returns_until_ruin(levels: Floats) -> Floats:
     """Returns up to and with the one that lost everything; there are none after it."""
     ruined = np.flatnonzero(levels <= 0.0)
     return returns_of(levels[: ruined[0] + 1] if len(ruined) else levels)
@@ -204,6 +239,37 @@ def sharpe_of(returns: Floats, periods_per_year: int = YEAR_DAYS) -> float | Non
     """Annualised Sharpe ratio; None under 30 returns, or where they never differ."""
     moments = moments_of(returns) if len(returns) >= SHARPE_MIN_RETURNS else None
     return None if moments is None else moments.sharpe * math.sqrt(periods_per_year)
+
+
+@dataclass(frozen=True, slots=True)
+class SharpeEstimate:
+    """Annualised, with its two-sided 95 % interval; None under 30 daily returns, as `note` then says."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    note: str
+
+
+def sharpe_of_equity(points: Sequence[tuple[int, float]], initial_equity: float) -> SharpeEstimate:
+    """The Sharpe ratio of a live equity curve.
+
+    Args:
+        points: (end of a bar in ms, equity at its close), ascending, not necessarily one a bar.
+    """
+    if not points:
+        return SharpeEstimate(None, None, None, f"n/a (0 of {SHARPE_MIN_RETURNS})")
+    times, equity = np.array([t for t, _ in points], np.int64), np.array([e for _, e in points])
+    _, levels = sampled_equity(times, equity, 0, initial_equity, DAY_MS)
+    returns = returns_until_ruin(levels)
+    moments = moments_of(returns) if len(returns) >= SHARPE_MIN_RETURNS else None
+    if moments is None:
+        short = len(returns) < SHARPE_MIN_RETURNS
+        note = f"n/a ({len(returns)} of {SHARPE_MIN_RETURNS})" if short else "n/a (equity never moved)"
+        return SharpeEstimate(None, None, None, note)
+    root = math.sqrt(YEAR_DAYS)
+    value, reach = moments.sharpe * root, NormalDist().inv_cdf(0.975) * sharpe_stderr(moments) * root
+    return SharpeEstimate(value, value - reach, value + reach, f"{moments.count} daily returns")
 
 
 def sortino_of(returns: Floats, periods_per_year: int = YEAR_DAYS) -> float | None:
@@ -241,11 +307,12 @@ def win_rate_of(profits: Floats) -> float | None:
 
 def compute_metrics(record: RunRecord, baselines: Mapping[str, Metrics] | None = None) -> Metrics:
     """Every figure of a run; ValueError where the record is empty or its columns do not match."""
-    bars = len(record.open_ms)
-    if bars == 0 or len(record.equity) != bars or len(record.exposed) != bars:
-        raise ValueError(f"a record needs one equity and one position a bar, not {len(record.equity)} for {bars} bars")
-    start_ms, end_ms = int(record.open_ms[0]), int(record.open_ms[-1]) + record.interval_ms
-    days = (end_ms - start_ms) / DAY_MS
+    traded = len(record.open_ms)
+    if traded == 0 or len(record.equity) != traded or len(record.exposed) != traded:
+        raise ValueError(f"a record needs an equity and a position a bar, not {len(record.equity)} for {traded} bars")
+    own = FileSpan(int(record.open_ms[0]), int(record.open_ms[-1]) + record.interval_ms, traded)
+    file = record.file or own
+    days = (file.end_ms - file.start_ms) / DAY_MS
     final = float(record.equity[-1])
     total = final / record.initial_equity - 1.0
     returns = daily_returns(record)
@@ -273,16 +340,16 @@ def compute_metrics(record: RunRecord, baselines: Mapping[str, Metrics] | None =
         win_rate_frac=win_rate_of(profits),
         expectancy_usd=float(profits.mean()) if len(profits) else None,
         trades=len(profits),
-        trade_density_frac=len(profits) / bars,
-        exposure_frac=float(record.exposed.mean()),
+        trade_density_frac=len(profits) / file.bars,
+        exposure_frac=float(record.exposed.sum()) / file.bars,
         turnover=float(sum(f.price * f.size for f in record.fills)) / mean_equity if mean_equity > 0.0 else None,
         fees_usd=float(sum(fill.fee for fill in record.fills)),
         funding_usd=record.funding_usd,
         slippage_usd=record.slippage_usd,
         actions=record.actions,
-        start_ms=start_ms,
-        end_ms=end_ms,
-        bars=bars,
+        start_ms=file.start_ms,
+        end_ms=file.end_ms,
+        bars=file.bars,
         days=days,
         policy=record.policy,
         model=record.model,

@@ -2,8 +2,7 @@
 
 The candle stream repeats a bar with every change, says nothing while nothing trades, and may send the last change of
 a bar after its end. So a bar closes when a later one starts, or at its end plus a grace; REST confirms it. Closed bars
-are handed out once, in order and without holes: where one is missing, those after it wait until `confirm` brings it
-or shows that the venue has none. A hole is recorded, never filled by invention.
+are handed out once and in order. A hole is recorded, never filled by invention.
 """
 
 from __future__ import annotations
@@ -31,14 +30,20 @@ class FeedCounts:
     """Updates of a bar that had been handed out."""
     corrected: int = 0
     """Handed-out bars that REST says were different."""
+    recovered: int = 0
+    """Skipped bars that REST had after all."""
 
 
 class BarAssembler:
     """Closed bars of one coin from its candle stream and its candle history.
 
+    A bar behind a hole is handed out, and the hole recorded. After `suspend`, to be called when the stream is cut, the
+    bar in the making is no longer trusted, and nothing is handed out until `confirm` brought what was missed: so a
+    reconnect loses no bar as long as REST has it.
+
     Attributes:
         counts: what was odd so far.
-        gaps: [from_ms, to_ms) for which the venue has no bars.
+        gaps: [from_ms, to_ms) that was skipped between two handed-out bars.
         provisional: opens of bars handed out by time alone, not yet confirmed.
     """
 
@@ -49,23 +54,21 @@ class BarAssembler:
         self.counts = FeedCounts()
         self.gaps: list[tuple[int, int]] = []
         self.provisional: set[int] = set()
-        self._waiting: dict[int, Bar] = {}
         self._done: dict[int, Bar] = {}
+        self._waiting: list[Bar] = []
         self._forming: Bar | None = None
         self._next_ms: int | None = None
+        self._suspended = False
 
     @property
     def next_ms(self) -> int | None:
-        """The open of the bar to be handed out next; None before the first."""
+        """The open of the bar that follows the last one handed out; None before the first."""
         return self._next_ms
 
     @property
-    def open_gap(self) -> tuple[int, int] | None:
-        """[from_ms, to_ms) of the bars that are awaited while later ones wait; None where nothing is held up."""
-        seen = [*self._waiting] if self._forming is None else [*self._waiting, self._forming.open_ms]
-        if self._next_ms is None or not seen or min(seen) <= self._next_ms:
-            return None
-        return self._next_ms, min(seen)
+    def is_suspended(self) -> bool:
+        """Whether `confirm` is awaited."""
+        return self._suspended
 
     def overdue_bars(self, now_ms: int, grace_ms: int) -> int:
         """How many bars should have closed by now and were not handed out: a reason to ask REST."""
@@ -73,109 +76,92 @@ class BarAssembler:
             return 0
         return max(0, (now_ms - grace_ms - self._next_ms) // self.interval_ms)
 
+    def suspend(self) -> None:
+        """The stream was cut: what it told of the bar in the making may not be all."""
+        self._forming = None
+        self._suspended = True
+
     def apply_candle(self, bar: Bar) -> list[Bar]:
-        """Fold in one update of the stream; the bars that closed by it, oldest first."""
+        """Fold in one update of the stream; the bar that closed by it, if one did."""
         self._check(bar)
+        forming = self._forming
         if self._next_ms is not None and bar.open_ms < self._next_ms:
             self._count_late(bar)
-            return []
-        forming = self._forming
-        if forming is None:
-            if bar.open_ms in self._waiting:
-                self._waiting[bar.open_ms] = self._newer(self._waiting[bar.open_ms], bar)
-            else:
-                self._forming = bar
-            return self._release()
-        if bar.open_ms == forming.open_ms:
+        elif forming is None:
+            self._forming = bar
+        elif bar.open_ms == forming.open_ms:
             self._forming = self._newer(forming, bar)
-            return []
-        if bar.open_ms < forming.open_ms:
+        elif bar.open_ms < forming.open_ms:
             self.counts.out_of_order += 1
-            known = self._waiting.get(bar.open_ms)
-            if known is not None:
-                self._waiting[bar.open_ms] = self._newer(known, bar)
-            return []
-        self._waiting[forming.open_ms] = forming
-        self._forming = bar
-        return self._release()
+        else:
+            self._forming = bar
+            if not self._suspended:
+                return [self._hand_out(forming)]
+            self._waiting.append(forming)
+        return []
 
     def apply_time(self, now_ms: int, grace_ms: int) -> Bar | None:
         """Close the forming bar where its end and the grace have passed; it stays provisional until confirmed."""
         forming = self._forming
-        if forming is None or now_ms < forming.end_ms + grace_ms:
-            return None
-        if self._next_ms is not None and forming.open_ms != self._next_ms:
+        if forming is None or self._suspended or now_ms < forming.end_ms + grace_ms:
             return None
         self._forming = None
-        self._waiting[forming.open_ms] = forming
         self.provisional.add(forming.open_ms)
-        return self._release()[0]
+        return self._hand_out(forming)
 
     def confirm(self, bars: Sequence[Bar], now_ms: int) -> list[Bar]:
-        """Fold in candle history as REST gave it when the venue's time was `now_ms`; the bars that it releases.
+        """Fold in candle history as REST gave it when the venue's time was `now_ms`; the bars it closes, in order.
 
-        A bar that ends after `now_ms` is forming still. What is absent between the first and the last bar of one
-        answer does not exist at the venue: it becomes a gap, and the bars behind it are released.
+        A bar that ends after `now_ms` is forming still. A bar that was skipped is taken off its gap, not handed out:
+        later ones were.
         """
-        released: list[Bar] = []
-        previous: Bar | None = None
-        for bar in sorted(bars, key=lambda b: b.open_ms):
+        closed: dict[int, Bar] = {bar.open_ms: bar for bar in self._waiting}
+        forming: Bar | None = None
+        seen: set[int] = set()
+        for bar in bars:
             self._check(bar)
-            if previous is not None and bar.open_ms == previous.open_ms:
+            if bar.open_ms in seen:
                 self.counts.duplicates += 1
-                continue
-            if previous is not None and bar.open_ms > previous.end_ms:
-                released += self._accept_gap(previous.end_ms, bar.open_ms)
-            previous = bar
-            if bar.end_ms > now_ms:
-                released += self.apply_candle(bar)
-                continue
-            self._confirm_closed(bar)
-            released += self._release()
-        return released
-
-    def _confirm_closed(self, bar: Bar) -> None:
-        """History knows the bar best, unless it was handed out already."""
-        if self._next_ms is not None and bar.open_ms < self._next_ms:
-            handed_out = self._done.get(bar.open_ms)
-            if handed_out is not None and _figures(handed_out) != _figures(bar):
-                self.counts.corrected += 1
-            self.provisional.discard(bar.open_ms)
-            return
-        if self._forming is not None and self._forming.open_ms == bar.open_ms:
+            elif bar.end_ms > now_ms:
+                forming = bar
+            elif self._next_ms is not None and bar.open_ms < self._next_ms:
+                self._compare(bar)
+            else:
+                closed[bar.open_ms] = bar
+            seen.add(bar.open_ms)
+        self._suspended, self._waiting = False, []
+        if self._forming is not None and any(open_ms >= self._forming.open_ms for open_ms in closed):
+            if self._forming.open_ms not in closed:
+                closed[self._forming.open_ms] = self._forming
             self._forming = None
-        self._waiting[bar.open_ms] = bar
+        handed_out = [self._hand_out(closed[open_ms]) for open_ms in sorted(closed)]
+        if forming is not None:
+            handed_out += self.apply_candle(forming)
+        return handed_out
 
-    def _accept_gap(self, from_ms: int, to_ms: int) -> list[Bar]:
-        """The venue has nothing in [from_ms, to_ms), unless the stream brought some of it."""
-        released: list[Bar] = []
-        while self._next_ms is not None and from_ms <= self._next_ms < to_ms:
-            later = [ms for ms in self._waiting if ms >= self._next_ms]
-            if self._forming is not None:
-                later.append(self._forming.open_ms)
-            until_ms = min([to_ms, *later])
-            if until_ms > self._next_ms:
-                self.gaps.append((self._next_ms, until_ms))
-                self._next_ms = until_ms
-            batch = self._release()
-            if not batch and until_ms < to_ms:
-                break
-            released += batch
-        return released
-
-    def _release(self) -> list[Bar]:
-        """Hand out what is closed and follows."""
-        if self._next_ms is None and self._waiting:
-            self._next_ms = min(self._waiting)
-        released: list[Bar] = []
-        while self._next_ms is not None and self._next_ms in self._waiting:
-            bar = replace(self._waiting.pop(self._next_ms), origin=self.origin)
-            released.append(bar)
-            self._done[bar.open_ms] = bar
-            self._next_ms = bar.end_ms
+    def _hand_out(self, bar: Bar) -> Bar:
+        """Remember it as handed out, and what was skipped before it."""
+        if self._next_ms is not None and bar.open_ms > self._next_ms:
+            self.gaps.append((self._next_ms, bar.open_ms))
+        bar = replace(bar, origin=self.origin)
+        self._next_ms = bar.end_ms
+        self._done[bar.open_ms] = bar
         while len(self._done) > _REMEMBERED:
             del self._done[next(iter(self._done))]
-        return released
+        return bar
+
+    def _compare(self, bar: Bar) -> None:
+        """What history says of a bar that was handed out, or skipped."""
+        handed_out = self._done.get(bar.open_ms)
+        if handed_out is not None and _figures(handed_out) != _figures(bar):
+            self.counts.corrected += 1
+        self.provisional.discard(bar.open_ms)
+        for place, (from_ms, to_ms) in enumerate(self.gaps):
+            if from_ms <= bar.open_ms < to_ms:
+                parts = ((from_ms, bar.open_ms), (bar.end_ms, to_ms))
+                self.gaps[place : place + 1] = [(start, stop) for start, stop in parts if start < stop]
+                self.counts.recovered += 1
+                break
 
     def _newer(self, known: Bar, update: Bar) -> Bar:
         """The one that knows more of the same bar: updates are cumulative."""

@@ -108,26 +108,35 @@ def test_duplicates_and_older_updates_change_nothing() -> None:
     assert (feed.counts.duplicates, feed.counts.out_of_order) == (1, 1)
 
 
-def test_bars_behind_a_hole_wait_for_rest_d16() -> None:
+def test_cut_stream_loses_no_bar_that_rest_has_d16() -> None:
     feed = assembler()
     feed.apply_candle(bar(0))
-    assert minutes(feed.apply_candle(bar(3))) == [0]
-    assert feed.open_gap == (MIN, 3 * MIN)
+    feed.apply_candle(bar(1, "101", "1", 1))
+    feed.suspend()
     assert feed.apply_candle(bar(4)) == []
+    assert feed.apply_candle(bar(5)) == []
     assert feed.apply_time(10 * MIN, 0) is None
+    assert feed.is_suspended
     assert feed.overdue_bars(4 * MIN + 500, 500) == 3
-    assert minutes(feed.confirm([bar(1), bar(2)], now_ms=4 * MIN)) == [1, 2, 3]
-    assert feed.open_gap is None
+    history = [bar(1, "107", "9", 9), bar(2), bar(3), bar(4), bar(5, "103", "2", 2)]
+    released = feed.confirm(history, now_ms=5 * MIN + 20)
+    assert minutes(released) == [1, 2, 3, 4]
+    assert released[0].close == 107
     assert feed.gaps == []
+    last = feed.apply_time(6 * MIN, 0)
+    assert last is not None
+    assert last.close == 103
 
 
-def test_bars_that_the_venue_does_not_have_become_a_recorded_gap() -> None:
+def test_bars_that_the_venue_does_not_have_are_a_recorded_gap() -> None:
     feed = assembler()
     feed.apply_candle(bar(0))
-    feed.apply_candle(bar(5))
-    feed.apply_candle(bar(6))
-    assert minutes(feed.confirm([bar(0), bar(3), bar(5), bar(6)], now_ms=7 * MIN)) == [3, 5, 6]
+    assert minutes(feed.apply_candle(bar(5))) == [0]
+    assert minutes(feed.apply_candle(bar(6))) == [5]
+    assert feed.gaps == [(MIN, 5 * MIN)]
+    assert feed.confirm([bar(0), bar(3), bar(5)], now_ms=7 * MIN) == []
     assert feed.gaps == [(MIN, 3 * MIN), (4 * MIN, 5 * MIN)]
+    assert feed.counts.recovered == 1
 
 
 def test_history_at_the_start_hands_out_its_closed_bars_and_keeps_the_forming_one() -> None:
@@ -161,7 +170,8 @@ def test_bar_of_another_coin_or_off_the_grid_is_a_violation() -> None:
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from(["candle", "time", "rest"]), st.integers(0, 12), st.integers(0, 12)), max_size=40
+        st.tuples(st.sampled_from(["candle", "time", "rest", "cut"]), st.integers(0, 12), st.integers(0, 12)),
+        max_size=40,
     )
 )
 def test_whatever_comes_each_bar_is_handed_out_once_in_order_with_every_hole_recorded(
@@ -176,14 +186,16 @@ def test_whatever_comes_each_bar_is_handed_out_once_in_order_with_every_hole_rec
             closed = feed.apply_time(a * MIN, 0)
             out += [] if closed is None else [closed]
             assert closed is None or closed.end_ms <= a * MIN
+        elif kind == "cut":
+            feed.suspend()
         else:
             out += feed.confirm([bar(m) for m in range(min(a, b), max(a, b))], now_ms=20 * MIN)
     opens = minutes(out)
     assert opens == sorted(set(opens))
     holes = {m for lo, hi in feed.gaps for m in range(lo // MIN, hi // MIN)}
+    assert not holes & set(opens)
     if opens:
-        assert set(range(opens[0], opens[-1] + 1)) - set(opens) <= holes
-        assert not holes & set(opens)
+        assert len(set(range(opens[0], opens[-1] + 1)) - set(opens) - holes) == feed.counts.recovered
 
 
 def trade(time_ms: int, price: str, size: str, tid: int) -> Trade:

@@ -130,6 +130,7 @@ class ConsoleApp(App[int]):
         for name in PALETTES:
             self.register_theme(theme_of(name))
         self.theme = theme
+        self.set_class(ascii, "-ascii")
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         return {**super().get_theme_variable_defaults(), **variables_of(PALETTES["dark"])}

@@ -39,21 +39,22 @@ def position_lines(view: View, width: int, height: int) -> list[Line]:
 
 
 def position_block(position: PositionView, width: int) -> list[Line]:
-    """Three rows."""
+    """Three rows. Where size, entry and profit have no room beside each other, the entry opens the second row."""
     short = position.size.startswith("-")
-    gain = figures.as_float(position.unrealised)
-    first = spread(
-        line(
-            (f" {position.coin} ", "strong"),
-            ("▼ SHORT " if short else "▲ LONG ", "bad" if short else "good"),
-            f"{position.size.lstrip('-')} @ {figures.price(position.entry_price)}",
-        ),
-        line((figures.money(position.unrealised, signed=True), figures.tone(gain))),
-        width,
+    gain = line((figures.money(position.unrealised, signed=True), figures.tone(figures.as_float(position.unrealised))))
+    head = line(
+        (f" {position.coin} ", "strong"),
+        ("▼ SHORT " if short else "▲ LONG ", "bad" if short else "good"),
+        position.size.lstrip("-"),
     )
+    entry = figures.price(position.entry_price)
+    whole = (*head, (f" @ {entry}", "text"))
+    fits = cells(whole) + cells(gain) < width
+    first = spread(whole if fits else head, gain, width)
     second = pack(
         width,
         [
+            line((" entry ", "dim"), entry) if not fits else (),
             line((" TP ", "dim"), figures.price(position.target_price)),
             line(("SL ", "dim"), figures.price(position.stop_price)),
             line(("mark ", "dim"), figures.price(position.mark)),

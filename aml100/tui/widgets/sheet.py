@@ -106,7 +106,8 @@ class Listing(ScrollView, Inked, can_focus=True):
     def __init__(self, painter: RowPainter, *, follow_end: bool = False, id: str | None = None) -> None:
         super().__init__(id=id)
         self.row_painter = painter
-        self.follow_end = follow_end
+        self._follow_end = follow_end
+        self._following = follow_end
         self.wanted = ""
         self._rows: Sequence[Row] = ()
         self._view: View | None = None
@@ -126,14 +127,15 @@ class Listing(ScrollView, Inked, can_focus=True):
             lowered = self.wanted.casefold()
             rows = [row for row in rows if lowered in plain(row[1]).casefold()]
         if rows == self._rows:
+            if self._following and self.scroll_offset.y < self.max_scroll_y:
+                self._to_end()
             return
-        at_end = self.scroll_offset.y >= self.max_scroll_y
         top = self.scroll_offset.y
         anchor = self._rows[top][0] if 0 < top < len(self._rows) else None
         self._rows = rows
         self.virtual_size = Size(width, len(rows))
-        if self.follow_end and at_end:
-            self.scroll_end(animate=False, immediate=True)
+        if self._following:
+            self.call_after_refresh(self._to_end)
         elif anchor is not None:
             place = next((at for at, (key, _) in enumerate(rows) if key == anchor), None)
             if place is not None and place != top:
@@ -146,10 +148,20 @@ class Listing(ScrollView, Inked, can_focus=True):
         if self._view is not None:
             self.show(self._view)
 
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        """Whoever scrolls away from the end stops following it; whoever returns follows again."""
+        super().watch_scroll_y(old_value, new_value)
+        self._following = self._follow_end and round(new_value) >= self.max_scroll_y
+
     def on_resize(self) -> None:
         if self._view is not None:
-            self._rows = ()
             self.show(self._view)
+            if self._following:
+                self.call_after_refresh(self._to_end)
+
+    def _to_end(self) -> None:
+        """Once the layout knows the new length; at a first paint that is a frame later."""
+        self.scroll_to(y=self.max_scroll_y, animate=False, immediate=True)
 
     def render_line(self, y: int) -> Strip:
         at = y + self.scroll_offset.y

@@ -33,7 +33,7 @@ from aml100.market.feature_kernel import (
     step,
     walk,
 )
-from aml100.market.regime import CHANCE_SPREAD, DEFAULT_THRESHOLDS, Regime, RegimeThresholds, regime_of_sign
+from aml100.market.regime import CHANCE_SPREAD, DEFAULT_THRESHOLDS, RegimeThresholds
 from aml100.market.series import BarSeries, Floats, FundingSeries, Ints
 
 VERSION: Final = 1
@@ -226,8 +226,3 @@ class FeatureStream:
         self._clock = np.frombuffer(document.clock, np.int64).copy()
         last_ms = int(self._clock[LAST_MS])
         self._next_ms = last_ms + self._interval_ms if self._clock[COUNT] else None
-
-
-def regime_of_row(row: Floats) -> Regime:
-    """The plain regime that a row of features holds."""
-    return regime_of_sign(int(row[21]) - int(row[22]))

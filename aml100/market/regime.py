@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
 from numba import njit
 
 
@@ -36,6 +38,9 @@ class RegimeThresholds:
 
 
 DEFAULT_THRESHOLDS: Final = RegimeThresholds()
+
+REGIME_COLUMN: Final = 21
+"""Where up, down and range stand in a row of features."""
 
 FAST_BARS: Final = 20
 SLOW_BARS: Final = 50
@@ -100,3 +105,8 @@ def regime_of_sign(sign: int) -> Regime:
     if sign > 0:
         return Regime.TREND_UP
     return Regime.TREND_DOWN if sign < 0 else Regime.RANGE
+
+
+def regime_of(row: npt.NDArray[np.float64]) -> Regime:
+    """The plain label that a row of features holds."""
+    return regime_of_sign(int(row[REGIME_COLUMN]) - int(row[REGIME_COLUMN + 1]))

@@ -17,11 +17,10 @@ from aml100.market.features import (
     FeatureStream,
     compute_features,
     known_funding,
-    regime_of_row,
     schema_digest,
     warmup_bars,
 )
-from aml100.market.regime import CHANCE_SPREAD, Regime, RegimeThresholds, label_regime
+from aml100.market.regime import CHANCE_SPREAD, REGIME_COLUMN, Regime, RegimeThresholds, label_regime, regime_of
 from aml100.market.series import BarSeries, FundingSeries
 from tests.unit.market.tapes import random_bars, real_bars
 
@@ -219,8 +218,8 @@ def test_regime_thresholds_reach_the_columns() -> None:
     usual = compute_features(series)
     for t in range(300, 600, 17):
         means = series.close[t - 19 : t + 1].mean(), series.close[t - 49 : t + 1].mean()
-        assert regime_of_row(usual.values[t]) is label_regime(*means)
-    assert {regime_of_row(row) for row in tight.values[tight.valid]} == {Regime.TREND_UP, Regime.TREND_DOWN}
+        assert regime_of(usual.values[t]) is label_regime(*means)
+    assert {regime_of(row) for row in tight.values[tight.valid]} == {Regime.TREND_UP, Regime.TREND_DOWN}
 
 
 def test_digest_tells_interval_and_thresholds_apart_and_is_stable() -> None:
@@ -229,6 +228,7 @@ def test_digest_tells_interval_and_thresholds_apart_and_is_stable() -> None:
     assert len(digests) == 3
     assert schema_digest(MINUTE_MS) == schema_digest(MINUTE_MS)
     assert all(len(d) == 16 for d in digests)
+    assert FEATURES[REGIME_COLUMN : REGIME_COLUMN + 3] == ("regime_up", "regime_down", "regime_range")
     assert FEATURE_COUNT == len(set(FEATURES)) == 36
 
 

@@ -3,7 +3,8 @@
 Importing this module registers `AML100/Perp-v0`. Two facts explain the shape of the code:
 
 - The market does not react to us, so features are computed once for the whole series (learning/arena.py) and an
-  observation of the market is a view into them: nothing is copied in a step. The batched form hands out row numbers only.
+  observation of the market is a view into them: nothing is copied in a step. The batched form hands out row
+  numbers only.
 - A step of one environment is one compiled call on one record (`_WORLD`), a step of many is one compiled call too.
 
 An episode is truncated where no bar follows (the position is closed at the last close, at its costs) or when

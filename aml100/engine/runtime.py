@@ -417,7 +417,9 @@ class Engine:
             return
         records = [effect for effect in effects if not isinstance(effect, ACTIONS)]
         actions = [effect for effect in effects if isinstance(effect, ACTIONS)]
-        durable = self.database.journal(records, state=self.core.export_state(), marks=self.core.ledger.book.marks)
+        durable = self.database.journal(
+            records, state=self.core.export_state(), marks=dict(self.core.ledger.book.marks)
+        )
         for record in records:
             if isinstance(record, StateChanged):
                 self._on_state(record.state)

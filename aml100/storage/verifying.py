@@ -142,11 +142,12 @@ def _journal_order(connection: sqlite3.Connection, book: str) -> Iterable[tuple[
     equity = connection.execute(
         "SELECT seq, time_ms, equity, balance, marks FROM equity WHERE book = ? ORDER BY seq", (book,)
     )
-    streams = (
-        ((row[0], name, row) for row in rows)
-        for name, rows in (("fill", fills), ("ledger", ledger), ("equity", equity))
-    )
+    streams = (_named("fill", fills), _named("ledger", ledger), _named("equity", equity))
     return heapq.merge(*streams, key=lambda item: item[0])
+
+
+def _named(name: str, rows: Iterable[tuple[Any, ...]]) -> Iterable[tuple[int, str, tuple[Any, ...]]]:
+    return ((row[0], name, row) for row in rows)
 
 
 def _fold_fill(walk: _Walk, row: tuple[Any, ...], fold: Fold, positions: _Finding) -> None:

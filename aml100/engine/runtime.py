@@ -15,6 +15,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias, TypeVar
@@ -145,6 +146,7 @@ class Engine:
         self._closed: dict[int, dict[Coin, Bar]] = {}
         self._acknowledged = 0
         self._journal_failed = False
+        self._durable: Future[None] | None = None
         self.started_s = clock.monotonic_s()
         self.deposit = ZERO
         self.run_entry: Run | None = None
@@ -417,7 +419,7 @@ class Engine:
             return
         records = [effect for effect in effects if not isinstance(effect, ACTIONS)]
         actions = [effect for effect in effects if isinstance(effect, ACTIONS)]
-        durable = self.database.journal(
+        durable = self._durable = self.database.journal(
             records, state=self.core.export_state(), marks=dict(self.core.ledger.book.marks)
         )
         for record in records:
@@ -461,6 +463,8 @@ class Engine:
         await self._settle()
         if step.stage == "end":
             self.request_stop("end of data")
+        if self._durable is not None:  # the venue goes on only from what a restart would find here too
+            await asyncio.wait([asyncio.wrap_future(self._durable)])
         sent = self.executor.requests_sent - self._acknowledged
         self._acknowledged = self.executor.requests_sent
         await self._stream.send_json({"method": "simAck", "step": step.step, "sent": sent})

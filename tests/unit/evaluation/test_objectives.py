@@ -35,7 +35,7 @@ FOUNDATION, GROWTH, PRODUCTION = RULES
 def record(
     daily: np.ndarray, *, first_ms: int = 0, wins: float = 0.6, trades_a_day: int = 4, interval_ms: int = HOUR_MS
 ) -> PhaseRecord:
-    """A curve that earns each day's return evenly over its bars; a share `wins` of the trades wins 2, the rest lose 1."""
+    """A curve that earns each day's return evenly; a share `wins` of the trades wins 2, the rest lose 1."""
     per_day = DAY_MS // interval_ms
     equity = 1000.0 * np.cumprod(np.repeat((1.0 + daily) ** (1.0 / per_day), per_day))
     opens = first_ms + np.arange(len(equity), dtype=np.int64) * interval_ms

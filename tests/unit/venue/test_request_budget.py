@@ -46,10 +46,18 @@ def test_the_venues_own_count_wins() -> None:
     assert actions.admits(1, Use.ROUTINE)
 
 
-def test_too_many_requests_empties_the_meter() -> None:
+def test_routine_use_pauses_longer_with_every_429_in_a_row() -> None:
     budget = IpBudget(100, reserve=20)
-    budget.exhaust(0.0)
-    assert budget.wait_s(30.0, 1, Use.ROUTINE) == 30.0
+    waits = []
+    for _ in range(7):
+        budget.note_refusal(100.0)
+        waits.append(budget.wait_s(100.0, 1, Use.ROUTINE))
+    assert waits == [2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
+    assert budget.wait_s(100.0, 1, Use.PROTECTIVE) == 0.0
+    assert budget.wait_s(160.0, 1, Use.ROUTINE) == 0.0
+    budget.note_answer()
+    budget.note_refusal(200.0)
+    assert budget.wait_s(200.0, 1, Use.ROUTINE) == 2.0
 
 
 @given(st.lists(st.tuples(st.floats(0, 20), st.integers(1, 60)), max_size=40))

@@ -121,12 +121,16 @@ async def test_a_size_below_one_lot_never_leaves(venue: FakeVenue, rest: VenueRe
 
 async def test_prices_off_the_grid_are_brought_onto_it(venue: FakeVenue, rest: VenueRest) -> None:
     """D7: BTC has 1 decimal and 5 significant figures; a buy's limit is rounded up, a sell's down, sizes down."""
-    venue.answers["order"] = statuses(RESTING, RESTING, RESTING)
+    filled = {"filled": {"totalSz": "0.01234", "avgPx": "65000.0", "oid": 5}}
+    venue.answers["order"] = statuses(filled, RESTING, RESTING)
     price = Decimal("65432.123456789")
     stop = replace(STOP, price=price, trigger_price=Decimal("65000.6"))
-    await rest.place([replace(ENTRY, price=price, size=Decimal("0.0123456")), replace(CLOSE, price=price), stop])
+    results = await rest.place(
+        [replace(ENTRY, price=price, size=Decimal("0.0123456")), replace(CLOSE, price=price), stop]
+    )
     wires = venue.actions[0]["action"]["orders"]
     assert [(w["p"], w["s"]) for w in wires] == [("65433", "0.01234"), ("65432", "0.01"), ("65432", "0.01")]
+    assert (results[0].status, results[0].reason) == (OrderStatus.FILLED, "")
     assert wires[2]["t"] == {"trigger": {"isMarket": True, "triggerPx": "65001", "tpsl": "sl"}}
 
 

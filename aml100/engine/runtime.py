@@ -425,7 +425,6 @@ class Engine:
         for record in records:
             if isinstance(record, StateChanged):
                 self._on_state(record.state)
-            self.telemetry.on_record(record)
             self.listeners.on_record(record)
         if actions:
             self.executor.start(actions, asyncio.wrap_future(durable))

@@ -60,7 +60,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "replay": Command(o.SpanOptions, "aml100.cli.checks:replay", "run recorded inputs again and compare decisions"),
     "report": Command(o.ReportOptions, "aml100.cli.checks:report", "HTML report of a run, CSV exports"),
     "verify": Command(o.Options, "aml100.cli.checks:verify", "recompute balance, positions and equity, and compare"),
-    "doctor": Command(o.DoctorOptions, "aml100.cli.checks:doctor", "check everything around and say what to do"),
+    "doctor": Command(o.DoctorOptions, "aml100.cli.doctor:doctor", "check everything around and say what to do"),
     "config": Command(o.ConfigOptions, "aml100.cli.checks:config", "init, check or show the configuration"),
     "bench": Command(o.BenchOptions, "aml100.cli.checks:bench", "measure against named peers"),
     "backup": Command(o.BackupOptions, "aml100.cli.checks:backup", "a consistent copy of the state file"),

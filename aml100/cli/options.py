@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 POLICIES: Final = ("model", "flat", "random", "buy-and-hold", "momentum", "mean-reversion")
 BACKTEST_POLICIES: Final = (*POLICIES, "oracle")
+NETWORKS: Final = ("mainnet", "testnet")
 MODEL_ACTIONS: Final = ("list", "show", "promote", "rollback", "export")
 
 
@@ -144,11 +145,14 @@ class DownloadOptions(Options):
 class ImportOptions(Options):
     files: tuple[Path, ...] = operand("FILE", parse_path, "CSV, Parquet or Feather of bars", many=True)
     coin: str | None = option("--coin", parse_coin, "market (default: from the file's name)")
+    network: str = option("--network", str, "whose market the bars are of", "mainnet", NETWORKS)
+    source: str | None = option("--source", str, "where they come from (default: from name or shape)", metavar="NAME")
 
 
 @dataclass(frozen=True, kw_only=True)
 class HistoryOptions(Options):
     coins: tuple[str, ...] = option("--coin", parse_coin, "only these; repeatable", (), many=True)
+    network: str | None = option("--network", str, "only this one", None, NETWORKS)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -75,7 +75,7 @@ def load_settings(config_dir: Path | None, environ: Mapping[str, str]) -> Settin
     for stem, name in FILES.items():
         base = _MODELS[stem].model_validate({}).model_dump()
         path = directory / name if directory is not None else None
-        if path is not None and path.is_file():
+        if path is not None and path.exists():
             given = _read_object(path)
             if stem == "objectives":
                 _drop_unlisted_phases(base, given)
@@ -123,14 +123,14 @@ def config_init(directory: Path) -> list[Path]:
     paths = [directory / name for name in FILES.values()]
     for path in paths:
         if path.exists():
-            raise ConfigError(f"{path}: exists already and is not overwritten; allowed: a folder without it")
+            raise _refusal(f"{path}: exists already and is not overwritten; allowed: a folder without it")
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for stem, path in zip(FILES, paths, strict=True):
             with path.open("x", encoding="utf-8") as file:
                 file.write(default_text(stem))
     except OSError as error:
-        raise ConfigError(f"{directory}: cannot be written: {error.strerror or error}") from None
+        raise _refusal(f"{directory}: cannot be written: {error.strerror or error}") from None
     return paths
 
 
@@ -139,7 +139,7 @@ def _directory(config_dir: Path | None) -> Path | None:
         here = Path("config")
         return here if here.is_dir() else None
     if not config_dir.is_dir():
-        raise ConfigError(f"{config_dir}: no such folder; allowed: a folder with {', '.join(FILES.values())}")
+        raise _refusal(f"{config_dir}: no such folder; allowed: a folder with {', '.join(FILES.values())}")
     return config_dir
 
 
@@ -148,26 +148,26 @@ def _read_object(path: Path) -> Tree:
         tree: Tree = {}
         for key, value in pairs:
             if key in tree:
-                raise ConfigError(f"{path}: {key} is given twice; allowed: each key once")
+                raise _refusal(f"{path}: {key} is given twice; allowed: each key once")
             tree[key] = value
         return tree
 
     def refuse_constant(text: str) -> Any:
-        raise ConfigError(f"{path}: {text} is no JSON number; allowed: finite numbers")
+        raise _refusal(f"{path}: {text} is no JSON number; allowed: finite numbers")
 
     try:
         text = path.read_text(encoding="utf-8-sig")
         tree = json.loads(text, object_pairs_hook=unique, parse_constant=refuse_constant)
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from None
+        raise _refusal(f"{path}: cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: is not UTF-8 at byte {error.start}") from None
+        raise _refusal(f"{path}: is not UTF-8 at byte {error.start}") from None
     except json.JSONDecodeError as error:
-        raise ConfigError(f"{path}: line {error.lineno} column {error.colno}: not JSON: {error.msg}") from None
+        raise _refusal(f"{path}: line {error.lineno} column {error.colno}: not JSON: {error.msg}") from None
     except (RecursionError, ValueError) as error:
-        raise ConfigError(f"{path}: not JSON: {error}") from None
+        raise _refusal(f"{path}: not JSON: {error}") from None
     if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: holds {_shown(tree)}; allowed: one JSON object")
+        raise _refusal(f"{path}: holds {_shown(tree)}; allowed: one JSON object")
     return tree
 
 
@@ -217,7 +217,7 @@ def _locate(variable: str, trees: Mapping[str, Tree]) -> tuple[str, KeyPath]:
 def _unknown_variable(variable: str, trees: Mapping[str, Tree]) -> ConfigError:
     known = [_variable_name(stem, key) for stem, tree in trees.items() for key, _ in _leaves(tree, ())]
     known.extend(SECRET_VARIABLES)
-    return ConfigError(
+    return _refusal(
         f"{variable}: unknown environment variable{_did_you_mean(variable, known)}; "
         f"allowed: {PREFIX}<SECTION>__<KEY> with the keys of `config show`"
     )
@@ -256,7 +256,7 @@ def _validated(
         return model.model_validate(trees[stem])
     except ValidationError as error:
         details = error.errors(include_url=False)
-    raise ConfigError(_one_line(stem, details, trees[stem], origins))
+    raise _refusal(_one_line(stem, details, trees[stem], origins))
 
 
 def _one_line(
@@ -295,6 +295,11 @@ def _origin(stem: str, key: KeyPath, origins: Mapping[tuple[str, KeyPath], str])
 
 def _public_key(stem: str, key: KeyPath) -> str:
     return ".".join(key if stem == "params" else (stem, *key))
+
+
+def _refusal(text: str) -> ConfigError:
+    """The error of one line, whatever characters a key or a value held."""
+    return ConfigError("".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text))
 
 
 def _did_you_mean(word: str, known: Sequence[str]) -> str:

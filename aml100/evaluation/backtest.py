@@ -7,9 +7,12 @@ run over the wire on the same bars take the same decisions and end with the same
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+
+import numpy as np
 
 from aml100.domain.events import (
     AskOrders,
@@ -26,8 +29,9 @@ from aml100.domain.events import (
     PlaceOrders,
     TradeClosed,
 )
-from aml100.domain.orders import OrderStatus
+from aml100.domain.orders import Action, OrderKind, OrderStatus
 from aml100.domain.units import ZERO, Coin
+from aml100.evaluation.metrics import RunRecord
 from aml100.sim.accounts import FillEvent, FundingEvent, VenueEvent
 from aml100.sim.exchange import Exchange
 from aml100.sim.scenario import Tape, TapeStep
@@ -49,7 +53,7 @@ class EquityRow:
 
 @dataclass(slots=True)
 class BacktestResult:
-    """All that happened. `bars_seen` counts the whole tape, warm-up included."""
+    """All that happened; `equity` has a row for every step of the tape, those of the warm-up included."""
 
     equity: list[EquityRow] = field(default_factory=list)
     trades: list[TradeClosed] = field(default_factory=list)
@@ -101,6 +105,7 @@ class Backtest:
             if warm is not None:
                 for bar in warm.bars:
                     core.warm_up(bar)
+                result.equity.append(EquityRow(warm.open_ms, self._deposit, self._deposit, 0.0, ZERO))
         exchange.add_account(ADDRESS, self._deposit)
         for coin in core.instruments:
             exchange.set_leverage(ADDRESS, coin, core.rules.leverage)
@@ -165,6 +170,38 @@ class Backtest:
                     pass  # nobody else acts on this account, and no answer is ever lost
                 case _:
                     self._keep(effect)
+
+    def slippage_usd(self) -> float:
+        """What market fills cost against the price before slippage, USD, >= 0; a target has none."""
+        share = self._exchange.rules.slippage_frac
+        total = ZERO
+        for done in self.result.fills:
+            fill = done.fill
+            if fill.is_taker and done.kind is not OrderKind.TAKE_PROFIT:
+                total += fill.size * fill.price * share / (1 + share * fill.side.sign)
+        return float(total)
+
+    def record(self, policy: str, model: str | None, origin: str, sha256: str | None) -> RunRecord:
+        """The run as the figures want it."""
+        result = self.result
+        counts = Counter(decision.action for decision in result.decisions)
+        return RunRecord(
+            open_ms=np.array([row.time_ms for row in result.equity], dtype=np.int64),
+            equity=np.array([float(row.equity) for row in result.equity]),
+            exposed=np.array([row.position != 0 for row in result.equity]),
+            interval_ms=self._tape.interval_ms,
+            initial_equity=float(result.deposits),
+            trades=result.trades,
+            fills=[done.fill for done in result.fills],
+            actions=(counts[Action.HOLD], counts[Action.BUY], counts[Action.SELL]),
+            funding_usd=float(result.funding),
+            slippage_usd=self.slippage_usd(),
+            policy=policy,
+            model=model,
+            data_origin=origin,
+            data_sha256=sha256,
+            risk_checks=self._core.rules.risk.enabled,
+        )
 
     def _keep(self, record: Effect) -> None:
         result = self.result

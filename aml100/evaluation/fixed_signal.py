@@ -101,6 +101,13 @@ def _skip_flat(actions: Any, t: int, last: int, level: float, equity: Any, posit
 
 
 @njit(cache=True, nogil=True)
+def _is_last(bars: Any, row: int) -> bool:
+    """Whether no bar follows this row: a position is closed at its close, and only then does the equity count."""
+    last: bool = row + 1 >= bars.shape[0] or bars[row + 1].follows == 0
+    return last
+
+
+@njit(cache=True, nogil=True)
 def _skip_held(bars: Any, rule: Any, actions: Any, t: int, s: Any, floor: float, equity: Any, position: Any) -> int:
     """Write a held position's rows while nothing happens to it; return the last row written (or `t`).
 
@@ -118,7 +125,7 @@ def _skip_held(bars: Any, rule: Any, actions: Any, t: int, s: Any, floor: float,
     stay = bars.shape[0] - 1
     if rule.max_hold > 0:
         stay = min(stay, t + rule.max_hold - s.bars_held)
-    peak = s.peak
+    peak = earlier = s.peak
     level = s.equity
     row = t
     while row < stay and (actions[row] == HOLD or actions[row] == same):
@@ -129,6 +136,7 @@ def _skip_held(bars: Any, rule: Any, actions: Any, t: int, s: Any, floor: float,
         row += 1
         equity[row] = level
         position[row] = quantity
+        earlier = peak
         peak = max(peak, level)
         if level <= floor * peak:
             break
@@ -136,7 +144,7 @@ def _skip_held(bars: Any, rule: Any, actions: Any, t: int, s: Any, floor: float,
         s.bars_held += row - t
         s.net += level - s.equity
         s.equity = level
-        s.peak = peak
+        s.peak = earlier if _is_last(bars, row) else peak
     return row
 
 
@@ -174,14 +182,14 @@ def _walk(
         if t == last and s.side == 0:
             break
         now = bars[t]
-        if t == last or bars[t + 1].follows == 0:
+        if _is_last(bars, t):
             if s.side != 0:
                 price = leave(rule, s, step, now.close, now.close, rule.slippage, END)
                 _finish(s, trades[count], t, price, END)
                 count += 1
                 equity[t] = s.equity
                 position[t] = 0.0
-                s.peak = max(s.peak, s.equity)
+            s.peak = max(s.peak, s.equity)
             if t < last:
                 t += 1
                 equity[t] = s.equity
@@ -218,7 +226,8 @@ def _walk(
             if price > 0.0:
                 _finish(s, trades[count], t, price, step.exit_reason)
                 count += 1
-        s.peak = max(s.peak, s.equity)
+        if not _is_last(bars, t):
+            s.peak = max(s.peak, s.equity)
         equity[t] = s.equity
         position[t] = s.side * s.size
     return count

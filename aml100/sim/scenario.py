@@ -104,6 +104,11 @@ class Tape:
         self._reach(row)
         return int(self._times[row])
 
+    def has(self, row: int) -> bool:
+        """There is a step `row`."""
+        self._reach(row)
+        return row < len(self._times)
+
     def step(self, row: int) -> TapeStep | None:
         """Step `row`, counted from 0; None after the end."""
         self._reach(row + 1)

@@ -74,7 +74,9 @@ def test_no_command_means_run() -> None:
     assert (options.command, options.speed, options.no_tui) == ("run", 60.0, True)
 
 
-@pytest.mark.parametrize
+@pytest.mark.parametrize(
+    "line", ["--state s.db --json status", "status --state s.db --json", "--json status --state=s.db"]
+)
 def test_common_options_stand_before_or_after_the_command(line: str) -> None:
     options = parsed(line)
     assert (options.command, options.state, options.json) == ("status", Path("s.db"), True)

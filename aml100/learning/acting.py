@@ -1,0 +1,171 @@
+"""Positions walked through encoded bars, compiled: the policy's own roll-outs, and the greedy walk of validation.
+
+Both use the single-bar form of the head (`inference.price_actions`) and the kernel's `advance`, so what is learned
+from and what is validated is what back-test and live do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from aml100.evaluation.kernel import Market, flat_positions
+from aml100.evaluation.transition import POSITION_DTYPE, STEP_DTYPE, Records, advance
+from aml100.learning.inference import CompiledWeights, Floats32, greedy_action, price_actions
+from aml100.market.position import POSITION_SIZE, position_features
+from aml100.market.series import Floats
+
+Actions = npt.NDArray[np.int8]
+
+
+@njit(cache=True, nogil=True)
+def _roll_out(bars, rules, first, share, w_position, w_duel, b_duel, epsilon, draws, live, met, taken):  # type: ignore[no-untyped-def]
+    rule = rules[0]
+    stretches, length = share.shape[0], share.shape[1]
+    row = np.zeros(POSITION_SIZE, np.float64)
+    q = np.zeros(3, np.float64)
+    scratch = np.zeros(w_position.shape[1], np.float32)
+    step = np.zeros(1, STEP_DTYPE)
+    for b in range(stretches):
+        for k in range(live.shape[1]):
+            s = live[b, k]
+            for i in range(length):
+                met[b, i, k] = s
+                t = first[b] + i
+                if draws[b, i, k, 0] < epsilon:
+                    action = min(2, int(draws[b, i, k, 1] * 3.0))
+                else:
+                    drawdown = max(0.0, 1.0 - s.equity / s.peak)
+                    position_features(
+                        s.side, s.entry, bars[t].close, s.bars_held, s.target, s.stop, drawdown, s.wins, s.holds, row
+                    )
+                    price_actions(share[b, i], row, w_position, w_duel, b_duel, scratch, q)
+                    action = greedy_action(q, float(s.side), 0.0)
+                taken[b, i, k] = action
+                advance(bars, rule, t, action, s, step[0])
+
+
+def roll_out(
+    market: Market,
+    rules: Records,
+    first: npt.NDArray[np.int64],
+    share: Floats32,
+    weights: CompiledWeights,
+    epsilon: float,
+    live: Records,
+    random: np.random.Generator,
+) -> tuple[Records, Actions]:
+    """Walk R positions through each of B stretches, exploring a share `epsilon` of the decisions.
+
+    Args:
+        first: row of each stretch's first decision [B]; `share` the head's share of its bars [B, L, D].
+        live: where each position starts, POSITION_DTYPE [B, R]; moved on in place.
+
+    Returns: the states met, POSITION_DTYPE [B, L, R], and the actions taken there, int8 [B, L, R].
+    """
+    shape = (share.shape[0], share.shape[1], live.shape[1])
+    met = np.empty(shape, POSITION_DTYPE)
+    taken = np.empty(shape, np.int8)
+    draws = random.random((*shape, 2))
+    _roll_out(
+        market.bars, rules, first, share, weights.w_position, weights.w_duel, weights.b_duel, epsilon, draws,
+        live, met, taken,
+    )  # fmt: skip
+    return met, taken
+
+
+@njit(cache=True, nogil=True)
+def _walk(bars, rules, start, share, w_position, w_duel, b_duel, min_q_gap, state, net, actions, closed, q_all):  # type: ignore[no-untyped-def]
+    rule = rules[0]
+    row = np.zeros(POSITION_SIZE, np.float64)
+    scratch = np.zeros(w_position.shape[1], np.float32)
+    step = np.zeros(1, STEP_DTYPE)
+    s = state[0]
+    for i in range(share.shape[0]):
+        t = start + i
+        drawdown = max(0.0, 1.0 - s.equity / s.peak)
+        position_features(s.side, s.entry, bars[t].close, s.bars_held, s.target, s.stop, drawdown, s.wins, s.holds, row)
+        price_actions(share[i], row, w_position, w_duel, b_duel, scratch, q_all[i])
+        actions[i] = greedy_action(q_all[i], float(s.side), min_q_gap)
+        last = i == share.shape[0] - 1
+        if last and s.side == 0:
+            net[i] = 0.0
+            closed[i] = 0.0
+            continue
+        advance(bars[: t + 1] if last else bars, rule, t, actions[i], s, step[0])
+        net[i] = step[0].net
+        closed[i] = step[0].closed_net if step[0].exit_reason != 0 else np.nan
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Walk:
+    """A greedy walk of one position: per decision row the net return on one unit of notional, the action, the Qs.
+
+    `net` float64 [n], `actions` int8 [n], `q` float64 [n, 3], `trade_nets` the net return of each closed trade.
+    """
+
+    net: Floats
+    actions: Actions
+    q: Floats
+    trade_nets: Floats
+
+
+def greedy_walk(
+    market: Market, rules: Records, start: int, share: Floats32, weights: CompiledWeights, min_q_gap: float
+) -> Walk:
+    """Walk one position from flat through the rows [start, start + n), closing it at the last close.
+
+    `share` [n, D] is the head's share of those bars.
+    """
+    n = share.shape[0]
+    net, closed, q = np.zeros(n), np.zeros(n), np.zeros((n, 3))
+    actions = np.zeros(n, np.int8)
+    _walk(
+        market.bars, rules, start, share, weights.w_position, weights.w_duel, weights.b_duel, min_q_gap,
+        flat_positions(1), net, actions, closed, q,
+    )  # fmt: skip
+    return Walk(net, actions, q, closed[np.isfinite(closed) & (closed != 0.0)])
+
+
+def random_positions(
+    market: Market,
+    rules: Records,
+    rows: npt.NDArray[np.int64],
+    sides: npt.NDArray[np.int8],
+    bar_sd: float,
+    random: np.random.Generator,
+) -> Records:
+    """Positions that might be held at the close of `rows` [N], of the given `sides` [N]; POSITION_DTYPE [N].
+
+    Age is log-uniform up to the time exit, the unrealised return is up to two standard deviations of that many bars
+    (`bar_sd` is one bar's) and lies inside stop and target; account and streaks are drawn as well.
+    """
+    count = len(rows)
+    rule = rules[0]
+    close = market.bars["close"][rows]
+    states = flat_positions(count)
+    states["wins"] = random.integers(0, 4, count)
+    states["holds"] = random.integers(0, 4, count)
+    states["equity"] = 1.0 - 0.03 * random.random(count) ** 2
+    oldest = int(rule["max_hold"]) or 500
+    held = np.maximum(1, np.exp(random.random(count) * np.log(oldest)).astype(np.int64))
+    gain = (2.0 * random.random(count) - 1.0) * 2.0 * bar_sd * np.sqrt(held)
+    stop_loss, take_profit = float(rule["stop_loss"]), float(rule["take_profit"])
+    gain = np.maximum(gain, -0.98 * stop_loss if stop_loss > 0.0 else -0.9)
+    gain = np.minimum(gain, 0.98 * take_profit if take_profit > 0.0 else 9.0)
+    held_side = sides.astype(np.float64)
+    entry = close / (1.0 + held_side * gain)
+    open_now = sides != 0
+    states["side"] = sides
+    states["entry"] = np.where(open_now, entry, 0.0)
+    states["size"] = np.where(open_now, 1.0 / entry, 0.0)
+    states["unit"] = np.where(open_now, float(rule["notional_frac"]), 0.0)
+    states["bars_held"] = np.where(open_now, held, 0)
+    if stop_loss > 0.0:
+        states["stop"] = np.where(open_now, entry * (1.0 - held_side * stop_loss), 0.0)
+    if take_profit > 0.0:
+        states["target"] = np.where(open_now, entry * (1.0 + held_side * take_profit), 0.0)
+    return states

@@ -1,0 +1,123 @@
+"""The whole state of a training between two epochs: what `--resume` goes on from, equal to never having stopped.
+
+One safetensors file: arrays by name, and the few counters and histories as JSON in its header. Written under another
+name, flushed and renamed, so a kill leaves the last whole one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as render_tensors
+
+from aml100.domain.errors import UsageError
+from aml100.learning.learner import Learner
+from aml100.learning.memory import StretchMemory, weights_of
+from aml100.learning.scores import Validation
+
+CHECKPOINT_FILE: Final = "checkpoint.safetensors"
+_HEADER: Final = "training"
+
+Arrays = dict[str, npt.NDArray[np.generic]]
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """Counters and histories of a training after `epoch` whole epochs. `key` ties it to data, settings and seed."""
+
+    key: str
+    epoch: int
+    updates: int
+    transitions: int
+    best_epoch: int
+    best: Validation
+    curve: tuple[float, ...]
+    seconds: float
+    random_state: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Checkpoint:
+    """`progress` and every array: networks, optimiser, memory, best weights."""
+
+    progress: Progress
+    arrays: Arrays
+
+
+def capture(learner: Learner, memory: StretchMemory, best: Mapping[str, npt.NDArray[np.float32]]) -> Arrays:
+    """Copy all arrays of a training in progress."""
+    arrays: Arrays = {}
+    arrays |= {f"online.{name}": array for name, array in weights_of(learner.online).items()}
+    arrays |= {f"target.{name}": array for name, array in weights_of(learner.target).items()}
+    arrays |= {f"best.{name}": array for name, array in best.items()}
+    for number, slots in learner.optimizer.state_dict()["state"].items():
+        for name, tensor in slots.items():
+            arrays[f"optimizer.{number}.{name}"] = tensor.detach().cpu().numpy().copy()
+    arrays |= {f"memory.{name}": array for name, array in memory.export_state().items()}
+    return arrays
+
+
+def reinstate(arrays: Arrays, learner: Learner, memory: StretchMemory) -> dict[str, npt.NDArray[np.float32]]:
+    """Put captured arrays back; returns the best weights."""
+    learner.online.load_state_dict(_tensors(arrays, "online."))
+    learner.target.load_state_dict(_tensors(arrays, "target."))
+    slots: dict[int, dict[str, torch.Tensor]] = {}
+    for name, tensor in _tensors(arrays, "optimizer.").items():
+        number, _, slot = name.partition(".")
+        slots.setdefault(int(number), {})[slot] = tensor
+    state = learner.optimizer.state_dict()
+    state["state"] = slots
+    learner.optimizer.load_state_dict(state)
+    memory.restore(_under(arrays, "memory."))
+    return {name: np.asarray(array, np.float32) for name, array in _under(arrays, "best.").items()}
+
+
+def _under(arrays: Arrays, prefix: str) -> Arrays:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def _tensors(arrays: Arrays, prefix: str) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(array.copy()) for name, array in _under(arrays, prefix).items()}
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Replace the folder's checkpoint atomically; returns its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    header = {_HEADER: msgspec.json.encode(checkpoint.progress).decode()}
+    contents = render_tensors({name: np.ascontiguousarray(a) for name, a in checkpoint.arrays.items()}, header)
+    path = folder / CHECKPOINT_FILE
+    staging = folder / f".{CHECKPOINT_FILE}.{os.getpid()}.partial"
+    with staging.open("wb") as file:
+        file.write(contents)
+        file.flush()
+        os.fsync(file.fileno())
+    staging.replace(path)
+    return path
+
+
+def load_checkpoint(folder: Path, key: str) -> Checkpoint:
+    """Read the folder's checkpoint.
+
+    Raises:
+        UsageError: there is none, it does not read, or it is of other data, settings or seed than `key` stands for.
+    """
+    path = folder / CHECKPOINT_FILE
+    if not path.exists():
+        raise UsageError(f"{path}: there is no checkpoint to resume from")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            progress = msgspec.json.decode((file.metadata() or {}).get(_HEADER, ""), type=Progress)
+            arrays: Arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, msgspec.MsgspecError) as error:
+        raise UsageError(f"{path}: not a checkpoint: {error}") from None
+    if progress.key != key:
+        raise UsageError(f"{path}: made with other data, settings or seed; train without --resume, or as before")
+    return Checkpoint(progress, arrays)

@@ -1,0 +1,347 @@
+"""The training loop as a generator: split, learn, validate by money, keep the best, stop early, resume exactly.
+
+    for event in train(job, clock):
+        match event:
+            case TrainingProgress(): ...     after every epoch, and every few seconds inside a long one
+            case TrainingResult(): ...       the last item: the best checkpoint, or why there is none yet
+
+An epoch is as many updates as cover the training bars once (see `TrainingSettings`). The first check is the untrained
+network, epoch 0. The result is the same bit for bit for the same data, settings, seed and thread count on CPU, whether
+or not the training was interrupted and resumed between (a wall budget cuts by the clock and is the one exception).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from aml100.domain.clock import Clock
+from aml100.learning.bundle import FORMAT, BundleRecord, digest_settings, model_id, save_bundle
+from aml100.learning.checkpoint import Checkpoint, Progress, capture, load_checkpoint, reinstate, save_checkpoint
+from aml100.learning.dataset import CoinData, Dataset, build_dataset, feature_names, look_back_bars
+from aml100.learning.learner import Learner
+from aml100.learning.memory import POSITIONS, StretchMemory, weights_of
+from aml100.learning.network import ACTIONS
+from aml100.learning.scores import HealthFinding, Validation, policy_health
+from aml100.learning.settings import TrainingSettings
+from aml100.learning.validation import validate
+from aml100.market.position import POSITION_FEATURES
+
+HEARTBEAT_S: Final = 2.0
+WARM_BARS: Final = 512
+"""Rows of the embargo that may warm the encoder up before validation begins."""
+
+Stop = Callable[[], bool]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainingJob:
+    """What to train on and how.
+
+    Attributes:
+        data: coins pooled into one model.
+        folder: where checkpoints go, and `models/` arise with `save`; None keeps nothing on disk.
+        budget_s: wall seconds after which training ends with what it has; None: no limit.
+        resume: go on from the checkpoint in `folder`.
+    """
+
+    data: tuple[CoinData, ...]
+    settings: TrainingSettings
+    seed: int
+    folder: Path | None = None
+    budget_s: float | None = None
+    resume: bool = False
+    git_revision: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingProgress:
+    """Where a training stands. `loss` is the mean of the epoch so far; `validation` of the last whole epoch."""
+
+    epoch: int
+    epochs: int
+    updates: int
+    transitions: int
+    loss: float | None
+    validation: Validation | None
+    best_epoch: int
+    best_score: float
+    learning_rate: float
+    epsilon: float
+    elapsed_s: float
+    eta_s: float | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainingResult:
+    """How it ended: `finished` all epochs, `early` patience ran out, `budget` the wall budget, `stopped` on request.
+
+    `weights` are the best checkpoint's; after `stopped` a checkpoint to resume from lies in the job's folder.
+    """
+
+    ended: Literal["finished", "early", "budget", "stopped"]
+    weights: dict[str, npt.NDArray[np.float32]]
+    dataset: Dataset
+    validation: Validation
+    health: tuple[HealthFinding, ...]
+    best_epoch: int
+    epochs: int
+    updates: int
+    transitions: int
+    seconds: float
+    curve: tuple[float, ...]
+    device: str
+
+    def save(self, job: TrainingJob, models: Path) -> Path:
+        """Write the model version under `models`; returns its folder, whose name is the id."""
+        digest = digest_settings(job.settings)
+        record = BundleRecord(
+            id=model_id([self.weights], self.dataset.fingerprint, self.dataset.schema, digest),
+            format=FORMAT,
+            features=feature_names(),
+            position_features=POSITION_FEATURES,
+            schema=self.dataset.schema,
+            interval_ms=self.dataset.interval_ms,
+            coins=tuple(str(coin.series.coin) for coin in job.data),
+            scaler_mean=tuple(self.dataset.scaler.mean.tolist()),
+            scaler_inverse_sd=tuple(self.dataset.scaler.inverse_sd.tolist()),
+            reward_unit=self.dataset.reward_unit,
+            members=1,
+            settings=job.settings,
+            data_sha256=self.dataset.fingerprint,
+            data_origin=", ".join(sorted({coin.series.origin for coin in job.data})),
+            seed=job.seed,
+            git_revision=job.git_revision,
+            best_epoch=self.best_epoch,
+            epochs=self.epochs,
+            updates=self.updates,
+            transitions=self.transitions,
+            device=self.device,
+            validation_curve=self.curve,
+            validation=self.validation,
+            health=self.health,
+            files={},
+        )
+        return save_bundle(models, record, [self.weights])
+
+
+def train(job: TrainingJob, clock: Clock, stop: Stop = lambda: False) -> Iterator[TrainingProgress | TrainingResult]:
+    """Train one model; yields progress and, last, the result.
+
+    Args:
+        clock: its `monotonic_s` counts the budget and the ETA; nothing that is learned depends on it.
+        stop: asked before every update; once true, training ends and leaves a checkpoint in `job.folder`.
+
+    Raises:
+        UsageError: too few bars, or `resume` without a fitting checkpoint.
+    """
+    with _deterministic(job.settings.threads):
+        yield from _Training(job, clock, stop).run()
+
+
+@contextmanager
+def _deterministic(threads: int) -> Iterator[None]:
+    """Same bits for the same seed and thread count; the process's own settings come back afterwards."""
+    before, threads_before = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        torch.set_num_threads(threads_before)
+
+
+class _Training:
+    """State of one run of `train`."""
+
+    def __init__(self, job: TrainingJob, clock: Clock, stop: Stop) -> None:
+        self.job = job
+        self.settings = fitted = _fit_stretches(job)
+        self.clock = clock
+        self.stop = stop
+        self.began_s = clock.monotonic_s()
+        self.dataset = build_dataset(
+            job.data,
+            validation_fraction=fitted.validation_fraction,
+            embargo_bars=fitted.embargo_bars or look_back_bars(job.data[0].series.interval_ms, fitted.n_step),
+            warm_bars=WARM_BARS,
+            shortest=fitted.burn_in_bars + fitted.stretch_bars + 1,
+        )
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.random = np.random.Generator(np.random.PCG64(job.seed))
+        self.learner = Learner(len(feature_names()), fitted, job.seed, self.device)
+        self.memory = StretchMemory(self.dataset, fitted, self.random)
+        self.per_epoch = fitted.updates_per_epoch(self.dataset.train_bars)
+        self.key = hashlib.sha256(
+            f"{self.dataset.fingerprint}|{self.dataset.schema}|{digest_settings(job.settings)}|{job.seed}".encode()
+        ).hexdigest()
+        self.earlier_s = 0.0
+        self.epoch = 0
+        self.updates = 0
+        self.transitions = 0
+        self.curve: list[float] = []
+
+    def run(self) -> Iterator[TrainingProgress | TrainingResult]:
+        """The loop."""
+        if self.job.resume and self.job.folder is not None:
+            self._resume(load_checkpoint(self.job.folder, self.key))
+        else:
+            self._begin()
+        whole = self._capture()
+        yield self._progress(None)
+        ended: Literal["finished", "early", "budget", "stopped"] = "finished"
+        while self.epoch < self.settings.epochs:
+            if self.epoch - self.best_epoch >= self.settings.early_stop_patience:
+                ended = "early"
+                break
+            losses: list[float] = []
+            beat_s = self.clock.monotonic_s()
+            while len(losses) < self.per_epoch and not self.stop() and not self._is_over_budget():
+                losses.append(self._update())
+                if self.clock.monotonic_s() - beat_s >= HEARTBEAT_S:
+                    beat_s = self.clock.monotonic_s()
+                    yield self._progress(losses)
+            if len(losses) < self.per_epoch and self.stop():
+                ended = "stopped"
+                break
+            self.epoch += 1
+            self._validate()
+            if len(losses) < self.per_epoch:
+                ended = "budget"
+                break
+            whole = self._capture()
+            yield self._progress(losses)
+        if self.job.folder is not None and ended != "budget":
+            save_checkpoint(self.job.folder, whole)
+        yield self._result(ended)
+
+    def _begin(self) -> None:
+        settings = self.settings
+        self.memory.act(self.learner.online, settings.batch_stretches, 1.0, self.device)
+        self.best_epoch = 0
+        self.best = self._measure()
+        self.best_weights = weights_of(self.learner.online)
+        self.curve.append(self.best.score)
+
+    def _update(self) -> float:
+        settings = self.settings
+        self.learner.set_learning_rate(settings.learning_rate_at(self.epoch))
+        self.memory.act(self.learner.online, settings.acted_per_update, settings.epsilon_at(self.epoch), self.device)
+        slots, batch = self.memory.sample(settings.batch_stretches, settings.beta_at(self.epoch), self.device)
+        result = self.learner.step(batch)
+        self.memory.replay.update(slots, result.td_errors)
+        self.updates += 1
+        self.transitions += settings.batch_stretches * settings.stretch_bars * POSITIONS * ACTIONS
+        return result.loss
+
+    def _measure(self) -> Validation:
+        settings = self.settings
+        return validate(
+            self.learner.online,
+            self.dataset,
+            min_q_gap=settings.min_q_gap,
+            sigmas=settings.selection_sigmas,
+            device=self.device,
+        )
+
+    def _validate(self) -> None:
+        """Measure the network as it is now and keep it where it is the best yet; the first of equals stays."""
+        measured = self._measure()
+        self.latest = measured
+        self.curve.append(measured.score)
+        if measured.score > self.best.score:
+            self.best, self.best_epoch = measured, self.epoch
+            self.best_weights = weights_of(self.learner.online)
+
+    def _elapsed_s(self) -> float:
+        return self.earlier_s + self.clock.monotonic_s() - self.began_s
+
+    def _is_over_budget(self) -> bool:
+        return self.job.budget_s is not None and self.clock.monotonic_s() - self.began_s >= self.job.budget_s
+
+    def _progress(self, losses: list[float] | None) -> TrainingProgress:
+        """A picture of now; the ETA is the time so far per epoch, times the epochs that may still come."""
+        settings, elapsed = self.settings, self._elapsed_s()
+        done = self.epoch + (len(losses) % self.per_epoch / self.per_epoch if losses else 0.0)
+        remaining = (settings.epochs - done) * elapsed / done if done > 0.0 else None
+        if self.job.budget_s is not None:
+            left = max(0.0, self.job.budget_s - (self.clock.monotonic_s() - self.began_s))
+            remaining = left if remaining is None else min(left, remaining)
+        return TrainingProgress(
+            epoch=self.epoch,
+            epochs=settings.epochs,
+            updates=self.updates,
+            transitions=self.transitions,
+            loss=math.fsum(losses) / len(losses) if losses else None,
+            validation=getattr(self, "latest", self.best),
+            best_epoch=self.best_epoch,
+            best_score=self.best.score,
+            learning_rate=settings.learning_rate_at(self.epoch),
+            epsilon=settings.epsilon_at(self.epoch),
+            elapsed_s=elapsed,
+            eta_s=remaining,
+        )
+
+    def _capture(self) -> Checkpoint:
+        progress = Progress(
+            key=self.key,
+            epoch=self.epoch,
+            updates=self.updates,
+            transitions=self.transitions,
+            best_epoch=self.best_epoch,
+            best=self.best,
+            curve=tuple(self.curve),
+            seconds=self._elapsed_s(),
+            random_state=json.dumps(self.random.bit_generator.state),
+        )
+        return Checkpoint(progress, capture(self.learner, self.memory, self.best_weights))
+
+    def _resume(self, checkpoint: Checkpoint) -> None:
+        progress = checkpoint.progress
+        self.best_weights = reinstate(checkpoint.arrays, self.learner, self.memory)
+        self.random.bit_generator.state = json.loads(progress.random_state)
+        self.epoch, self.updates, self.transitions = progress.epoch, progress.updates, progress.transitions
+        self.best_epoch, self.best, self.curve = progress.best_epoch, progress.best, list(progress.curve)
+        self.earlier_s = progress.seconds
+
+    def _result(self, ended: Literal["finished", "early", "budget", "stopped"]) -> TrainingResult:
+        finite = all(np.isfinite(array).all() for array in self.best_weights.values())
+        return TrainingResult(
+            ended=ended,
+            weights=self.best_weights,
+            dataset=self.dataset,
+            validation=self.best,
+            health=policy_health(self.best, max(self.curve), finite, self.settings.gamma),
+            best_epoch=self.best_epoch,
+            epochs=self.epoch,
+            updates=self.updates,
+            transitions=self.transitions,
+            seconds=self._elapsed_s(),
+            curve=tuple(self.curve),
+            device=str(self.device),
+        )
+
+
+def _fit_stretches(job: TrainingJob) -> TrainingSettings:
+    """Shorten stretches to what few bars can hold: a quarter of the training part at most, burn-in included."""
+    settings = job.settings
+    bars = min(len(coin.series) for coin in job.data) if job.data else 0
+    room = int(bars * (1.0 - settings.validation_fraction)) // 4
+    if settings.burn_in_bars + settings.stretch_bars + 1 <= max(room, 48):
+        return settings
+    length = max(16, min(settings.stretch_bars, max(room, 48) * 3 // 4))
+    burn_in = max(0, min(settings.burn_in_bars, max(room, 48) - length - 1))
+    return replace(settings, stretch_bars=length, burn_in_bars=burn_in)

@@ -1,0 +1,113 @@
+"""What a trainer and its parent say to each other: one JSON object a line, tagged by `type`. Free of torch.
+
+The parent writes one `TrainingSpec` and keeps the pipe open; the child answers with any number of `Progress` and then
+exactly one of `Done`, `Stopped` or `Failed`. The pipe's end tells the child that nobody is listening any more.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from aml100.evaluation.kernel import KernelRules
+from aml100.learning.scores import HealthFinding, Validation
+from aml100.learning.settings import TrainingSettings
+
+
+class DataSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One coin's bars: a file that `storage.importing.read_bars` accepts, and the rules of its positions.
+
+    `funding` is a file of funding rates or None, then `constant_funding_rate` is charged at each full hour.
+    """
+
+    path: str
+    rules: KernelRules
+    coin: str | None = None
+    funding: str | None = None
+    constant_funding_rate: float = 0.0
+
+
+class TrainingSpec(msgspec.Struct, frozen=True, tag="train", forbid_unknown_fields=True):
+    """What the child is to do. `models` is the folder that holds model versions, `folder` its own for checkpoints."""
+
+    data: tuple[DataSource, ...]
+    settings: TrainingSettings
+    seed: int
+    models: str
+    folder: str
+    budget_s: float | None = None
+    resume: bool = False
+    git_revision: str | None = None
+
+
+class Progress(msgspec.Struct, frozen=True, tag="progress"):
+    """Where it stands. `validation` is the last whole epoch's net return on one unit of notional, `score` the best
+    epoch's return less its noise; times in wall seconds."""
+
+    epoch: int
+    epochs: int
+    updates: int
+    transitions: int
+    loss: float | None
+    validation: float | None
+    best_epoch: int
+    score: float
+    learning_rate: float
+    epsilon: float
+    seed: int
+    elapsed_s: float
+    eta_s: float | None
+
+
+class Done(msgspec.Struct, frozen=True, tag="done"):
+    """A model version lies at `path`; `healthy` when every named check of `health` passed."""
+
+    id: str
+    path: str
+    ended: Literal["finished", "early", "budget"]
+    seed: int
+    best_epoch: int
+    epochs: int
+    updates: int
+    transitions: int
+    seconds: float
+    device: str
+    validation: Validation
+    health: tuple[HealthFinding, ...]
+    healthy: bool
+
+
+class Stopped(msgspec.Struct, frozen=True, tag="stopped"):
+    """It was told to stop; `checkpoint` is the folder from which `resume` goes on after `epoch` epochs."""
+
+    checkpoint: str
+    epoch: int
+
+
+class Failed(msgspec.Struct, frozen=True, tag="failed"):
+    """It could not go on; `reason` is one line for the operator."""
+
+    reason: str
+
+
+Message: TypeAlias = Progress | Done | Stopped | Failed
+Final: TypeAlias = Done | Stopped | Failed
+
+_decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
+_spec_decoder = msgspec.json.Decoder(TrainingSpec)
+
+
+def encode_line(message: Message | TrainingSpec) -> bytes:
+    """One line with its end."""
+    return msgspec.json.encode(message) + b"\n"
+
+
+def decode_message(line: bytes) -> Message:
+    """A line of the child; raises msgspec.MsgspecError where it is none."""
+    return _decoder.decode(line)
+
+
+def decode_spec(line: bytes) -> TrainingSpec:
+    """The parent's line; raises msgspec.MsgspecError naming the field where it is none."""
+    return _spec_decoder.decode(line)

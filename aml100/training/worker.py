@@ -1,0 +1,184 @@
+"""The trainer's process: `python -m aml100.training.worker` reads one job on stdin and answers in lines on stdout.
+
+It runs at low priority with few threads, and its log goes to stderr. SIGTERM, SIGINT and the end of stdin (its parent
+is gone, or asks it to leave) stop it between two updates: it writes a checkpoint and leaves, well inside 30 seconds.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from aml100.domain.clock import Clock, SystemClock
+from aml100.domain.errors import AmlError
+from aml100.domain.units import Coin
+from aml100.learning.dataset import CoinData
+from aml100.learning.trainer import TrainingJob, TrainingProgress, TrainingResult, train
+from aml100.storage.importing import read_bars, read_funding
+from aml100.training.messages import (
+    DataSource,
+    Done,
+    Failed,
+    Message,
+    Progress,
+    Stopped,
+    TrainingSpec,
+    decode_spec,
+    encode_line,
+)
+
+NICENESS: Final = 10
+LARGEST_SPEC: Final = 1 << 20
+_PR_SET_PDEATHSIG: Final = 1
+
+log = logging.getLogger("aml100.training")
+
+
+def main() -> int:
+    """Serve one job; the exit code is 0 when it ended with Done or Stopped."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    leave = threading.Event()
+    _lower_priority()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: leave.set())
+    _die_with_parent()
+    line = _read_line()
+    threading.Thread(target=_watch_stdin, args=(leave,), daemon=True).start()
+    final: Done | Stopped | Failed
+    try:
+        spec = decode_spec(line)
+        final = serve(spec, SystemClock(), leave)
+    except msgspec.MsgspecError as error:
+        final = Failed(f"the training job does not read: {error}")
+    except AmlError as error:
+        final = Failed(str(error))
+    _send(final, leave)
+    return 1 if isinstance(final, Failed) else 0
+
+
+def serve(spec: TrainingSpec, clock: Clock, leave: threading.Event) -> Done | Stopped:
+    """Train as told, sending progress on stdout; returns how it ended."""
+    job = load_job(spec)
+    log.info("training on %d series, seed %d, %d epochs", len(job.data), job.seed, job.settings.epochs)
+    for event in train(job, clock, leave.is_set):
+        match event:
+            case TrainingProgress():
+                _send(_progress(event, spec.seed), leave)
+            case TrainingResult(ended="stopped"):
+                log.info("stopped after %d epochs, checkpoint in %s", event.epochs, spec.folder)
+                return Stopped(checkpoint=spec.folder, epoch=event.epochs)
+            case TrainingResult():
+                path = event.save(job, Path(spec.models))
+                log.info("%s after %d epochs, best %d: %s", event.ended, event.epochs, event.best_epoch, path)
+                return _done(event, path, spec.seed)
+    raise AmlError("the training ended without a result")
+
+
+def load_job(spec: TrainingSpec) -> TrainingJob:
+    """Read the bars and funding that a job names.
+
+    Raises:
+        DataFileError: a file is refused.
+    """
+    return TrainingJob(
+        data=tuple(_load_source(source) for source in spec.data),
+        settings=spec.settings,
+        seed=spec.seed,
+        folder=Path(spec.folder),
+        budget_s=spec.budget_s,
+        resume=spec.resume,
+        git_revision=spec.git_revision,
+    )
+
+
+def _load_source(source: DataSource) -> CoinData:
+    coin = Coin(source.coin) if source.coin is not None else None
+    series = read_bars(Path(source.path), coin)
+    funding = read_funding(Path(source.funding), series.coin) if source.funding is not None else None
+    return CoinData(series, source.rules, funding, source.constant_funding_rate)
+
+
+def _progress(event: TrainingProgress, seed: int) -> Progress:
+    return Progress(
+        epoch=event.epoch,
+        epochs=event.epochs,
+        updates=event.updates,
+        transitions=event.transitions,
+        loss=event.loss,
+        validation=event.validation.net_return if event.validation is not None else None,
+        best_epoch=event.best_epoch,
+        score=event.best_score,
+        learning_rate=event.learning_rate,
+        epsilon=event.epsilon,
+        seed=seed,
+        elapsed_s=event.elapsed_s,
+        eta_s=event.eta_s,
+    )
+
+
+def _done(result: TrainingResult, path: Path, seed: int) -> Done:
+    assert result.ended != "stopped"
+    return Done(
+        id=path.name,
+        path=str(path),
+        ended=result.ended,
+        seed=seed,
+        best_epoch=result.best_epoch,
+        epochs=result.epochs,
+        updates=result.updates,
+        transitions=result.transitions,
+        seconds=result.seconds,
+        device=result.device,
+        validation=result.validation,
+        health=result.health,
+        healthy=all(finding.healthy for finding in result.health),
+    )
+
+
+def _send(message: Message, leave: threading.Event) -> None:
+    """Write one line; a parent that no longer reads ends the training like a signal does."""
+    try:
+        sys.stdout.buffer.write(encode_line(message))
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        leave.set()
+
+
+def _read_line() -> bytes:
+    """The first line of stdin, read unbuffered so that the watcher sees what comes after it."""
+    line = b""
+    while not line.endswith(b"\n") and len(line) < LARGEST_SPEC:
+        byte = os.read(0, 1)
+        if not byte:
+            break
+        line += byte
+    return line
+
+
+def _watch_stdin(leave: threading.Event) -> None:
+    while os.read(0, 4096):
+        continue
+    leave.set()
+
+
+def _lower_priority() -> None:
+    if os.nice(0) < NICENESS:
+        os.nice(NICENESS - os.nice(0))
+
+
+def _die_with_parent() -> None:
+    """On Linux the kernel sends SIGTERM when the parent dies; elsewhere the end of stdin has to do."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

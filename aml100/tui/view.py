@@ -54,7 +54,8 @@ class View:
     """One frame's worth of facts.
 
     `beat` counts the console's own frames: it moves while the console lives, whatever the engine does. `chart_no`
-    changes at most once a second; charts are drawn anew only then. `notice` is a line from the console itself.
+    changes at most once a second, on slow links less often; charts are drawn anew only then. `notice` is a line from
+    the console itself.
     """
 
     snapshot: Snapshot | None

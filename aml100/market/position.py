@@ -25,7 +25,7 @@ POSITION_FEATURES: Final = (
 POSITION_SIZE: Final = len(POSITION_FEATURES)
 
 
-@njit(cache=True, inline="always")  # type: ignore[misc]
+@njit(cache=True, inline="always")
 def position_features(
     side: float,
     entry: float,

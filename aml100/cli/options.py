@@ -1,0 +1,270 @@
+"""Every command's options, stated once: a frozen dataclass per command from which its parser is built.
+
+A field made with `option`, `flag` or `operand` carries its flags, its parser and its help; `parsing.parse_options`
+turns arguments into an instance. `given` names the fields that the operator set, so that a default can be told from a
+choice. No slots, since two bases join in `RunOptions`. A handler is `def handler(options: RunOptions) -> int`; what it
+returns is the exit code.
+"""
+
+# ruff: noqa: RUF009 -- option, flag and operand return dataclasses.field
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from aml100.cli.parsing import flag, operand, option
+from aml100.cli.values import (
+    VenueChoice,
+    number_from,
+    parse_coin,
+    parse_count,
+    parse_hex_key,
+    parse_interval,
+    parse_moment_ms,
+    parse_path,
+    parse_port,
+    parse_positive,
+    parse_positive_usd,
+    parse_state_path,
+    parse_venue,
+    parse_wait_s,
+    parse_whole,
+)
+from aml100.logs import LEVELS
+
+if TYPE_CHECKING:
+    from aml100.config.loading import Settings
+
+POLICIES: Final = ("model", "flat", "random", "buy-and-hold", "momentum", "mean-reversion")
+BACKTEST_POLICIES: Final = (*POLICIES, "oracle")
+NETWORKS: Final = ("mainnet", "testnet")
+MODEL_ACTIONS: Final = ("list", "show", "promote", "rollback", "export")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What every command takes, before or after its name."""
+
+    command: str = ""
+    given: frozenset[str] = frozenset()
+    config: Path | None = option("--config", parse_path, "folder of the three files (default ./config, else defaults)")
+    state: Path = option("--state", parse_state_path, "the state file", default=Path("state.db"))
+    log_level: str = option("--log-level", str, "least level logged", "info", LEVELS)
+    log_format: str = option("--log-format", str, "lines for people or for machines", "text", ("text", "json"))
+    json: bool = flag("--json", "one JSON document on stdout, logs on stderr")
+
+    @property
+    def folder(self) -> Path:
+        """Where history/, models/, HALT and engine.log lie: beside the state file."""
+        return self.state.parent
+
+    def load_settings(self) -> Settings:
+        """The effective configuration; ConfigError where it cannot be used."""
+        from aml100.config.loading import load_settings
+
+        return load_settings(self.config, os.environ)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConsoleOptions(Options):
+    fps: float | None = option("--fps", number_from(0.1, 30), "redraws per second, for slow links")
+    theme: str | None = option("--theme", str, "colours", None, ("dark", "light", "colour-blind", "16-colour"))
+    ascii: bool = flag("--ascii", "draw with ASCII only")
+    low_bandwidth: bool = flag("--low-bandwidth", "at most half a kilobyte a second")
+    read_only: bool = flag("--read-only", "look, never command")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TapeOptions(Options):
+    """What a simulated venue plays."""
+
+    data: tuple[Path, ...] = option("--data", parse_path, "bars to replay (Parquet, Feather, CSV)", (), many=True)
+    funding: tuple[Path, ...] = option("--funding", parse_path, "funding history (time, rate)", (), many=True)
+    warmup_bars: int | None = option(
+        "--warmup-bars", parse_whole, "bars served as history (default 1000, at most half)"
+    )
+    process: str = option("--process", str, "synthetic market where no file is given", "regimes")
+    speed: float = option("--speed", parse_positive, "market time runs so many times faster", 1.0)
+    seed: int = option("--seed", parse_whole, "seed of everything random", 0)
+    coins: tuple[str, ...] = option("--coin", parse_coin, "market, as BTC or xyz:XYZ100; repeatable", (), many=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(ConsoleOptions, TapeOptions):
+    no_tui: bool = flag("--no-tui", "the engine in the foreground, without a screen; with --json events as JSON lines")
+    venue: VenueChoice = option(
+        "--venue", parse_venue, "sim, testnet, mainnet or http://HOST:PORT", VenueChoice("sim"), metavar="VENUE"
+    )
+    execution: str | None = option(
+        "--execution", str, "where orders go (default: venue on sim, else paper)", None, ("paper", "venue")
+    )
+    policy: str = option("--policy", str, "who decides", "model", BACKTEST_POLICIES)
+    model: str | None = option("--model", str, "model by id or path (default: the champion)", metavar="ID_OR_PATH")
+    duration_s: float | None = option("--duration", parse_wait_s, "stop after, wall clock, as 10m", metavar="TIME")
+    cycles: int | None = option("--cycles", parse_count, "stop cleanly after so many cycles")
+    arm: bool = flag("--arm", "allow real orders; needed beside --execution venue on mainnet")
+    override_phase: str | None = option("--override-phase", str, "typed word that trades live without the phase")
+
+    @property
+    def effective_execution(self) -> str:
+        """`venue` on the embedded venue, `paper` elsewhere, unless chosen."""
+        return self.execution or ("venue" if self.venue.kind == "sim" else "paper")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimOptions(TapeOptions):
+    host: str = option("--host", str, "address to listen on", "127.0.0.1")
+    port: int = option("--port", parse_port, "port to listen on; 0 takes a free one", 0)
+    faults: Path | None = option("--faults", parse_path, "faults to play, a JSON file")
+    key: str | None = option("--key", parse_hex_key, "the master account's key (default: one of the venue's own)")
+    deposit_usd: Decimal | None = option("--deposit", parse_positive_usd, "first deposit (default: the configured one)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhasesOptions(Options):
+    directory: Path = operand("DIR", parse_path, "folder whose sub-folders hold equity.csv and trades.csv")
+    interval: str | None = option("--interval", parse_interval, "bar interval of the records (default: found)")
+    gates_mode: str | None = option("--gates-mode", str, "default: as configured", None, ("honest", "document"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DownloadOptions(Options):
+    coins: tuple[str, ...] = option("--coin", parse_coin, "market; repeatable", (), many=True)
+    interval: str = option("--interval", parse_interval, "bar interval", "1m")
+    days: float = option("--days", parse_positive, "days back", 3.0)
+    venue: VenueChoice = option(
+        "--venue", parse_venue, "testnet, mainnet or http://HOST:PORT", VenueChoice("mainnet"), metavar="VENUE"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportOptions(Options):
+    files: tuple[Path, ...] = operand("FILE", parse_path, "CSV, Parquet or Feather of bars", many=True)
+    coin: str | None = option("--coin", parse_coin, "market (default: from the file's name)")
+    network: str = option("--network", str, "whose market the bars are of", "mainnet", NETWORKS)
+    source: str | None = option("--source", str, "where they come from (default: from name or shape)", metavar="NAME")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HistoryOptions(Options):
+    coins: tuple[str, ...] = option("--coin", parse_coin, "only these; repeatable", (), many=True)
+    network: str | None = option("--network", str, "only this one", None, NETWORKS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BarsOptions(Options):
+    """Bars from files, or from the history store by coin and span."""
+
+    data: tuple[Path, ...] = option("--data", parse_path, "bars (Parquet, Feather, CSV)", (), many=True)
+    funding: tuple[Path, ...] = option("--funding", parse_path, "funding history (time, rate)", (), many=True)
+    coins: tuple[str, ...] = option(
+        "--coin", parse_coin, "market; with --data its rules, else from the store", (), many=True
+    )
+    interval: str | None = option("--interval", parse_interval, "bar interval in the store (default: as configured)")
+    from_ms: int | None = option("--from", parse_moment_ms, "first time, ISO 8601 or ms", metavar="TIME")
+    to_ms: int | None = option("--to", parse_moment_ms, "end, ISO 8601 or ms", metavar="TIME")
+    seed: int = option("--seed", parse_whole, "seed of everything random", 0)
+    out: Path | None = option("--out", parse_path, "folder for the results")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BacktestOptions(BarsOptions):
+    warmup_bars: int | None = option(
+        "--warmup-bars", parse_whole, "first decision on this bar (default 1000, at most half)"
+    )
+    policy: str = option("--policy", str, "who decides", "model", BACKTEST_POLICIES)
+    model: str | None = option("--model", str, "model by id or path (default: the champion)", metavar="ID_OR_PATH")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(BarsOptions):
+    epochs: int | None = option("--epochs", parse_count, "epochs at most (default: as configured)")
+    budget_s: float | None = option("--budget", parse_wait_s, "wall time at most, as 10m", metavar="TIME")
+    resume: bool = flag("--resume", "go on from the checkpoint in --out")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WalkforwardOptions(BarsOptions):
+    train_days: float | None = option("--train-days", parse_positive, "length of a training window")
+    test_days: float | None = option("--test-days", parse_positive, "length of a test window")
+    embargo_bars: int | None = option(
+        "--embargo-bars", parse_whole, "bars between them (default: the longest look-back)"
+    )
+    epochs: int | None = option("--epochs", parse_count, "epochs at most (default: as configured)")
+    budget_s: float | None = option("--budget", parse_wait_s, "wall time of a fold, as 10m", metavar="TIME")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizeOptions(WalkforwardOptions):
+    trials: int = option("--trials", parse_count, "trials of the search", 20)
+    engine: str = option("--engine", str, "where trials run", "local", ("local", "ray"))
+    address: str | None = option("--address", str, "Ray's head")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelsOptions(Options):
+    action: str = operand(
+        "ACTION", str, "what to do", ("list", "show", "promote", "rollback", "export"), default="list"
+    )
+    model: str | None = operand("ID", str, "the model", default=None)
+    format: str = option("--format", str, "of an export", "onnx", ("onnx",))
+    out: Path | None = option("--out", parse_path, "file of an export")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineOptions(Options):
+    """A one-shot command to the running engine."""
+
+    yes: str | None = option("--yes", str, "the word that confirms without a prompt", metavar="WORD")
+    timeout_s: float = option("--timeout", parse_wait_s, "wait so long for the answer", 60.0, metavar="TIME")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlattenOptions(EngineOptions):
+    coins: tuple[str, ...] = option("--coin", parse_coin, "only these; repeatable", (), many=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpanOptions(Options):
+    from_ms: int | None = option("--from", parse_moment_ms, "first time, ISO 8601 or ms", metavar="TIME")
+    to_ms: int | None = option("--to", parse_moment_ms, "end, ISO 8601 or ms", metavar="TIME")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WhyOptions(SpanOptions):
+    coin: str | None = option("--coin", parse_coin, "market (default: the first)")
+    last: int = option("--last", parse_count, "so many decisions", 20)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions(SpanOptions):
+    run: str | None = option("--run", str, "id of a run (default: the last)", metavar="ID")
+    csv: Path | None = option("--csv", parse_path, "folder for CSV exports of trades, equity and ledger")
+    out: Path | None = option("--out", parse_path, "the HTML file (default: report.html)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoctorOptions(Options):
+    venue: VenueChoice = option(
+        "--venue", parse_venue, "sim, testnet, mainnet or http://HOST:PORT", VenueChoice("sim"), metavar="VENUE"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfigOptions(Options):
+    action: str = operand("ACTION", str, "what to do", ("init", "check", "show"), default="show")
+    key: str | None = operand("KEY", str, "only keys that begin so (show)", default=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchOptions(Options):
+    names: tuple[str, ...] = operand("NAME", str, "family of benchmarks; none = all", many=True, default=())
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackupOptions(Options):
+    file: Path = operand("FILE", parse_path, "the copy; never overwritten")

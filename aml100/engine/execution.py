@@ -1,0 +1,185 @@
+"""Carries out what the core asks of the venue, and turns the answers back into events.
+
+An answer that does not come is not a refusal: the orders become *unknown* and are asked for by client id until the
+venue says what became of them; they are never sent again (GUARANTEES D1). After a halt the transport itself lets
+nothing pass but cancels and reduce-only orders (D13).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol, assert_never
+
+from aml100.domain.clock import Clock
+from aml100.domain.errors import AmlError, VenueError, VenueUnavailable
+from aml100.domain.events import (
+    AskOrders,
+    CancelForeign,
+    CancelOrders,
+    CoreEvent,
+    Grouping,
+    OrderChanged,
+    PlaceOrders,
+    VenueAction,
+)
+from aml100.domain.orders import Order, OrderStatus
+from aml100.domain.units import Cloid, Coin
+
+log = logging.getLogger(__name__)
+
+ASK_AGAIN_S = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""Waits between look-ups of an unknown order; after the last one that finds nothing, it never reached the venue."""
+
+
+class OrderVenue(Protocol):
+    """What execution needs of a venue."""
+
+    async def place(self, orders: Sequence[Order], grouping: Grouping) -> list[OrderChanged]: ...
+
+    async def cancel(self, orders: Sequence[tuple[Coin, Cloid]]) -> list[str | None]: ...
+
+    async def cancel_oids(self, orders: Sequence[tuple[Coin, int]]) -> list[str | None]: ...
+
+    async def order_status(self, address: str, cloid: Cloid) -> OrderChanged | None: ...
+
+
+class Executor:
+    """One engine's hands at the venue.
+
+    Args:
+        venue: signs and sends.
+        address: the account whose orders are asked for.
+        post: puts an event in the engine's queue.
+        clock: for the measured latency of orders.
+        on_journal_failure: told when orders could not be journalled; it must stop entries (GUARANTEES D3).
+    """
+
+    def __init__(
+        self,
+        venue: OrderVenue,
+        address: str,
+        post: Callable[[CoreEvent], None],
+        clock: Clock,
+        on_journal_failure: Callable[[AmlError], None],
+    ) -> None:
+        self._venue = venue
+        self._address = address
+        self._post = post
+        self._clock = clock
+        self._on_journal_failure = on_journal_failure
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.requests_sent = 0
+        self.latency_ms: float | None = None
+        self.reduce_only = False
+        self.refusal = "halted"
+
+    @property
+    def is_idle(self) -> bool:
+        """No request under way."""
+        return not self._tasks
+
+    def start(self, actions: Sequence[VenueAction], durable: Awaitable[None] | None = None) -> None:
+        """Carry out one step's actions in their order, once `durable` says that the journal has them."""
+        task = asyncio.create_task(self._run(tuple(actions), durable), name="venue actions")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def wait(self) -> None:
+        """Until at least one request that is under way has ended."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+
+    async def close(self) -> None:
+        """Let what is under way end; it is never cut off in the middle."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _run(self, actions: tuple[VenueAction, ...], durable: Awaitable[None] | None) -> None:
+        if durable is not None:
+            try:
+                await durable
+            except AmlError as error:
+                self._on_journal_failure(error)
+        for action in actions:
+            match action:
+                case PlaceOrders():
+                    await self._place(action)
+                case CancelOrders():
+                    await self._cancel(action.orders)
+                case CancelForeign():
+                    self.requests_sent += 1
+                    try:
+                        await self._venue.cancel_oids(action.orders)
+                    except VenueError as error:
+                        log.warning("cancel of foreign orders failed: %s", error)
+                case AskOrders():
+                    await self._ask(action.cloids)
+                case _:
+                    assert_never(action)
+
+    async def _place(self, action: PlaceOrders) -> None:
+        if self.reduce_only and not all(order.reduce_only for order in action.orders):
+            for order in action.orders:
+                self._post(
+                    OrderChanged(order.cloid, OrderStatus.REJECTED, None, f"{self.refusal}: only reducing orders pass")
+                )
+            return
+        started = self._clock.monotonic_s()
+        self.requests_sent += 1
+        try:
+            changes = await self._venue.place(action.orders, action.grouping)
+        except VenueUnavailable as error:
+            log.warning("no answer to an order, asking by client id: %s", error)
+            for order in action.orders:
+                self._post(OrderChanged(order.cloid, OrderStatus.UNKNOWN, None, str(error)))
+            self.start([AskOrders(tuple(order.cloid for order in action.orders))])
+            return
+        except VenueError as error:
+            for order in action.orders:
+                self._post(OrderChanged(order.cloid, OrderStatus.REJECTED, None, str(error)))
+            return
+        self.latency_ms = (self._clock.monotonic_s() - started) * 1000
+        for change in changes:
+            self._post(change)
+
+    async def _cancel(self, orders: Sequence[tuple[Coin, Cloid]]) -> None:
+        self.requests_sent += 1
+        try:
+            errors = await self._venue.cancel(orders)
+        except VenueError as error:
+            log.warning("cancel not confirmed, asking by client id: %s", error)
+            await self._ask(tuple(cloid for _, cloid in orders))
+            return
+        for (_, cloid), refusal in zip(orders, errors, strict=True):
+            if refusal is None:
+                self._post(OrderChanged(cloid, OrderStatus.CANCELED, None, "canceled"))
+            else:
+                await self._ask((cloid,))
+
+    async def _ask(self, cloids: Sequence[Cloid]) -> None:
+        """Look orders up by client id until the venue answers for each."""
+        left = list(cloids)
+        for wait_s in (0.0, *ASK_AGAIN_S):
+            await asyncio.sleep(wait_s)
+            missing = []
+            for cloid in left:
+                try:
+                    found = await self._venue.order_status(self._address, cloid)
+                except VenueError:
+                    missing.append((cloid, False))
+                    continue
+                if found is None:
+                    missing.append((cloid, True))
+                else:
+                    self._post(found)
+            left = [cloid for cloid, _ in missing]
+            if not left:
+                return
+        for cloid, answered in missing:
+            if answered:
+                self._post(OrderChanged(cloid, OrderStatus.REJECTED, None, "never reached the venue"))
+            else:
+                log.error("order %s is still unknown: the venue does not answer", cloid)
+                self.start([AskOrders((cloid,))])

@@ -1,0 +1,266 @@
+"""The engine's side of the operator socket: commands in, answers and snapshots out.
+
+A command is journalled with who and when, whatever becomes of it. Halt proves itself (GUARANTEES B11): it closes and
+cancels, asks the venue what is left, tries again, and answers with what it saw.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import logging
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from aml100.control.attach import OperatorServer
+from aml100.control.protocol import Answer, Request, Snapshot, Welcome
+from aml100.domain.clock import wall_ms
+from aml100.domain.errors import AmlError, VenueError
+from aml100.domain.events import CancelForeign, CancelOrders, Command, CommandDone, CommandName, TradingState
+from aml100.domain.units import Coin, iso_utc
+from aml100.engine.runtime import Engine
+from aml100.engine.snapshots import SnapshotBuilder
+from aml100.engine.telemetry import why_sentence
+from aml100.storage.database import backup
+
+log = logging.getLogger(__name__)
+
+HALT_FILE_POLL_S = 1.0
+HALT_TRIES = 20
+HALT_TRY_S = 0.25
+STATUS_FIELDS = (
+    "state",
+    "venue",
+    "execution",
+    "run_id",
+    "pid",
+    "uptime_s",
+    "phase",
+    "equity",
+    "balance",
+    "drawdown_pct",
+    "positions",
+    "open_orders",
+    "model",
+    "training",
+    "feeds",
+    "risk",
+    "loop_lag_ms",
+    "budget",
+)
+
+
+class OperatorDesk:
+    """Serves one engine's socket and watches for the file HALT beside its state.db."""
+
+    def __init__(self, engine: Engine, socket: Path, state_path: Path, options: dict[str, Any]) -> None:
+        self._engine = engine
+        self._state_path = state_path
+        self._halt_file = state_path.parent / "HALT"
+        self._options = options
+        self._snapshots = SnapshotBuilder(engine)
+        self._server = OperatorServer(socket, self._snapshot, self.handle, self._welcome)
+        self._watcher: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> OperatorDesk:
+        await self._server.__aenter__()
+        self._watcher = asyncio.create_task(self._watch_halt_file(), name="HALT file")
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await asyncio.gather(self._watcher, return_exceptions=True)
+        await self._server.__aexit__(None, None, None)
+
+    def _snapshot(self) -> Snapshot:
+        return self._snapshots.build()
+
+    def _welcome(self, controller: bool) -> Welcome:
+        return Welcome(
+            pid=self._snapshots.build().pid,
+            run_id=self._engine.options.run_id,
+            controller=controller,
+            options=self._options,
+        )
+
+    async def _watch_halt_file(self) -> None:
+        """A file HALT halts as the key does; taking it away does not resume."""
+        seen = False
+        while True:
+            exists = self._halt_file.exists()
+            if exists and not seen and self._engine.core.state.trading is not TradingState.HALTED:
+                await self._halt("file:HALT")
+            seen = exists
+            await asyncio.sleep(HALT_FILE_POLL_S)
+
+    # --- commands -------------------------------------------------------------------------------------------
+
+    async def handle(self, request: Request, who: str) -> Answer:
+        """Carry out one request; errors become answers, never a dropped connection."""
+        try:
+            answer = await self._dispatch(request, who)
+        except AmlError as error:
+            answer = Answer(request.id, False, str(error), error.exit_code)
+        return msgspec.structs.replace(answer, id=request.id)
+
+    async def _dispatch(self, request: Request, who: str) -> Answer:
+        match request.command:
+            case "status":
+                return self._status()
+            case "why":
+                return self._why(request.arguments)
+            case "halt":
+                return await self._halt(who)
+            case "resume":
+                return await self._resume(who)
+            case "pause":
+                await self._core_command(CommandName.PAUSE, who)
+                return await self._done("pause", who, "entries paused; stops and exits stay active")
+            case "flatten":
+                return await self._flatten(who)
+            case "retrain":
+                return await self._retrain(who, fresh=False)
+            case "reset":
+                return await self._reset(who)
+            case "stop":
+                await self._done("stop", who, "stopping")
+                self._engine.request_stop(f"stopped by {who}")
+                return Answer(0, True, "engine stops")
+            case "cancel_training":
+                if self._engine.desk is not None:
+                    self._engine.desk.cancel()
+                return await self._done("cancel_training", who, "training cancelled")
+            case "backup":
+                target = Path(str(request.arguments["path"]))
+                await asyncio.to_thread(backup, self._state_path, target)
+                return Answer(0, True, f"state.db copied to {target}")
+            case _:
+                return Answer(0, False, f"no such command: {request.command}", 2)
+
+    def _status(self) -> Answer:
+        snapshot = msgspec.to_builtins(self._snapshot())
+        data = {name: snapshot[name] for name in STATUS_FIELDS}
+        data["mode"], data["origin"], data["performance"] = (
+            snapshot["mode"],
+            snapshot["origin"],
+            snapshot["performance"],
+        )
+        data["state_reason"], data["time_ms"] = snapshot["state_reason"], snapshot["time_ms"]
+        return Answer(0, True, _status_line(data), 0, data)
+
+    def _why(self, arguments: dict[str, Any]) -> Answer:
+        database = self._engine.database
+        coin = arguments.get("coin")
+        last = int(arguments.get("last", 20))
+        decisions = database.last_decisions(None if coin is None else Coin(str(coin)), last)
+        rows = [
+            {
+                "coin": d.coin,
+                "bar_ms": d.bar_ms,
+                "action": int(d.action),
+                "q": d.q,
+                "outcome": d.outcome,
+                "why": why_sentence(d),
+                "gates": [{"name": g.name, "ok": g.ok, "reason": g.reason} for g in d.gates],
+            }
+            for d in decisions
+        ]
+        histogram = Counter(str(row["why"]) for row in rows)
+        return Answer(0, True, f"{len(rows)} decisions", 0, {"decisions": rows, "histogram": dict(histogram)})
+
+    async def _core_command(self, name: CommandName, who: str) -> None:
+        engine = self._engine
+        await engine.on_consumer(lambda: engine.apply(Command(name, who, engine.clock.now_ms())))
+
+    async def _done(self, name: str, who: str, result: str, *, ok: bool = True, exit_code: int = 0) -> Answer:
+        """Journal what became of a command, and answer it."""
+        engine = self._engine
+        record = CommandDone(name, who, result, engine.clock.now_ms())
+        await engine.on_consumer(lambda: engine.record(record))
+        return Answer(0, ok, result, exit_code)
+
+    async def _halt(self, who: str) -> Answer:
+        """Latch, close, cancel, read back, try again; says what it saw at the venue."""
+        await self._core_command(CommandName.HALT, who)
+        left = "nothing was read back"
+        for _ in range(HALT_TRIES):
+            await asyncio.sleep(HALT_TRY_S)
+            try:
+                left = await self._what_is_left()
+            except VenueError as error:
+                left = f"the venue does not answer: {error}"
+                continue
+            if not left:
+                text = f"halted: flat, 0 orders, verified at {iso_utc(wall_ms())}"
+                return await self._done("halt", who, text)
+        return await self._done("halt", who, f"halted, but not clean: {left}", ok=False, exit_code=1)
+
+    async def _what_is_left(self) -> str:
+        """Positions and orders still at the venue, in words; what can be cancelled is cancelled on the way."""
+        engine = self._engine
+        state = await engine.rest.account(engine.options.account)
+        orders = await engine.rest.resting_orders(engine.options.account)
+        ours = [(o.coin, o.cloid) for o in orders if o.cloid is not None]
+        foreign = tuple((o.coin, o.oid) for o in orders if o.cloid is None)
+        positions = [p for p in state.positions if p.size != 0]
+        flat = {coin for coin, _ in [*ours, *foreign]} - {p.coin for p in positions}
+        cancels = tuple((coin, cloid) for coin, cloid in ours if coin in flat)
+        strays = tuple((coin, oid) for coin, oid in foreign if coin in flat)
+        if cancels or strays:
+            engine.executor.start([a for a in (CancelOrders(cancels), CancelForeign(strays)) if a.orders])
+        words = [f"{p.coin} {p.size}" for p in positions]
+        if orders:
+            words.append(f"{len(orders)} orders")
+        return ", ".join(words)
+
+    async def _resume(self, who: str) -> Answer:
+        if self._halt_file.exists():
+            text = f"{self._halt_file} is there: remove it first, then resume"
+            return await self._done("resume", who, text, ok=False, exit_code=3)
+        await self._core_command(CommandName.RESUME, who)
+        return await self._done("resume", who, "trading; the drawdown is measured anew from here")
+
+    async def _flatten(self, who: str) -> Answer:
+        count = len(self._engine.core.ledger.open_coins())
+        await self._core_command(CommandName.FLATTEN, who)
+        for _ in range(HALT_TRIES):
+            if not self._engine.core.ledger.open_coins():
+                return await self._done("flatten", who, f"{count} positions closed")
+            await asyncio.sleep(HALT_TRY_S)
+        return await self._done("flatten", who, "positions are still open", ok=False, exit_code=1)
+
+    async def _retrain(self, who: str, *, fresh: bool) -> Answer:
+        desk = self._engine.desk
+        if desk is None:
+            return Answer(0, False, f"policy {self._engine.options.policy} is not trained", 1)
+        started = desk.start("reset" if fresh else "operator")
+        return await self._done("reset" if fresh else "retrain", who, started)
+
+    async def _reset(self, who: str) -> Answer:
+        """Close the positions first, retire the champion, start a new model; everything earned stays."""
+        desk = self._engine.desk
+        if desk is None:
+            return Answer(0, False, f"policy {self._engine.options.policy} has no model to reset", 1)
+        flat = await self._flatten(who)
+        if not flat.ok:
+            return flat
+        engine = self._engine
+        await engine.on_consumer(lambda: desk.retire(engine.core, engine.clock.now_ms()))
+        return await self._retrain(who, fresh=True)
+
+
+def operator_name() -> str:
+    """Who gives commands from this process."""
+    return getpass.getuser()
+
+
+def _status_line(data: dict[str, Any]) -> str:
+    phase = data["phase"]
+    return (
+        f"{data['mode']} {data['state'].upper()} equity {data['equity']} drawdown {data['drawdown_pct']:.2f}% "
+        f"positions {len(data['positions'])} phase {phase['name']} {phase['cycles_done']}/{phase['cycles_required']}"
+    )

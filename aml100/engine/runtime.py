@@ -1,0 +1,502 @@
+"""The engine: one queue, one consumer, one owner of state.
+
+Streams, timers, operators and answers put events in the queue; the consumer takes them in order, folds each through
+the decision core, journals what it says in one transaction, and only then lets the executor act. Everything that may
+block (requests, training, disk) runs beside it.
+
+With the embedded venue the engine keeps step: the venue sends a marker when a bar has closed and waits until the engine
+answers that everything which followed from it is settled. How fast market time runs is then the venue's business, and
+the same bars give the same run at any speed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias, TypeVar
+
+from aml100.domain.clock import Clock, ManualClock
+from aml100.domain.errors import AmlError, VenueError
+from aml100.domain.events import (
+    AskOrders,
+    BarsClosed,
+    CancelForeign,
+    CancelOrders,
+    Command,
+    CommandName,
+    CoreEvent,
+    Effect,
+    FeedChanged,
+    FillReceived,
+    OrderChanged,
+    PlaceOrders,
+    Reconciled,
+    Record,
+    SeriesEnd,
+    StateChanged,
+    Tick,
+    TradingState,
+)
+from aml100.domain.market import AssetContext, Bar, BookTop
+from aml100.domain.orders import OrderStatus
+from aml100.domain.units import Coin
+from aml100.engine.cycle import CycleKeeper
+from aml100.engine.desk import TrainingDesk
+from aml100.engine.execution import Executor
+from aml100.engine.feeds import FeedBoard
+from aml100.engine.listener import Listeners
+from aml100.engine.telemetry import Telemetry
+from aml100.market.bars import BarAssembler
+from aml100.storage.database import Database
+from aml100.trading.core import TradingCore
+from aml100.venue.codec import CandleUpdate, FillsSeen, FundingsSeen, SimStep, TradesSeen
+from aml100.venue.rest import VenueRest
+from aml100.venue.stream import StreamDown, StreamEvent, StreamUp, VenueStream
+
+log = logging.getLogger(__name__)
+
+TICK_S = 0.25
+BAR_GRACE_MS = 2_000
+T = TypeVar("T")
+ACTIONS = (PlaceOrders, CancelOrders, CancelForeign, AskOrders)
+
+
+class Publisher(Protocol):
+    """Whatever listens on the operator socket while the engine runs."""
+
+    async def __aenter__(self) -> Publisher: ...
+
+    async def __aexit__(self, *exc: object) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """How this engine was asked to run. `in_step`: the venue waits for us and sets the clock."""
+
+    run_id: str
+    venue: str
+    execution: str
+    mode: str
+    coins: tuple[Coin, ...]
+    account: str
+    origin: str
+    speed: float
+    policy: str
+    in_step: bool
+    duration_s: float | None = None
+    max_cycles: int | None = None
+    on_exit: str = "keep"
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """Work for the consumer: runs between two events, so it sees and changes state safely."""
+
+    run: Callable[[], None]
+
+
+QueueItem: TypeAlias = CoreEvent | StreamEvent | _Call
+
+
+class Engine:
+    """Built by `wiring`; `run` is its whole life.
+
+    Attributes to read: `options`, `core`, `executor`, `feeds`, `telemetry`, `desk`, `cycles`, `loop_lag_ms`.
+    """
+
+    def __init__(
+        self,
+        options: EngineOptions,
+        core: TradingCore,
+        rest: VenueRest,
+        stream: VenueStream,
+        database: Database,
+        clock: Clock,
+        feeds: FeedBoard,
+        telemetry: Telemetry,
+        listeners: Listeners,
+        desk: TrainingDesk | None,
+        cycles: CycleKeeper,
+    ) -> None:
+        self.options = options
+        self.core = core
+        self.rest = rest
+        self.database = database
+        self.clock = clock
+        self.feeds = feeds
+        self.telemetry = telemetry
+        self.listeners = listeners
+        self.desk = desk
+        self.cycles = cycles
+        self.executor = Executor(rest, options.account, self.post, clock, self.on_journal_failure)
+        self.loop_lag_ms = 0.0
+        self.stop_reason = ""
+        self.exit_code = 0
+        self._stream = stream
+        self._queue: asyncio.Queue[QueueItem] = asyncio.Queue()
+        self._stop = asyncio.Event()
+        self._bars = {coin: BarAssembler(coin, core.rules.interval_ms, options.origin) for coin in options.coins}
+        self._closed: dict[int, dict[Coin, Bar]] = {}
+        self._acknowledged = 0
+        self._journal_failed = False
+        self.started_s = clock.monotonic_s()
+
+    # --- from outside ---------------------------------------------------------------------------------------
+
+    def post(self, event: CoreEvent) -> None:
+        """Queue an event for the core."""
+        self._queue.put_nowait(event)
+
+    def request_stop(self, reason: str, exit_code: int = 0) -> None:
+        """End the run cleanly; the first reason counts."""
+        if not self._stop.is_set():
+            self.stop_reason, self.exit_code = reason, exit_code
+            self._stop.set()
+
+    async def on_consumer(self, work: Callable[[], T]) -> T:
+        """Run something between two events of the consumer and hand back its result."""
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+        def call() -> None:
+            if not future.cancelled():
+                future.set_result(work())
+
+        self._queue.put_nowait(_Call(call))
+        return await future
+
+    # --- the life of a run ----------------------------------------------------------------------------------
+
+    async def run(self, publisher: Publisher) -> int:
+        """Reconcile, trade until told to stop, leave in order; answers the exit code."""
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(publisher)
+            await self._prepare()
+            await stack.enter_async_context(self._stream)
+            tasks = [
+                asyncio.create_task(self._read_stream(), name="stream"),
+                asyncio.create_task(self._consume(), name="consumer"),
+                asyncio.create_task(self._tick(), name="ticker"),
+                asyncio.create_task(self._watch_duration(), name="duration"),
+            ]
+            stopping = asyncio.create_task(self._stop.wait(), name="stop")
+            try:
+                done, _ = await asyncio.wait({stopping, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+                for task in done - {stopping}:
+                    if task.exception() is not None or task is not tasks[3]:
+                        task.result()
+                await stopping
+                await self._leave()
+            finally:
+                for task in (stopping, *tasks):
+                    task.cancel()
+                await asyncio.gather(stopping, *tasks, return_exceptions=True)
+                if self.desk is not None:
+                    await self.desk.close()
+                await self.executor.close()
+        return self.exit_code
+
+    async def _prepare(self) -> None:
+        """One path for a start and a restart: what the venue knows is folded in before anything is decided."""
+        coins, core = self.options.coins, self.core
+        for coin in coins:
+            await self.rest.update_leverage(coin, core.rules.leverage, is_cross=True)
+        await self._warm_up()
+        await self._catch_up()
+        if self.database.has_halt_latch():
+            if core.state.trading is not TradingState.HALTED:
+                self.apply(Command(CommandName.HALT, "latch", self.clock.now_ms()))
+        elif core.state.trading is TradingState.HALTED:
+            self.apply(Command(CommandName.RESUME, "offline resume", self.clock.now_ms()))
+        now_s = self.clock.monotonic_s()
+        for coin in coins:
+            self.feeds.expect(coin, now_s)
+        self._journal(core.begin(self.clock.now_ms()))
+
+    async def _warm_up(self) -> None:
+        """History through features and policy: all of it at first, what was missed after a restart."""
+        now_ms = self.clock.now_ms()
+        interval_ms = self.core.rules.interval_ms
+        for coin in self.options.coins:
+            known = self.core.coin(coin)
+            if known.bars_seen and self.options.in_step:
+                continue  # that venue stood still while we were away; it repeats the bar we may not have decided
+            since_ms = known.last_end_ms or 0
+            bars = await self.rest.candles(coin, interval_ms, since_ms, now_ms)
+            closed = [bar for bar in bars if bar.open_ms >= since_ms and bar.end_ms <= now_ms]
+            for row, bar in enumerate(closed):
+                self.core.warm_up(bar)
+                if row % 500 == 499:
+                    await asyncio.sleep(0)
+            self.telemetry.on_history(closed)
+            if self.desk is not None:
+                self.desk.on_history(closed)
+
+    async def _catch_up(self) -> None:
+        """Fills, funding, orders and positions as the venue has them, so that nothing is double and nothing lost."""
+        book, account = self.core.state.book, self.options.account
+        for fill in await self.rest.fills_since(account, book.last_fill_ms):
+            self.apply(FillReceived(fill))
+        since_ms = min(book.last_funding_ms.values(), default=book.last_fill_ms)
+        for paid in await self.rest.funding_since(account, since_ms):
+            self.apply(paid)
+        for cloid in self.core.blotter.unsettled():
+            found = await self.rest.order_status(account, cloid)
+            self.apply(found or OrderChanged(cloid, OrderStatus.REJECTED, None, "never reached the venue"))
+        await self.reconcile()
+        await self._settle()
+
+    async def reconcile(self) -> Reconciled:
+        """Ask the venue for positions and orders and hold the core's books against them."""
+        state = await self.rest.account(self.options.account)
+        orders = await self.rest.resting_orders(self.options.account)
+        seen = Reconciled(tuple((p.coin, p.size) for p in state.positions), orders)
+        self.apply(seen)
+        return seen
+
+    async def _leave(self) -> None:
+        """The end of a run: positions as configured, what is under way ends, the journal is on disk."""
+        if self.options.on_exit == "flatten" and self.stop_reason != "end of data":
+            self.post(Command(CommandName.FLATTEN, "engine: on_exit", self.clock.now_ms()))
+            deadline = self.clock.monotonic_s() + 10
+            while self.clock.monotonic_s() < deadline:
+                await asyncio.sleep(0.05)
+                if not self.core.ledger.open_coins() and self.executor.is_idle:
+                    break
+        if self.desk is not None:
+            await self.desk.close()
+        await self.executor.close()
+        await self.on_consumer(lambda: None)
+        await asyncio.wrap_future(self.database.flush())
+
+    # --- tasks ----------------------------------------------------------------------------------------------
+
+    async def _read_stream(self) -> None:
+        async for event in self._stream:
+            self._queue.put_nowait(event)
+
+    async def _consume(self) -> None:
+        while True:
+            await self._handle(await self._queue.get())
+
+    async def _tick(self) -> None:
+        """Deadlines, freshness and the lag of the loop, a few times a second."""
+        lags: list[float] = []
+        while True:
+            before = self.clock.monotonic_s()
+            await asyncio.sleep(TICK_S)
+            now_s = self.clock.monotonic_s()
+            lags = [*lags[-19:], (now_s - before - TICK_S) * 1000]
+            self.loop_lag_ms = sorted(lags)[len(lags) // 2]
+            for change in self.feeds.check(now_s):
+                self._queue.put_nowait(change)
+            if not self.options.in_step:
+                await self._close_due_bars()
+            self._queue.put_nowait(Tick(self.clock.now_ms(), now_s, self.loop_lag_ms))
+            if self.desk is not None and self._queue.qsize() < 1000:
+                self._queue.put_nowait(_Call(self._poll_desk))
+
+    async def _watch_duration(self) -> None:
+        """`--duration` counts wall time from `started`."""
+        if self.options.duration_s is None:
+            await asyncio.Event().wait()
+        else:
+            await asyncio.sleep(self.options.duration_s)
+            self.request_stop("duration over")
+
+    def _poll_desk(self) -> None:
+        """Adopt a model that has been trained, between two events."""
+        if self.desk is not None:
+            self.desk.poll(self.core, self.clock.now_ms())
+
+    # --- one item -------------------------------------------------------------------------------------------
+
+    async def _handle(self, item: QueueItem) -> None:
+        now_s = self.clock.monotonic_s()
+        match item:
+            case _Call():
+                item.run()
+            case SimStep():
+                await self._on_step(item)
+            case CandleUpdate(bar):
+                self._saw(bar.coin, "candle", now_s)
+                for closed in self._bars[bar.coin].apply_candle(bar):
+                    self._collect(closed)
+            case BookTop():
+                self._saw(item.coin, "bbo", now_s)
+                self.apply(item)
+            case AssetContext():
+                self._saw(item.coin, "activeAssetCtx", now_s)
+                self.apply(item)
+            case TradesSeen():
+                self.telemetry.on_trades(item.trades)
+            case FillsSeen():
+                for fill in item.fills:
+                    self.apply(FillReceived(fill))
+            case FundingsSeen():
+                for paid in item.payments:
+                    self.apply(paid)
+            case StreamUp():
+                self._connection(up=True, now_s=now_s)
+            case StreamDown():
+                log.warning("stream down: %s", item.reason)
+                self._connection(up=False, now_s=now_s)
+            case _:
+                self.apply(item)
+        if not self.options.in_step and self._closed:
+            self._flush_bars(self.clock.now_ms())
+
+    def _saw(self, coin: Coin, channel: str, now_s: float) -> None:
+        change = self.feeds.saw(coin, channel, now_s)
+        if change is not None:
+            self.apply(change)
+            self.listeners.on_event("feed", _feed_fields(change))
+
+    def _connection(self, *, up: bool, now_s: float) -> None:
+        for change in self.feeds.set_connected(up, now_s):
+            self.apply(change)
+            self.listeners.on_event("feed", _feed_fields(change))
+
+    def apply(self, event: CoreEvent) -> None:
+        """Fold one event and do what follows from it."""
+        self._journal(self.core.process(event))
+
+    def record(self, record: Record) -> None:
+        """Journal a fact that is not the core's."""
+        self._journal([record])
+
+    def _journal(self, effects: Sequence[Effect]) -> None:
+        """Records and state go to disk in one transaction; only what acts at the venue waits for it."""
+        if not effects:
+            return
+        records = [effect for effect in effects if not isinstance(effect, ACTIONS)]
+        actions = [effect for effect in effects if isinstance(effect, ACTIONS)]
+        durable = self.database.journal(records, state=self.core.export_state(), marks=self.core.ledger.book.marks)
+        for record in records:
+            if isinstance(record, StateChanged):
+                self._on_state(record.state)
+            self.telemetry.on_record(record)
+            self.listeners.on_record(record)
+        if actions:
+            self.executor.start(actions, asyncio.wrap_future(durable))
+
+    def _on_state(self, state: TradingState) -> None:
+        """A halt closes the transport to everything that adds risk; a resume opens it again."""
+        self.executor.reduce_only = state is TradingState.HALTED or self._journal_failed
+        if state is TradingState.TRADING and self.database.has_halt_latch():
+            self.database.clear_latch("engine", self.clock.now_ms())
+
+    def on_journal_failure(self, error: AmlError) -> None:
+        """The disk is full or read-only: no new entry, the position stays managed, loudly."""
+        if not self._journal_failed:
+            log.error("the journal cannot be written, entries stop: %s", error)
+            self._journal_failed = True
+            self.executor.reduce_only, self.executor.refusal = True, "journal failing"
+            self.post(Command(CommandName.PAUSE, f"engine, journal failing: {error}", self.clock.now_ms()))
+
+    # --- bars -----------------------------------------------------------------------------------------------
+
+    async def _on_step(self, step: SimStep) -> None:
+        """The embedded venue's marker: decide the bars that closed, settle what follows, answer."""
+        clock = self.clock
+        if isinstance(clock, ManualClock):
+            clock.set(step.time_ms)
+        if step.stage == "closed":
+            for coin, assembler in self._bars.items():
+                if self.core.coin(coin).last_end_ms >= step.time_ms:
+                    continue
+                bar = assembler.apply_time(step.time_ms, 0) or await self._fetch_bar(coin, step.time_ms)
+                if bar is not None and bar.end_ms > self.core.coin(coin).last_end_ms:
+                    self._collect(bar)
+            for end_ms in sorted(self._closed):
+                self._close_bars(end_ms, step.ending)
+        await self._settle()
+        if step.stage == "end":
+            self.request_stop("end of data")
+        sent = self.executor.requests_sent - self._acknowledged
+        self._acknowledged = self.executor.requests_sent
+        await self._stream.send_json({"method": "simAck", "step": step.step, "sent": sent})
+
+    async def _fetch_bar(self, coin: Coin, end_ms: int) -> Bar | None:
+        """The bar that ends here, by REST: after a restart its stream message went to the engine that is gone."""
+        interval_ms = self.core.rules.interval_ms
+        bars = await self.rest.candles(coin, interval_ms, end_ms - interval_ms, end_ms - interval_ms)
+        return next((bar for bar in bars if bar.end_ms == end_ms), None)
+
+    async def _settle(self) -> None:
+        """Until nothing is under way and nothing is queued."""
+        while True:
+            while not self._queue.empty():
+                await self._handle(self._queue.get_nowait())
+            if self.executor.is_idle:
+                return
+            getter = asyncio.ensure_future(self._queue.get())
+            waiter = asyncio.ensure_future(self.executor.wait())
+            await asyncio.wait({getter, waiter}, return_when=asyncio.FIRST_COMPLETED)
+            waiter.cancel()
+            if getter.done():
+                await self._handle(getter.result())
+            else:
+                getter.cancel()
+
+    def _collect(self, bar: Bar) -> None:
+        self._closed.setdefault(bar.end_ms, {})[bar.coin] = bar
+
+    def _flush_bars(self, now_ms: int) -> None:
+        """Hand over the bars of an end time once every coin's is there, or the grace for stragglers is over."""
+        for end_ms in sorted(self._closed):
+            complete = len(self._closed[end_ms]) == len(self.options.coins)
+            if complete or now_ms > end_ms + 2 * BAR_GRACE_MS:
+                self._close_bars(end_ms, {})
+
+    def _close_bars(self, end_ms: int, ending: Mapping[Coin, SeriesEnd]) -> None:
+        found = self._closed.pop(end_ms)
+        bars = tuple(found[coin] for coin in self.options.coins if coin in found)
+        for bar in bars:
+            missing = (bar.open_ms - self.core.coin(bar.coin).last_end_ms) // bar.interval_ms
+            if missing > 0 and self.core.coin(bar.coin).last_end_ms:
+                self.feeds.gap(bar.coin, missing)
+            self.listeners.on_event("bar", {"bar": bar})
+        self.telemetry.on_bars(bars)
+        if self.desk is not None:
+            self.desk.on_history(bars)
+        self.apply(BarsClosed(end_ms, bars, tuple(ending.items())))
+        report = self.cycles.on_time(end_ms)
+        if report is not None and self.options.max_cycles and self.cycles.completed >= self.options.max_cycles:
+            self.request_stop("cycles done")
+
+    async def _close_due_bars(self) -> None:
+        """Bars whose end and grace have passed without a later one: asked for by REST, then closed."""
+        now_ms = self.clock.now_ms()
+        for coin, assembler in self._bars.items():
+            due = assembler.apply_time(now_ms, BAR_GRACE_MS)
+            if due is None:
+                continue
+            since_ms = self.core.coin(coin).last_end_ms or due.open_ms
+            try:
+                bars = await self.rest.candles(coin, due.interval_ms, since_ms, due.open_ms)
+            except VenueError as error:
+                log.warning("bar of %s not confirmed: %s", coin, error)
+                bars = []
+            confirmed = [bar for bar in bars if bar.end_ms <= due.end_ms] or [due]
+            self._queue.put_nowait(_Call(lambda found=tuple(confirmed): self._take_confirmed(found)))  # type: ignore[misc]
+
+    def _take_confirmed(self, bars: Sequence[Bar]) -> None:
+        """Missed bars complete the series without decisions; the last one is the bar that has just closed."""
+        for bar in bars[:-1]:
+            if bar.open_ms == self.core.coin(bar.coin).last_end_ms:
+                self.core.warm_up(bar)
+        if bars[-1].open_ms >= self.core.coin(bars[-1].coin).last_end_ms:
+            self._collect(bars[-1])
+
+
+def _feed_fields(change: FeedChanged) -> dict[str, object]:
+    return {
+        "coin": change.coin,
+        "channel": change.channel,
+        "state": change.state,
+        "age_ms": change.age_ms,
+        "gap_bars": change.gap_bars,
+    }

@@ -1,0 +1,184 @@
+"""What the run has shown so far, kept for screens: curves, trades, decisions, log lines, counts.
+
+Money that decides anything lives in the core; this is the view. Everything is bounded, so a week's run weighs what an
+hour's does.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from aml100.control.protocol import DecisionView, GateView, LogLine, TradeView
+from aml100.domain.clock import wall_ms
+from aml100.domain.events import (
+    CommandDone,
+    Decision,
+    EquityMarked,
+    FillRecorded,
+    Record,
+    RiskChanged,
+    StateChanged,
+    TradeClosed,
+)
+from aml100.domain.market import Bar, Trade
+from aml100.domain.orders import Action
+from aml100.domain.units import Coin, decimal_text
+from aml100.storage.reader import StateReader
+
+CURVE_POINTS = 240
+_KEEP_CURVE = 4 * CURVE_POINTS
+
+
+@dataclass(slots=True)
+class Curve:
+    """A series that halves its resolution when it grows too long: (time_ms, value)."""
+
+    points: list[tuple[int, float]] = field(default_factory=list)
+    _stride: int = 1
+    _skipped: int = 0
+
+    def add(self, time_ms: int, value: float) -> None:
+        self._skipped += 1
+        if self._skipped < self._stride:
+            return
+        self._skipped = 0
+        self.points.append((time_ms, value))
+        if len(self.points) > _KEEP_CURVE:
+            self.points = self.points[::2]
+            self._stride *= 2
+
+    def thinned(self) -> tuple[tuple[int, float], ...]:
+        """At most CURVE_POINTS points, the last one always among them."""
+        step = -(-len(self.points) // CURVE_POINTS) or 1
+        return tuple(self.points[::-1][::step][::-1])
+
+
+class Telemetry:
+    """A listener; also fed with bars and trades as they come."""
+
+    def __init__(self) -> None:
+        self.equity = Curve()
+        self.price: dict[Coin, Curve] = {}
+        self.trades: deque[TradeClosed] = deque(maxlen=10_000)
+        self.decisions: deque[Decision] = deque(maxlen=50)
+        self.log: deque[LogLine] = deque(maxlen=200)
+        self.actions: Counter[Action] = Counter()
+        self.why: Counter[str] = Counter()
+        self.max_drawdown = 0.0
+        self.fees = 0.0
+        self.prints_seen = 0
+
+    def restore(self, reader: StateReader) -> None:
+        """What earlier runs on this state.db left."""
+        for point in reader.equity_curve():
+            self.equity.add(point.time_ms, float(point.equity))
+            self.max_drawdown = max(self.max_drawdown, point.drawdown_pct / 100)
+        self.trades.extend(reader.trades())
+        self.fees = float(sum(trade.fees for trade in self.trades))
+        for action, count in zip(Action, reader.action_counts(), strict=True):
+            self.actions[action] = count
+
+    def on_bars(self, bars: Sequence[Bar]) -> None:
+        for bar in bars:
+            self.price.setdefault(bar.coin, Curve()).add(bar.open_ms, float(bar.close))
+
+    def on_trades(self, trades: Sequence[Trade]) -> None:
+        self.prints_seen += len(trades)
+
+    def on_record(self, record: Record) -> None:
+        match record:
+            case EquityMarked():
+                self.equity.add(record.time_ms, float(record.equity))
+                self.max_drawdown = max(self.max_drawdown, record.drawdown_frac)
+            case Decision():
+                self.decisions.appendleft(record)
+                self.actions[record.action] += 1
+                self.why[_refusing_gate(record)] += 1
+            case TradeClosed():
+                self.trades.append(record)
+                self.fees += float(record.fees)
+                self.say(
+                    f"{record.coin} {record.side} closed: {record.exit_reason}, {decimal_text(record.pnl)} USD net",
+                    record.exit_ms,
+                )
+            case FillRecorded():
+                fill = record.fill
+                self.say(
+                    f"{fill.coin} {fill.side} {decimal_text(fill.size)} filled at {decimal_text(fill.price)}"
+                    f" ({record.kind or 'foreign'}: {record.reason})",
+                    fill.time_ms,
+                )
+            case RiskChanged():
+                self.say(f"{record.guard} {record.state}: {record.reason}", record.time_ms, "warning")
+            case StateChanged():
+                self.say(f"{record.state} {record.reason}".strip(), record.time_ms, "warning")
+            case CommandDone():
+                self.say(f"{record.name} by {record.by}: {record.result}", record.time_ms)
+            case _:
+                pass
+
+    def on_event(self, kind: str, fields: Mapping[str, object]) -> None:
+        if kind in ("feed", "cycle", "phase", "model"):
+            words = " ".join(
+                f"{key} {value}" for key, value in fields.items() if key != "metrics" and value not in ("", None)
+            )
+            self.say(f"{kind}: {words}", 0)
+
+    def say(self, text: str, time_ms: int, level: str = "info") -> None:
+        """One line for the log screen."""
+        self.log.append(LogLine(time_ms or wall_ms(), level, text))
+
+    def trade_views(self) -> tuple[TradeView, ...]:
+        """The latest first."""
+        latest = list(self.trades)[-50:][::-1]
+        return tuple(
+            TradeView(
+                coin=t.coin,
+                side=t.side.value,
+                entry_ms=t.entry_ms,
+                exit_ms=t.exit_ms,
+                entry_price=_short(float(t.entry_price)),
+                exit_price=_short(float(t.exit_price)),
+                size=decimal_text(t.size),
+                pnl=f"{t.pnl:.2f}",
+                exit_reason=t.exit_reason,
+            )
+            for t in latest
+        )
+
+    def decision_views(self) -> tuple[DecisionView, ...]:
+        """The latest first."""
+        return tuple(
+            DecisionView(
+                coin=d.coin,
+                bar_ms=d.bar_ms,
+                action=d.action.name,
+                q=d.q,
+                confidence=d.confidence,
+                regime=d.regime,
+                outcome=d.outcome,
+                why=why_sentence(d),
+                gates=tuple(GateView(g.name, g.ok, g.reason) for g in d.gates),
+            )
+            for d in self.decisions
+        )
+
+
+def why_sentence(decision: Decision) -> str:
+    """What a decision did, or the first gate that kept it from doing it."""
+    refusing = [gate for gate in decision.gates if not gate.ok]
+    if decision.outcome == "order" and not refusing:
+        return f"{decision.action.name}: order sent"
+    if decision.outcome == "order":
+        return f"closed; no new entry: {refusing[0].reason}"
+    return refusing[0].reason if refusing else "nothing to do"
+
+
+def _refusing_gate(decision: Decision) -> str:
+    return next((gate.name for gate in decision.gates if not gate.ok), "order")
+
+
+def _short(value: float) -> str:
+    return f"{value:.6g}" if value < 100_000 else f"{value:.1f}"

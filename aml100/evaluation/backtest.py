@@ -1,0 +1,234 @@
+"""The back-test: the live decision core over history, against the matching engine of the simulated venue.
+
+Nothing here decides anything. Bars are played in the order in which the embedded venue plays them (range, close,
+decision, next open, protection, range, ...), and what the core asks for is carried out at once. So a back-test and a
+run over the wire on the same bars take the same decisions and end with the same trades and equity.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+import numpy as np
+
+from aml100.domain.events import (
+    AskOrders,
+    BarsClosed,
+    CancelForeign,
+    CancelOrders,
+    CoreEvent,
+    Decision,
+    Effect,
+    EquityMarked,
+    FillReceived,
+    FillRecorded,
+    OrderChanged,
+    PlaceOrders,
+    TradeClosed,
+)
+from aml100.domain.orders import Action, OrderKind, OrderStatus
+from aml100.domain.units import ZERO, Coin
+from aml100.evaluation.metrics import RunRecord
+from aml100.sim.accounts import FillEvent, FundingEvent, VenueEvent
+from aml100.sim.exchange import Exchange
+from aml100.sim.scenario import Tape, TapeStep
+from aml100.trading.core import TradingCore
+
+ADDRESS = "0x" + "00" * 19 + "01"
+
+
+@dataclass(frozen=True, slots=True)
+class EquityRow:
+    """One bar: its open time, and the account at its close. `position` is the signed size (of the first coin)."""
+
+    time_ms: int
+    equity: Decimal
+    balance: Decimal
+    drawdown_frac: float
+    position: Decimal
+
+
+@dataclass(slots=True)
+class BacktestResult:
+    """All that happened; `equity` has a row for every step of the tape, those of the warm-up included."""
+
+    equity: list[EquityRow] = field(default_factory=list)
+    trades: list[TradeClosed] = field(default_factory=list)
+    fills: list[FillRecorded] = field(default_factory=list)
+    decisions: list[Decision] = field(default_factory=list)
+    deposits: Decimal = ZERO
+    final_equity: Decimal = ZERO
+    fees: Decimal = ZERO
+    funding: Decimal = ZERO
+
+
+class Backtest:
+    """One run of a core over a tape.
+
+    Args:
+        core: fresh; its deposit is made here.
+        exchange: fresh, knowing the tape's instruments.
+        tape: the bars; the first `warmup_bars` of them are history.
+        deposit: USD.
+        on_progress: told the number of bars done, every few thousand.
+    """
+
+    def __init__(
+        self,
+        core: TradingCore,
+        exchange: Exchange,
+        tape: Tape,
+        *,
+        warmup_bars: int,
+        deposit: Decimal,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> None:
+        self._core = core
+        self._exchange = exchange
+        self._tape = tape
+        self._row = warmup_bars
+        self._deposit = deposit
+        self._on_progress = on_progress
+        self._next: TapeStep | None = None
+        self._opened = False
+        self._ending: set[Coin] = set()
+        self.result = BacktestResult()
+
+    def run(self) -> BacktestResult:
+        """From the first bar after the warm-up to the end of the tape."""
+        core, exchange, tape, result = self._core, self._exchange, self._tape, self.result
+        for row in range(self._row):
+            warm = tape.step(row)
+            if warm is not None:
+                for bar in warm.bars:
+                    core.warm_up(bar)
+                result.equity.append(EquityRow(warm.open_ms, self._deposit, self._deposit, 0.0, ZERO))
+        exchange.add_account(ADDRESS, self._deposit)
+        for coin in core.instruments:
+            exchange.set_leverage(ADDRESS, coin, core.rules.leverage)
+        step = tape.step(self._row)
+        if step is not None:
+            core.ledger.deposit(self._deposit, step.open_ms, "initial")
+            result.deposits = self._deposit
+            core.begin(step.open_ms)
+            exchange.open_bars(step.bars, step.funding)
+        while step is not None:
+            self._play(step)
+            self._row += 1
+            step = self._next
+            if self._on_progress is not None and self._row % 2048 == 0:
+                self._on_progress(self._row)
+        result.final_equity = core.ledger.equity()
+        return result
+
+    def _play(self, step: TapeStep) -> None:
+        """Range and close of one step, the decision on it, and the open of the next."""
+        self._next, self._opened = self._tape.step(self._row + 1), False
+        self._ending = {coin for coin, _ in step.ending}
+        events = self._exchange.play_bars()
+        if events:
+            self._tell(events)
+        self._carry_out(self._core.process(BarsClosed(step.end_ms, step.bars, step.ending)))
+        if not self._opened:
+            self._open_next()
+
+    def _open_next(self) -> None:
+        self._opened = True
+        if self._next is not None:
+            events = self._exchange.open_bars(self._next.bars, self._next.funding)
+            if events:
+                self._tell(events)
+
+    def _tell(self, events: Sequence[VenueEvent]) -> None:
+        for event in events:
+            self._process(_from_venue(event))
+
+    def _process(self, event: CoreEvent) -> None:
+        self._carry_out(self._core.process(event))
+
+    def _carry_out(self, effects: Sequence[Effect]) -> None:
+        """Keep the records; do at the venue what is asked, and fold the answers until nothing is left to do."""
+        for effect in effects:
+            match effect:
+                case PlaceOrders():
+                    if not self._opened and effect.orders[0].coin not in self._ending:
+                        self._open_next()
+                    results, events = self._exchange.place(ADDRESS, effect.orders, effect.grouping)
+                    self._tell(events)
+                    for order, answer in zip(effect.orders, results, strict=True):
+                        self._process(OrderChanged(order.cloid, answer.status, answer.oid, answer.error))
+                case CancelOrders():
+                    for coin, cloid in effect.orders:
+                        refusal, events = self._exchange.cancel(ADDRESS, coin, cloid)
+                        self._tell(events)
+                        if refusal is None:
+                            self._process(OrderChanged(cloid, OrderStatus.CANCELED, None, "canceled"))
+                case CancelForeign() | AskOrders():
+                    pass  # nobody else acts on this account, and no answer is ever lost
+                case _:
+                    self._keep(effect)
+
+    def slippage_usd(self) -> float:
+        """What market fills cost against the price before slippage, USD, >= 0; a target has none."""
+        share = self._exchange.rules.slippage_frac
+        total = ZERO
+        for done in self.result.fills:
+            fill = done.fill
+            if fill.is_taker and done.kind is not OrderKind.TAKE_PROFIT:
+                total += fill.size * fill.price * share / (1 + share * fill.side.sign)
+        return float(total)
+
+    def record(self, policy: str, model: str | None, origin: str, sha256: str | None) -> RunRecord:
+        """The run as the figures want it."""
+        result = self.result
+        counts = Counter(decision.action for decision in result.decisions)
+        return RunRecord(
+            open_ms=np.array([row.time_ms for row in result.equity], dtype=np.int64),
+            equity=np.array([float(row.equity) for row in result.equity]),
+            exposed=np.array([row.position != 0 for row in result.equity]),
+            interval_ms=self._tape.interval_ms,
+            initial_equity=float(result.deposits),
+            trades=result.trades,
+            fills=[done.fill for done in result.fills],
+            actions=(counts[Action.HOLD], counts[Action.BUY], counts[Action.SELL]),
+            funding_usd=float(result.funding),
+            slippage_usd=self.slippage_usd(),
+            policy=policy,
+            model=model,
+            data_origin=origin,
+            data_sha256=sha256,
+            risk_checks=self._core.rules.risk.enabled,
+        )
+
+    def _keep(self, record: Effect) -> None:
+        result = self.result
+        match record:
+            case EquityMarked():
+                time_ms = record.time_ms - self._tape.interval_ms
+                position = self._core.ledger.position(self._tape.coins[0]).size
+                row = EquityRow(time_ms, record.equity, record.balance, record.drawdown_frac, position)
+                if result.equity and result.equity[-1].time_ms == time_ms:
+                    result.equity[-1] = row
+                else:
+                    result.equity.append(row)
+            case Decision():
+                result.decisions.append(record)
+            case FillRecorded():
+                result.fills.append(record)
+                result.fees += record.fill.fee
+            case TradeClosed():
+                result.trades.append(record)
+                result.funding += record.funding
+            case _:
+                pass
+
+
+def _from_venue(event: VenueEvent) -> CoreEvent:
+    if isinstance(event, FillEvent):
+        return FillReceived(event.fill)
+    if isinstance(event, FundingEvent):
+        return event.paid
+    return OrderChanged(event.order.cloid, event.status, event.oid, event.reason)

@@ -1,0 +1,328 @@
+"""The trading game as Gymnasium knows it, single and batched, over the compiled kernel.
+
+Importing this module registers `AML100/Perp-v0`. Two facts explain the shape of the code:
+
+- The market does not react to us, so features are computed once for the whole series (learning/arena.py) and an
+  observation of the market is a view into them: nothing is copied in a step. The batched form hands out row numbers only.
+- A step of one environment is one compiled call on one record (`_WORLD`), a step of many is one compiled call too.
+
+An episode is truncated where no bar follows (the position is closed at the last close, at its costs) or when
+`episode_bars` are played; it is terminated only when the account is gone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from aml100.evaluation.kernel import ACTIONS, POSITION_DTYPE, STEP_DTYPE, KernelRules, Records, flat_positions
+from aml100.evaluation.transition import RULES_DTYPE, advance
+from aml100.learning.arena import Arena, Float32s
+from aml100.learning.reward import REWARD_TERMS, WEIGHTS_DTYPE, RewardConfig, reward_of_step
+from aml100.market.features import FEATURES
+from aml100.market.position import POSITION_SIZE, position_features
+from aml100.market.series import BarSeries, Floats, FundingSeries, Ints
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Observation: TypeAlias = dict[str, Any]
+
+ENV_ID: Final = "AML100/Perp-v0"
+
+_ENDED: Final = 1
+_RUINED: Final = 2
+_BAD_ACTION: Final = -1
+
+_WORLD: Final = np.dtype(
+    [
+        ("before", POSITION_DTYPE),
+        ("state", POSITION_DTYPE),
+        ("step", STEP_DTYPE),
+        ("rule", RULES_DTYPE),
+        ("weight", WEIGHTS_DTYPE),
+        ("t", "i8"),
+        ("profit", "f8"),
+        ("terms", "f8", len(REWARD_TERMS)),
+        ("sums", "f8", len(REWARD_TERMS)),
+    ],
+    align=True,
+)
+
+
+@njit(cache=True, nogil=True)
+def _describe(s: Any, close: float, out: Any) -> None:
+    drawdown = max(0.0, 1.0 - s.equity / s.peak)
+    position_features(s.side, s.entry, close, s.bars_held, s.target, s.stop, drawdown, s.wins, s.holds, out)
+
+
+@njit(cache=True, nogil=True)
+def _step_one(bars: Any, signals: Any, worlds: Any, action: int, position: Any) -> tuple[float, int]:
+    """One step of one environment; returns the reward and a code of _ENDED and _RUINED bits, or _BAD_ACTION."""
+    if action < 0 or action >= ACTIONS:
+        return 0.0, _BAD_ACTION
+    world = worlds[0]
+    world.before = world.state
+    t = world.t
+    advance(bars, world.rule, t, action, world.state, world.step)
+    after = t if world.step.truncated else t + 1
+    world.t = after
+    world.profit += world.step.net
+    reward = reward_of_step(
+        world.weight,
+        world.step,
+        world.before,
+        world.state,
+        signals[t, 0],
+        signals[t, 1],
+        signals[after, 1],
+        world.terms,
+    )
+    world.sums += world.terms
+    _describe(world.state, bars[after].close, position)
+    return reward, _ENDED * world.step.truncated + _RUINED * world.step.terminated
+
+
+@njit(cache=True, nogil=True)
+def _step_many(
+    bars: Any,
+    signals: Any,
+    rules: Any,
+    weights: Any,
+    actions: Any,
+    t: Any,
+    until: Any,
+    states: Any,
+    blank: Any,
+    starts: Any,
+    episode_bars: int,
+    rewards: Any,
+    terminated: Any,
+    truncated: Any,
+    position: Any,
+    sums: Any,
+) -> int:
+    """One step of every environment; those that end begin anew at the next of `starts`. Returns how many began."""
+    rule, weight = rules[0], weights[0]
+    step = np.zeros(1, STEP_DTYPE)[0]
+    before = np.zeros(1, POSITION_DTYPE)
+    terms = np.zeros(sums.shape[0])
+    begun = 0
+    for row in range(t.shape[0]):
+        now = t[row]
+        before[0] = states[row]
+        advance(bars, rule, now, actions[row], states[row], step)
+        after = now if step.truncated else now + 1
+        rewards[row] = reward_of_step(
+            weight, step, before[0], states[row], signals[now, 0], signals[now, 1], signals[after, 1], terms
+        )
+        sums += terms
+        terminated[row] = step.terminated != 0
+        truncated[row] = step.truncated != 0 or after >= until[row]
+        if terminated[row] or truncated[row]:
+            after = starts[begun]
+            begun += 1
+            until[row] = after + episode_bars
+            states[row] = blank[0]
+        t[row] = after
+        _describe(states[row], bars[after].close, position[row])
+    return begun
+
+
+class PerpEnv(gymnasium.Env[Observation, int]):
+    """One position on one perpetual; the actions are 0 HOLD, 1 BUY, 2 SELL.
+
+    The reward is in the units of `reward`; `info` of an episode's last step holds its net profit on one unit of
+    notional a trade, its equity (1 at the start) and the sum of every reward term.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012  Gymnasium declares it as an instance's
+
+    def __init__(
+        self,
+        bars: pd.DataFrame | BarSeries,
+        *,
+        window: int = 60,
+        episode_bars: int = 0,
+        rules: KernelRules | None = None,
+        reward: RewardConfig | None = None,
+        funding: FundingSeries | None = None,
+        constant_rate: float = 0.0,
+        fit_rows: int | None = None,
+    ) -> None:
+        """See `Arena.build`; `episode_bars` of 0 plays until the bars end."""
+        self.arena = Arena.build(
+            bars,
+            window=window,
+            rules=rules,
+            reward=reward,
+            funding=funding,
+            constant_rate=constant_rate,
+            fit_rows=fit_rows,
+        )
+        spaces: dict[str, gymnasium.Space[Any]] = {
+            "market": gymnasium.spaces.Box(-np.inf, np.inf, (window, len(FEATURES)), np.float32),
+            "position": gymnasium.spaces.Box(-np.inf, np.inf, (POSITION_SIZE,), np.float32),
+        }
+        self.observation_space = gymnasium.spaces.Dict(spaces)
+        self.action_space = gymnasium.spaces.Discrete(ACTIONS)  # type: ignore[assignment]  # of numpy's int64
+        self._episode_bars = episode_bars
+        self._world = np.zeros(1, _WORLD)
+        self._world["rule"], self._world["weight"] = self.arena.rules, self.arena.weights
+        self._bars, self._signals = self.arena.market.bars, self.arena.signals
+        view = np.lib.stride_tricks.sliding_window_view(self.arena.features, window, axis=0)
+        self._windows = view.transpose(0, 2, 1)  # [T - window + 1, window, F]
+        self._place = -1
+        self._last_place = -1
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Begin flat at a random row; `options={"row": t}` picks the row of the first decision."""
+        super().reset(seed=seed)
+        starts = self.arena.starts
+        row = int(starts[self.np_random.integers(len(starts))]) if not options else int(options["row"])
+        if options and row not in starts:
+            raise ValueError(f"row {row} has no complete window behind it or no bar after it")
+        self._world["state"] = flat_positions(1)
+        self._world["t"] = row
+        self._world["profit"] = 0.0
+        self._world["sums"] = 0.0
+        self._place = row + 1 - self.arena.window
+        self._last_place = self._place + self._episode_bars if self._episode_bars else len(self._windows)
+        return {"market": self._windows[self._place], "position": np.zeros(POSITION_SIZE, np.float32)}, {"row": row}
+
+    def step(self, action: int) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        position = np.empty(POSITION_SIZE, np.float32)
+        reward, code = _step_one(self._bars, self._signals, self._world, action, position)
+        if code == 0:
+            self._place = place = self._place + 1
+            if place != self._last_place:
+                return {"market": self._windows[place], "position": position}, reward, False, False, {}
+            code = _ENDED
+        elif code == _BAD_ACTION:
+            raise ValueError(f"there are the actions 0, 1 and 2, not {action}")
+        else:
+            self._place = int(self._world["t"][0]) + 1 - self.arena.window
+        observation = {"market": self._windows[self._place], "position": position}
+        return observation, reward, bool(code & _RUINED), bool(code & _ENDED), self.summary()
+
+    def summary(self) -> dict[str, Any]:
+        """The episode so far: `profit`, `equity` and `terms` (sums by name)."""
+        world = self._world[0]
+        terms = {name: float(value) for name, value in zip(REWARD_TERMS, world["sums"], strict=True)}
+        return {"profit": float(world["profit"]), "equity": float(world["state"]["equity"]), "terms": terms}
+
+    def reward_terms(self) -> dict[str, float]:
+        """The terms of the last step's reward, by name."""
+        return {name: float(value) for name, value in zip(REWARD_TERMS, self._world[0]["terms"], strict=True)}
+
+
+class BatchedEnv:
+    """Many independent positions over one market, stepped by one compiled call.
+
+    An observation holds `market_index` int64 [n] (the decision row of each; `windows` gathers what they see) and
+    `position` float32 [n, P]. An environment that ends begins anew in the same step: its reward and flags are the old
+    episode's, its observation the new one's.
+    """
+
+    def __init__(
+        self,
+        bars: pd.DataFrame | BarSeries | Arena,
+        n: int,
+        *,
+        seed: int = 0,
+        episode_bars: int = 0,
+        window: int = 60,
+        rules: KernelRules | None = None,
+        reward: RewardConfig | None = None,
+        funding: FundingSeries | None = None,
+        constant_rate: float = 0.0,
+        fit_rows: int | None = None,
+    ) -> None:
+        """See `Arena.build`; an `Arena` already built is shared and the options about it are not looked at."""
+        self.arena = (
+            bars
+            if isinstance(bars, Arena)
+            else Arena.build(
+                bars,
+                window=window,
+                rules=rules,
+                reward=reward,
+                funding=funding,
+                constant_rate=constant_rate,
+                fit_rows=fit_rows,
+            )
+        )
+        self.n = n
+        self.term_sums = np.zeros(len(REWARD_TERMS))
+        """Sums of all reward terms since `reset`, in the order of REWARD_TERMS."""
+        self._rng = np.random.default_rng(seed)
+        self._episode_bars = episode_bars or 2**62
+        self._states = flat_positions(n)
+        self._blank = flat_positions(1)
+        self._t = np.zeros(n, np.int64)
+        self._until = np.zeros(n, np.int64)
+        self._starts = self._draw()
+
+    @property
+    def states(self) -> Records:
+        """The positions themselves, POSITION_DTYPE [n]; the caller must not change them."""
+        return self._states
+
+    def reset(self) -> dict[str, Any]:
+        """Begin all episodes anew, flat, at random rows."""
+        self._states[:] = self._blank[0]
+        self._t[:] = self._draw()
+        self._until[:] = self._t + self._episode_bars
+        self._starts = self._draw()
+        self.term_sums[:] = 0.0
+        return {"market_index": self._t.copy(), "position": np.zeros((self.n, POSITION_SIZE), np.float32)}
+
+    def step(
+        self, actions: npt.NDArray[np.int8]
+    ) -> tuple[dict[str, Any], Floats, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        """One bar for everybody; `actions` int8 [n]. Returns (observation, reward, terminated, truncated), each [n]."""
+        actions = np.asarray(actions, dtype=np.int8)
+        if actions.shape != (self.n,) or actions.min() < 0 or actions.max() >= ACTIONS:
+            raise ValueError(f"actions must be {self.n} numbers from 0 to {ACTIONS - 1}")
+        rewards, position = np.empty(self.n), np.empty((self.n, POSITION_SIZE), np.float32)
+        terminated, truncated = np.empty(self.n, np.bool_), np.empty(self.n, np.bool_)
+        arena = self.arena
+        begun = _step_many(
+            arena.market.bars,
+            arena.signals,
+            arena.rules,
+            arena.weights,
+            actions,
+            self._t,
+            self._until,
+            self._states,
+            self._blank,
+            self._starts,
+            self._episode_bars,
+            rewards,
+            terminated,
+            truncated,
+            position,
+            self.term_sums,
+        )
+        if begun:
+            self._starts = self._draw()
+        return {"market_index": self._t.copy(), "position": position}, rewards, terminated, truncated
+
+    def windows(self, market_index: Ints) -> Float32s:
+        """What is seen at these rows, copied out: float32 [B, window, F]."""
+        return self.arena.windows(market_index)
+
+    def _draw(self) -> Ints:
+        return self._rng.choice(self.arena.starts, self.n)
+
+
+__all__ = ["ENV_ID", "BatchedEnv", "PerpEnv"]
+
+gymnasium.register(id=ENV_ID, entry_point="aml100.learning.env:PerpEnv")

@@ -1,0 +1,133 @@
+"""Who may act on the simulated venue: signatures, agents, nonces and expiry.
+
+The one idea, taken from the venue: a signature is never wrong, it belongs to somebody. So the gate recovers an
+address and looks it up; a stranger is told that he does not exist. Wall time counts here, never market time.
+"""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from aml100.domain.errors import ProtocolViolation
+from aml100.domain.units import DAY_MS
+from aml100.venue.signing import Json, recover_approve_agent_signer, recover_signer
+
+NONCES_KEPT: Final = 100
+ZERO_ADDRESS: Final = "0x" + 40 * "0"
+AGENT_LIFE_MS: Final = 180 * DAY_MS
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A decoded /exchange body. `action` keeps the order of its keys, for that is what was signed."""
+
+    action: Mapping[str, Json]
+    nonce: int
+    signature: Mapping[str, Json]
+    vault: str | None
+    expires_after: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """Passed: who signed, and the account acted for."""
+
+    signer: str
+    account: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The venue's text for the whole request."""
+
+    text: str
+
+
+@dataclass(slots=True)
+class Agent:
+    """A key that may trade for an account. Unnamed where `name` is empty."""
+
+    account: str
+    name: str
+    valid_until_ms: int
+
+
+@dataclass(slots=True)
+class Gate:
+    """Agents by address, and each signer's highest nonces, ascending; serialisable as it stands."""
+
+    agents: dict[str, Agent] = field(default_factory=dict)
+    nonces: dict[str, list[int]] = field(default_factory=dict)
+
+    def admit(self, envelope: Envelope, accounts: Container[str], now_ms: int) -> Admitted | Refused:
+        """Check a request at wall time `now_ms`; changes nothing (see `burn`)."""
+        is_approval = envelope.action.get("type") == "approveAgent"
+        try:
+            if is_approval:
+                signer = recover_approve_agent_signer(envelope.action, envelope.signature)
+            else:
+                signer = recover_signer(
+                    envelope.action,
+                    envelope.nonce,
+                    envelope.signature,
+                    envelope.vault,
+                    envelope.expires_after,
+                    is_mainnet=False,
+                )
+        except ProtocolViolation:
+            return Refused("Unable to recover signer.")
+        agent = self.agents.get(signer)
+        if signer in accounts:
+            account = signer
+        elif agent is not None and agent.valid_until_ms > now_ms and not is_approval:
+            account = agent.account
+        elif agent is not None:
+            return Refused(f"Must deposit before performing actions. User: {signer}")
+        else:
+            return Refused(f"User or API Wallet {signer} does not exist.")
+        if envelope.vault is not None:
+            return Refused(f"Vault not registered: {envelope.vault.lower()}")
+        if envelope.expires_after is not None and envelope.expires_after < now_ms:
+            return Refused("Action already expired")
+        problem = self._nonce_problem(signer, envelope.nonce, now_ms)
+        return Refused(problem) if problem is not None else Admitted(signer, account)
+
+    def _nonce_problem(self, signer: str, nonce: int, now_ms: int) -> str | None:
+        kept = self.nonces.get(signer, [])
+        least, most = now_ms - 2 * DAY_MS, now_ms + DAY_MS
+        if len(kept) >= NONCES_KEPT:
+            least = max(least, kept[0])
+        if nonce in kept:
+            return f"Invalid nonce: duplicate nonce {nonce}"
+        if nonce < least:
+            return f"Invalid nonce: nonce too low {nonce} < {least}"
+        return f"Invalid nonce: nonce too high {nonce} > {most}" if nonce > most else None
+
+    def burn(self, signer: str, nonce: int) -> None:
+        """Remember a nonce as used; only the highest hundred are kept."""
+        kept = self.nonces.setdefault(signer, [])
+        bisect.insort(kept, nonce)
+        del kept[:-NONCES_KEPT]
+
+    def approve(self, account: str, agent: str, name: str, now_ms: int) -> str | None:
+        """Let `agent` act for `account`; the same name again replaces, address zero removes. The text of a refusal."""
+        agent = agent.lower()
+        others = {key: one for key, one in self.agents.items() if (one.account, one.name) != (account, name)}
+        if agent == ZERO_ADDRESS:
+            self.agents = others
+            return None
+        if agent in self.agents:
+            return "Extra agent already used."
+        if name and sum(1 for one in others.values() if one.account == account and one.name) >= 3:
+            return "Too many extra agents for cumulative volume traded. Current limit is 3"
+        self.agents = others | {agent: Agent(account, name, now_ms + AGENT_LIFE_MS)}
+        return None
+
+
+def venue_key(label: str, seed: int) -> str:
+    """A private key of the simulated venue's own, made from public words: it is worthless, and the same every time."""
+    return "0x" + hashlib.sha256(f"aml100 simulated venue/{label}/{seed}".encode()).hexdigest()

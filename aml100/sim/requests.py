@@ -1,0 +1,219 @@
+"""What clients send to /exchange, decoded: wire actions in, domain orders out.
+
+An action that does not have the venue's shape raises `msgspec.ValidationError`, which the server answers as the venue
+does: HTTP 422. What is well formed but not allowed is the exchange's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Final, TypeAlias
+
+import msgspec
+
+from aml100.domain.events import Grouping
+from aml100.domain.orders import Order, OrderKind, Side, TimeInForce
+from aml100.domain.units import ZERO, Cloid, Coin
+from aml100.sim.gate import Envelope
+from aml100.venue.signing import Json
+
+
+class LimitType(msgspec.Struct):
+    tif: str
+
+
+class TriggerType(msgspec.Struct):
+    isMarket: bool
+    triggerPx: Decimal
+    tpsl: str
+
+
+class TypeOfOrder(msgspec.Struct):
+    limit: LimitType | None = None
+    trigger: TriggerType | None = None
+
+
+class OrderWire(msgspec.Struct):
+    a: int
+    b: bool
+    p: Decimal
+    s: Decimal
+    r: bool
+    t: TypeOfOrder
+    c: str | None = None
+
+
+class OrderAction(msgspec.Struct, tag_field="type", tag="order"):
+    orders: list[OrderWire]
+    grouping: str = "na"
+
+
+class CancelWire(msgspec.Struct):
+    a: int
+    o: int
+
+
+class CancelAction(msgspec.Struct, tag_field="type", tag="cancel"):
+    cancels: list[CancelWire]
+
+
+class CancelByCloidWire(msgspec.Struct):
+    asset: int
+    cloid: str
+
+
+class CancelByCloidAction(msgspec.Struct, tag_field="type", tag="cancelByCloid"):
+    cancels: list[CancelByCloidWire]
+
+
+class ModifyWire(msgspec.Struct):
+    oid: int | str
+    order: OrderWire
+
+
+class ModifyAction(msgspec.Struct, tag_field="type", tag="modify"):
+    oid: int | str
+    order: OrderWire
+
+
+class BatchModifyAction(msgspec.Struct, tag_field="type", tag="batchModify"):
+    modifies: list[ModifyWire]
+
+
+class UpdateLeverageAction(msgspec.Struct, tag_field="type", tag="updateLeverage"):
+    asset: int
+    isCross: bool
+    leverage: int
+
+
+class ScheduleCancelAction(msgspec.Struct, tag_field="type", tag="scheduleCancel"):
+    time: int | None = None
+
+
+class ApproveAgentAction(msgspec.Struct, tag_field="type", tag="approveAgent"):
+    agentAddress: str
+    agentName: str | None = None
+
+
+class NoopAction(msgspec.Struct, tag_field="type", tag="noop"):
+    pass
+
+
+class SetReferrerAction(msgspec.Struct, tag_field="type", tag="setReferrer"):
+    code: str = ""
+
+
+class ApproveBuilderFeeAction(msgspec.Struct, tag_field="type", tag="approveBuilderFee"):
+    builder: str = ""
+
+
+Action: TypeAlias = (
+    OrderAction
+    | CancelAction
+    | CancelByCloidAction
+    | ModifyAction
+    | BatchModifyAction
+    | UpdateLeverageAction
+    | ScheduleCancelAction
+    | ApproveAgentAction
+    | NoopAction
+    | SetReferrerAction
+    | ApproveBuilderFeeAction
+)
+
+
+class _Body(msgspec.Struct):
+    action: dict[str, object]
+    nonce: int
+    signature: dict[str, object]
+    vaultAddress: str | None = None
+    expiresAfter: int | None = None
+
+
+def decode_envelope(body: bytes) -> Envelope:
+    """A body of /exchange with its action as it came; msgspec.DecodeError where it is none."""
+    return envelope_of(msgspec.json.decode(body))
+
+
+def envelope_of(payload: object) -> Envelope:
+    """The same from decoded JSON, as a websocket post carries it."""
+    kept = msgspec.convert(payload, type=_Body)
+    return Envelope(as_json(kept.action), kept.nonce, as_json(kept.signature), kept.vaultAddress, kept.expiresAfter)
+
+
+def as_json(value: Mapping[str, object]) -> Mapping[str, Json]:
+    return value  # type: ignore[return-value]  # decoded JSON holds nothing else
+
+
+def decode_action(action: Mapping[str, Json]) -> Action:
+    """An action as a typed message; msgspec.ValidationError where the venue would not understand it."""
+    decoded: Action = msgspec.convert(action, type=Action)
+    match decoded:
+        case OrderAction():
+            grouping_of(decoded.grouping)
+            wires = decoded.orders
+        case ModifyAction():
+            wires = [decoded.order]
+        case BatchModifyAction():
+            wires = [one.order for one in decoded.modifies]
+        case _:
+            wires = []
+    for wire in wires:
+        _check(wire)
+    return decoded
+
+
+def _check(wire: OrderWire) -> None:
+    """What the types alone do not say; ValidationError."""
+    trigger, limit = wire.t.trigger, wire.t.limit
+    numbers = [wire.p, wire.s] if trigger is None else [wire.p, wire.s, trigger.triggerPx]
+    if not all(one.is_finite() for one in numbers):
+        raise msgspec.ValidationError("not a finite number")
+    if (trigger is None) == (limit is None):
+        raise msgspec.ValidationError("an order is a limit or a trigger")
+    if trigger is not None and trigger.tpsl not in ("tp", "sl"):
+        raise msgspec.ValidationError(f"unknown tpsl {trigger.tpsl!r}")
+    if limit is not None and limit.tif not in _TIFS:
+        raise msgspec.ValidationError(f"unknown tif {limit.tif!r}")
+
+
+_TIFS: Final[dict[str, TimeInForce]] = {one.value: one for one in TimeInForce} | {"FrontendMarket": TimeInForce.IOC}
+
+
+def grouping_of(name: str) -> Grouping:
+    """`positionTpsl` is taken order by order: its triggers are reduce-only and stand alone."""
+    if name == "positionTpsl":
+        return Grouping.NA
+    try:
+        return Grouping(name)
+    except ValueError:
+        raise msgspec.ValidationError(f"unknown grouping {name!r}") from None
+
+
+def order_of(wire: OrderWire, coin: Coin, position: Decimal, now_ms: int) -> Order:
+    """A domain order of a checked wire order.
+
+    Size 0 of a reduce-only trigger means the whole position; `FrontendMarket` executes like Ioc.
+    """
+    trigger = wire.t.trigger
+    tif: TimeInForce | None
+    if trigger is not None:
+        kind = OrderKind.STOP_LOSS if trigger.tpsl == "sl" else OrderKind.TAKE_PROFIT
+        tif = None if trigger.isMarket else TimeInForce.GTC
+    else:
+        kind = OrderKind.EXIT if wire.r else OrderKind.ENTRY
+        tif = None if wire.t.limit is None else _TIFS[wire.t.limit.tif]
+    size = abs(position) if trigger is not None and wire.s == ZERO and wire.r else wire.s
+    return Order(
+        cloid=Cloid((wire.c or "").lower()),
+        coin=coin,
+        side=Side.BUY if wire.b else Side.SELL,
+        kind=kind,
+        size=size,
+        price=wire.p,
+        reduce_only=wire.r,
+        tif=tif,
+        trigger_price=None if trigger is None else trigger.triggerPx,
+        created_ms=now_ms,
+    )

@@ -1,0 +1,220 @@
+"""state.db, open: one writer, many questions.
+
+`journal` is the only door by which anything enters, and what enters together is kept together or not at all. Whoever
+must not act before it is on disk waits for the future; whoever reports telemetry drops it.
+
+    with Database.open(path, synchronous="FULL", network="mainnet", account="0x…", book="venue") as database:
+        database.journal(records, state=core.export_state()).result()
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from decimal import Decimal
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from aml100.domain.errors import SafetyRefusal, StateError, UsageError
+from aml100.domain.units import Coin
+from aml100.storage import entries
+from aml100.storage.connection import Synchronous, check_file, connect_read, open_writer
+from aml100.storage.reader import EquityPoint, StateReader
+from aml100.storage.rows import COMMAND_SQL, Fact, Stamp
+from aml100.storage.verifying import Check, Fold, verify
+from aml100.storage.writer import Batch, JournalFailed, Writer
+
+_NO_MARKS: Final[Mapping[Coin, Decimal]] = MappingProxyType({})
+_NUMBERED: Final = ("orders", "fills", "equity", "decisions", "trades", "events", "phases")
+
+
+def _next_seq(connection: sqlite3.Connection) -> int:
+    latest = [connection.execute(f"SELECT max(seq) FROM {table}").fetchone()[0] for table in (*_NUMBERED, "core_state")]
+    latest.append(connection.execute("SELECT max(id) FROM ledger").fetchone()[0])
+    return 1 + max(number or 0 for number in latest)
+
+
+class Database(StateReader):
+    """A state.db being written by this process. Made by `open` only."""
+
+    def __init__(self, reader: sqlite3.Connection, writer: Writer, path: Path, book: str) -> None:
+        super().__init__(reader, path, book)
+        self._writer = writer
+
+    @classmethod
+    @contextmanager
+    def open(
+        cls,
+        path: Path,
+        synchronous: Synchronous,
+        network: str,
+        account: str,
+        book: str,
+        *,
+        busy_timeout_ms: int = 5_000,
+    ) -> Iterator[Database]:
+        """Check, migrate and open for writing; a new file is made where there is none.
+
+        Args:
+            synchronous: FULL survives a power cut at every commit, NORMAL a killed process.
+            network: sim, testnet or mainnet; with `account`, whom the file belongs to from its first opening on.
+            book: `venue` or `paper`.
+
+        Raises:
+            StateError: damaged, newer than this program, or not writable; left untouched.
+            SafetyRefusal: of another network or account; left untouched.
+            JournalFailed: on leaving, where something could not be written until then.
+        """
+        connection = open_writer(path, synchronous, network, account, busy_timeout_ms)
+        writer = Writer(connection, Stamp(book, network, "", _next_seq(connection)))
+        writer.start()
+        reader = connect_read(path, busy_timeout_ms)
+        try:
+            yield cls(reader, writer, path, book)
+        finally:
+            reader.close()
+            writer.close()
+
+    def journal(
+        self,
+        records: Sequence[Fact],
+        state: bytes | None = None,
+        event_lines: Sequence[str] = (),
+        marks: Mapping[Coin, Decimal] = _NO_MARKS,
+    ) -> Future[None]:
+        """Queue one transaction; costs the caller about a microsecond and never blocks.
+
+        Args:
+            records: what the core recorded in one step, in order. Repeated fills, ledger rows, decisions and trades
+                change nothing; an order takes its latest state.
+            state: the core's exported state after the step.
+            event_lines: the lines of the headless event stream (JSON with seq, time_ms, type) to keep.
+            marks: what open positions were valued at, kept with an `EquityMarked` among the records.
+
+        Returns:
+            Resolved after the commit; fails with JournalFailed (kept, tried again) or InvariantBroken (dropped).
+        """
+        batch = Batch(records, state, event_lines, marks)
+        self._writer.put(batch)
+        return batch.future
+
+    def flush(self) -> None:
+        """Wait until everything journalled so far is committed; raises what the journal failed with."""
+        self.journal(()).result()
+
+    @property
+    def failure(self) -> str | None:
+        """Why the journal cannot be written just now; None while it is sound (GUARANTEES D3)."""
+        return self._writer.failure
+
+    @property
+    def backlog(self) -> int:
+        """Failed steps that are kept and tried again."""
+        return self._writer.backlog
+
+    # --- the engine's own facts ---
+
+    def start_run(self, run: entries.Run) -> Future[None]:
+        """From here on rows carry this run's id."""
+        return self.journal((run,))
+
+    def stop_run(self, stop: entries.RunStopped) -> Future[None]:
+        return self.journal((stop,))
+
+    def record_cycle(self, cycle: entries.Cycle) -> Future[None]:
+        return self.journal((cycle,))
+
+    def record_phase(self, step: entries.PhaseStep) -> Future[None]:
+        return self.journal((step,))
+
+    def record_model(self, model: entries.ModelVersion) -> Future[None]:
+        return self.journal((model,))
+
+    def record_training(self, training: entries.Training) -> Future[None]:
+        return self.journal((training,))
+
+    def record_trial(self, trial: entries.Trial) -> Future[None]:
+        return self.journal((trial,))
+
+    def set_halt_latch(self, by: str, reason: str, time_ms: int) -> Future[None]:
+        """A record `StateChanged` to halted sets it as well, in its own transaction. The first halt is remembered."""
+        return self.journal((entries.HaltLatched(by, reason, time_ms),))
+
+    def clear_latch(self, by: str, time_ms: int) -> Future[None]:
+        """A person resumed; the command itself is journalled as a `CommandDone`."""
+        return self.journal((entries.HaltCleared(by, time_ms),))
+
+
+def clear_halt_latch(path: Path, by: str, time_ms: int) -> bool:
+    """Resume without an engine: clear the latch and note who did it. False where nothing was halted.
+
+    Raises:
+        StateError: no state.db there, or it cannot be used.
+        SafetyRefusal: the file HALT lies beside it.
+    """
+    if check_file(path) == 0:
+        raise StateError(f"{path}: no state.db here; allowed: one that `run` has made")
+    halt = path.parent / "HALT"
+    if halt.exists():
+        raise SafetyRefusal(f"{halt} is there; remove it first, then resume")
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        connection.execute("PRAGMA busy_timeout = 5000")
+        connection.execute("BEGIN IMMEDIATE")
+        latched = connection.execute("DELETE FROM meta WHERE key = 'halt_latch'").rowcount > 0
+        result = "resumed; no engine was running" if latched else "was not halted"
+        connection.execute(COMMAND_SQL, (None, time_ms, "resume", by, result))
+        connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise StateError(f"{path}: cannot be written ({error})") from None
+    finally:
+        connection.close()
+    return latched
+
+
+def backup(path: Path, target: Path) -> None:
+    """A consistent copy of state.db in one file, also while an engine writes to it.
+
+    Raises:
+        StateError: `path` is no sound state.db.
+        UsageError: `target` exists or cannot be written.
+    """
+    if check_file(path) == 0:
+        raise StateError(f"{path}: no state.db here; allowed: one that `run` has made")
+    if target.exists():
+        raise UsageError(f"{target}: exists; allowed: a new name")
+    part = target.with_name(f"{target.name}.part")
+    source = connect_read(path)
+    try:
+        os.close(os.open(part, os.O_CREAT | os.O_RDWR | os.O_TRUNC, 0o600))
+        copy = sqlite3.connect(part, isolation_level=None)
+        try:
+            source.backup(copy)
+            copy.execute("PRAGMA journal_mode = DELETE")
+        finally:
+            copy.close()
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(target)
+    except (OSError, sqlite3.Error) as error:
+        part.unlink(missing_ok=True)
+        raise UsageError(f"{target}: cannot be written ({error})") from None
+    finally:
+        source.close()
+
+
+__all__ = [
+    "Check",
+    "Database",
+    "EquityPoint",
+    "Fold",
+    "JournalFailed",
+    "StateReader",
+    "backup",
+    "clear_halt_latch",
+    "verify",
+]

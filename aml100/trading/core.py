@@ -1,0 +1,593 @@
+"""The decision core: events in, effects out; no await, no clock, no random draw, no file.
+
+Live trading, the simulated venue and the back-test differ only in who feeds `TradingCore.process` and who carries out
+what it answers, so a recorded day replays with zero differences. One step:
+
+    bars close -> features -> mark equity -> breaker -> protections -> decision -> gates -> orders
+    fills      -> ledger -> the stop and target follow the position
+    answers    -> blotter -> protection is what is seen resting
+    commands   -> trading state
+
+The core keeps a position's protection true: an entry carries stop and target priced from the decision close; when its
+fill is known they are replaced from the average fill price (new placed, then old cancelled), and they go when the
+position is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import assert_never
+
+import numpy as np
+
+from aml100.domain.events import (
+    AskOrders,
+    BarsClosed,
+    CancelForeign,
+    CancelOrders,
+    Command,
+    CommandName,
+    CoreEvent,
+    Decision,
+    Effect,
+    EquityMarked,
+    FeedChanged,
+    FillReceived,
+    FillRecorded,
+    FundingPaid,
+    FundingRecorded,
+    Gate,
+    Grouping,
+    OrderChanged,
+    PlaceOrders,
+    PositionChanged,
+    Reconciled,
+    RiskChanged,
+    SeriesEnd,
+    StateChanged,
+    Tick,
+    TradingState,
+)
+from aml100.domain.market import AssetContext, Bar, BookTop, Instrument
+from aml100.domain.orders import Action, ExitReason, Fill, Order, OrderKind, OrderStatus, Side, TimeInForce
+from aml100.domain.units import Coin
+from aml100.market.features import FeatureStream, regime_of_row
+from aml100.market.position import POSITION_SIZE, position_features
+from aml100.trading.blotter import Blotter, Tracked
+from aml100.trading.ledger import Ledger
+from aml100.trading.policies import Policy, PolicyAnswer
+from aml100.trading.protection import Protection
+from aml100.trading.risk import Conditions, RiskGuards, passed
+from aml100.trading.rules import TradingRules
+from aml100.trading.sizing import entry_size, q_gap
+from aml100.trading.state import CoinState, CoreState, decode_state, encode_state
+
+_STATE_GATES = {
+    TradingState.HALTED: "halt",
+    TradingState.PAUSED: "pause",
+    TradingState.MANAGE_ONLY: "manage_only",
+    TradingState.STARTING: "starting",
+    TradingState.STOPPED: "halt",
+}
+_HOLD_GATES = (Gate("policy", False, "HOLD: keep what is"),)
+_LONG_GATES = (Gate("policy", False, "already long"),)
+_SHORT_GATES = (Gate("policy", False, "already short"),)
+
+
+class TradingCore:
+    """One owner of positions, orders and risk for all coins of an engine.
+
+    Args:
+        instruments: by coin, in the engine's order of coins.
+        rules: of this run.
+        policies: makes a policy for a coin; replaced by `adopt_policy` when a model is promoted.
+        salt: makes client ids of this journal different from any other's.
+        state: exported by an earlier run of the same journal; None starts empty.
+    """
+
+    def __init__(
+        self,
+        instruments: Mapping[Coin, Instrument],
+        rules: TradingRules,
+        policies: Callable[[Coin], Policy],
+        *,
+        salt: str,
+        state: bytes | None = None,
+    ) -> None:
+        self.instruments = dict(instruments)
+        self.rules = rules
+        self.state = decode_state(state) if state is not None else CoreState()
+        if not self.state.orders.salt:
+            self.state.orders.salt = salt
+        self.ledger = Ledger(self.state.book)
+        self.blotter = Blotter(self.state.orders)
+        self.risk = RiskGuards(rules.risk, self.state.risk)
+        self._features: dict[Coin, FeatureStream] = {}
+        self._policies: dict[Coin, Policy] = {}
+        self._books: dict[Coin, BookTop] = {}
+        self._dead_streams: dict[Coin, set[str]] = {}
+        self._wall_s = 0.0
+        self._loop_lag_ms = 0.0
+        self._row = np.zeros(POSITION_SIZE)
+        for coin in self.instruments:
+            features, policy = FeatureStream(rules.interval_ms), policies(coin)
+            known = self.state.coins.setdefault(coin, CoinState())
+            if known.features:
+                features.restore(known.features)
+                if known.policy_name == policy.name:
+                    policy.restore(known.policy)
+            self._features[coin], self._policies[coin] = features, policy
+        self.protection = Protection(self)
+
+    # --- what the outside may ask ---------------------------------------------------------------------------
+
+    def export_state(self) -> bytes:
+        """Everything a restart needs, to be saved in the transaction of the records it goes with."""
+        for coin, features in self._features.items():
+            known = self.state.coins[coin]
+            if known.exported_bars != known.bars_seen:
+                known.features = features.export_state()
+                known.policy = self._policies[coin].export_state()
+                known.policy_name = self._policies[coin].name
+                known.exported_bars = known.bars_seen
+        return encode_state(self.state)
+
+    def coin(self, coin: Coin) -> CoinState:
+        """State of one coin."""
+        return self.state.coins[coin]
+
+    def policy(self, coin: Coin) -> Policy:
+        """The policy that decides for a coin."""
+        return self._policies[coin]
+
+    def adopt_policy(self, policies: Callable[[Coin], Policy]) -> None:
+        """Change who decides. The caller has already shown the new policies the history they need."""
+        for coin in self.instruments:
+            self._policies[coin] = policies(coin)
+            self.state.coins[coin].exported_bars = -1
+
+    def know_funding(self, coin: Coin, rate: float | None) -> None:
+        """The hourly rate that is known from now on, None where none is; a feature of the bars that follow."""
+        self.state.coins[coin].funding_rate = rate
+
+    def warm_up(self, bar: Bar) -> None:
+        """Take in a bar of history: features and policy move on, nothing is decided."""
+        known = self.state.coins[bar.coin]
+        self._observe(bar, known)
+        self.ledger.mark(bar.coin, bar.close)
+
+    # --- the one entrance -----------------------------------------------------------------------------------
+
+    def process(self, event: CoreEvent) -> list[Effect]:
+        """Fold one event; answers what to journal and what to do, in order."""
+        match event:
+            case BarsClosed():
+                return self._on_bars(event)
+            case FillReceived(fill):
+                return self._on_fill(fill)
+            case OrderChanged():
+                return self._on_order(event)
+            case FundingPaid():
+                return self._on_funding(event)
+            case Tick():
+                return self._on_tick(event)
+            case BookTop():
+                self._books[event.coin] = event
+                return []
+            case AssetContext():
+                return []
+            case FeedChanged():
+                dead = self._dead_streams.setdefault(event.coin, set())
+                (dead.discard if event.state == "live" else dead.add)(event.channel)
+                return []
+            case Command():
+                return self._on_command(event)
+            case Reconciled():
+                return self._on_reconciled(event)
+            case _:
+                assert_never(event)
+
+    # --- bars -----------------------------------------------------------------------------------------------
+
+    def _on_bars(self, event: BarsClosed) -> list[Effect]:
+        ending = dict(event.ending)
+        effects: list[Effect] = []
+        self.state.now_ms = event.end_ms
+        for bar in event.bars:
+            known = self.state.coins[bar.coin]
+            self._observe(bar, known)
+            self.ledger.mark(bar.coin, bar.close)
+            if self.ledger.position(bar.coin).size != 0:
+                known.bars_held += 1
+        equity = self.ledger.equity()
+        effects += self._guard_equity(equity, event.end_ms)
+        for bar in event.bars:
+            effects += self._step_coin(bar, ending.get(bar.coin), equity, event.end_ms)
+        return effects
+
+    def _observe(self, bar: Bar, known: CoinState) -> None:
+        """Features and policy take in a closed bar; a gap starts the series anew."""
+        features, policy = self._features[bar.coin], self._policies[bar.coin]
+        if known.last_end_ms and bar.open_ms != known.last_end_ms:
+            features.reset()
+            policy.reset()
+            known.complete_rows = 0
+        known.last_end_ms = bar.end_ms
+        known.close = bar.close
+        known.bars_seen += 1
+        row = features.update(
+            float(bar.open),
+            float(bar.high),
+            float(bar.low),
+            float(bar.close),
+            float(bar.volume),
+            bar.open_ms,
+            known.funding_rate,
+        )
+        if row is not None:
+            known.complete_rows += 1
+            known.regime = regime_of_row(row)
+            policy.observe(row)
+
+    def _guard_equity(self, equity: Decimal, now_ms: int) -> list[Effect]:
+        """Mark the equity; the breaker cancels, flattens and pauses, the hard stop halts until a person resumes."""
+        effects: list[Effect] = []
+        risk, state = self.risk.state, self.state
+        if risk.breaker_until_ms and now_ms >= risk.breaker_until_ms and state.trading is TradingState.PAUSED:
+            self.risk.resume(equity)
+            effects.append(RiskChanged("circuit_breaker", "ok", "pause over, trading resumes", now_ms))
+            effects.append(self._set_state(TradingState.TRADING, "", now_ms))
+        tripped = self.risk.mark(equity, now_ms)
+        effects.append(EquityMarked(now_ms, equity, self.ledger.balance, risk.drawdown, risk.peak))
+        if tripped and state.trading is not TradingState.HALTED:
+            reason = f"drawdown {risk.drawdown:.2%} from the peak"
+            effects.append(RiskChanged(tripped, "tripped", reason, now_ms))
+            if tripped == "hard_stop":
+                effects.append(self._set_state(TradingState.HALTED, f"hard stop: {reason}", now_ms))
+            else:
+                risk.breaker_until_ms = now_ms + self.rules.risk.breaker_pause_ms
+                effects.append(self._set_state(TradingState.PAUSED, f"circuit breaker: {reason}", now_ms))
+            self._close_all(ExitReason.RISK)
+        return effects
+
+    def _step_coin(self, bar: Bar, ending: SeriesEnd | None, equity: Decimal, now_ms: int) -> list[Effect]:
+        """Protections first, then the decision of this bar, if one is due."""
+        known = self.state.coins[bar.coin]
+        held = self.ledger.position(bar.coin).size != 0
+        if held and ending is not None:
+            known.closing = ExitReason.END
+        elif held and not known.closing and self.rules.max_hold_bars and known.bars_held >= self.rules.max_hold_bars:
+            known.closing = ExitReason.TIME
+        forced = known.closing if held else ""
+        effects: list[Effect] = []
+        due = bar.end_ms % (self.rules.decision_bars * self.rules.interval_ms) == 0
+        if due and known.bars_seen > self.rules.warmup_bars and known.complete_rows >= self.rules.window_bars:
+            effects += self._decide(bar, known, forced, ending, equity, now_ms)
+        if forced:
+            effects += self._exit(bar.coin, forced, now_ms)
+        return effects
+
+    # --- the decision ---------------------------------------------------------------------------------------
+
+    def _decide(
+        self, bar: Bar, known: CoinState, forced: str, ending: SeriesEnd | None, equity: Decimal, now_ms: int
+    ) -> list[Effect]:
+        answer = self._policies[bar.coin].decide(self._position_row(bar.coin, known), bar.open_ms)
+        known.holds_in_row = known.holds_in_row + 1 if answer.action is Action.HOLD else 0
+        gates, orders = self._judge(bar, known, answer, forced, ending, equity, now_ms)
+        decision = Decision(
+            coin=bar.coin,
+            bar_ms=bar.open_ms,
+            time_ms=now_ms,
+            action=answer.action,
+            q=answer.q,
+            regime=known.regime,
+            confidence=answer.confidence,
+            outcome="order" if orders else "none",
+            gates=gates,
+        )
+        return [decision, *orders]
+
+    def _judge(
+        self,
+        bar: Bar,
+        known: CoinState,
+        answer: PolicyAnswer,
+        forced: str,
+        ending: SeriesEnd | None,
+        equity: Decimal,
+        now_ms: int,
+    ) -> tuple[tuple[Gate, ...], list[Effect]]:
+        """Every gate's verdict on what the policy wants, and the orders if all agree."""
+        state_gate = _STATE_GATES.get(self.state.trading)
+        standing = () if state_gate is None else (Gate(state_gate, False, self.state.reason),)
+        if forced:
+            return (*standing, Gate(f"{forced}_exit", False, f"position is being closed: {forced}")), []
+        position = self.ledger.position(bar.coin)
+        if answer.action is Action.HOLD:
+            return standing + (_HOLD_GATES if not answer.note else (Gate("model", False, answer.note),)), []
+        side = Side.BUY if answer.action is Action.BUY else Side.SELL
+        if position.side is side:
+            return standing + (_LONG_GATES if side is Side.BUY else _SHORT_GATES), []
+        if any(t.is_in_flight for t in self.blotter.live(bar.coin) if not t.order.is_trigger):
+            return (*standing, Gate("in_flight", False, "an order's outcome is not known yet")), []
+        orders: list[Effect] = []
+        gates: list[Gate] = [passed("policy")]
+        if position.size != 0:
+            known.closing = ExitReason.SIGNAL
+            orders += self._exit(bar.coin, ExitReason.SIGNAL, now_ms)
+            if not self.rules.reverse_on_opposite:
+                return tuple(gates), orders
+        entry_gates, size = self._entry_gates(bar, answer, ending, standing, equity, now_ms)
+        gates += entry_gates
+        if all(gate.ok for gate in gates):
+            orders += self._enter(bar, side, size, now_ms)
+        return tuple(gates), orders
+
+    def _entry_gates(
+        self,
+        bar: Bar,
+        answer: PolicyAnswer,
+        ending: SeriesEnd | None,
+        standing: tuple[Gate, ...],
+        equity: Decimal,
+        now_ms: int,
+    ) -> tuple[list[Gate], Decimal]:
+        rules, instrument = self.rules, self.instruments[bar.coin]
+        gates: list[Gate] = list(standing)
+        if ending is not None:
+            gates.append(Gate("series", False, f"no bar follows: {ending}"))
+        if answer.q is not None:
+            gap = q_gap(answer.q)
+            enough = gap > rules.min_q_gap
+            gates.append(passed("q_gap") if enough else Gate("q_gap", False, f"Q gap {gap:.4f} <= {rules.min_q_gap:g}"))
+        others = self.ledger.notional()
+        if rules.reverse_on_opposite:
+            others -= abs(self.ledger.position(bar.coin).size) * bar.close
+        sized = entry_size(instrument, rules, equity, bar.close, answer.q, others)
+        gates.append(Gate("size", False, sized.refusal) if sized.refusal else passed("size"))
+        seen = Conditions(
+            now_ms,
+            self._loop_lag_ms,
+            tuple(sorted(self._dead_streams.get(bar.coin, ()))),
+            self._books.get(bar.coin),
+        )
+        gates += self.risk.entry_gates(rules, instrument, equity, sized.size, bar.close, others, seen)
+        return gates, sized.size
+
+    def _position_row(self, coin: Coin, known: CoinState) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        position = self.ledger.position(coin)
+        side = 0.0 if position.size == 0 else (1.0 if position.size > 0 else -1.0)
+        position_features(
+            side,
+            float(position.entry),
+            float(known.close),
+            float(known.bars_held),
+            0.0 if known.target_price is None else float(known.target_price),
+            0.0 if known.stop_price is None else float(known.stop_price),
+            self.risk.state.drawdown,
+            float(self.state.wins_in_row),
+            float(known.holds_in_row),
+            self._row,
+        )
+        return self._row
+
+    # --- orders ---------------------------------------------------------------------------------------------
+
+    def new_order(self, coin: Coin, side: Side, kind: OrderKind, size: Decimal, price: Decimal, reason: str) -> Order:
+        """A taker order bounded by the run's band around `price`; reduce-only unless it is an entry."""
+        band = self.rules.order_band
+        bound = price * (1 + band if side is Side.BUY else 1 - band)
+        return Order(
+            cloid=self.blotter.next_cloid(),
+            coin=coin,
+            side=side,
+            kind=kind,
+            size=size,
+            price=self.instruments[coin].limit_price(bound, side),
+            reduce_only=kind is not OrderKind.ENTRY,
+            tif=TimeInForce.IOC,
+            reason=reason,
+            created_ms=self.state.now_ms,
+        )
+
+    def _enter(self, bar: Bar, side: Side, size: Decimal, now_ms: int) -> list[Effect]:
+        entry = self.new_order(bar.coin, side, OrderKind.ENTRY, size, bar.close, "signal")
+        children = self.protection.orders_for(bar.coin, side, size, bar.close)
+        self.protection.attach(bar.coin, children)
+        orders = (entry, *children)
+        self.risk.on_entry(now_ms)
+        self.risk.on_orders(len(orders), now_ms)
+        grouping = Grouping.NORMAL_TPSL if children else Grouping.NA
+        return [*(self.blotter.add(order) for order in orders), PlaceOrders(orders, grouping)]
+
+    def _exit(self, coin: Coin, reason: str, now_ms: int) -> list[Effect]:
+        """Close the position at market, reduce-only; nothing where an exit is already under way."""
+        position = self.ledger.position(coin)
+        if position.side is None or any(t.order.kind is OrderKind.EXIT for t in self.blotter.live(coin)):
+            return []
+        known = self.state.coins[coin]
+        price = self.ledger.book.marks.get(coin, position.entry)
+        order = self.new_order(coin, position.side.opposite, OrderKind.EXIT, abs(position.size), price, reason)
+        known.closing = reason
+        self.risk.on_orders(1, now_ms)
+        return [self.blotter.add(order), PlaceOrders((order,))]
+
+    def _close_all(self, reason: str) -> None:
+        for coin in self.ledger.open_coins():
+            self.state.coins[coin].closing = reason
+
+    def _pending_exits(self, now_ms: int) -> list[Effect]:
+        """Exits that are wanted and not under way: at once, and again where one did not get through."""
+        effects: list[Effect] = []
+        for coin in self.ledger.open_coins():
+            reason = self.state.coins[coin].closing
+            if reason:
+                effects += self._exit(coin, reason, now_ms)
+        return effects
+
+    # --- our account ----------------------------------------------------------------------------------------
+
+    def _on_fill(self, fill: Fill) -> list[Effect]:
+        if fill.coin not in self.state.coins or self.ledger.knows_fill(fill):
+            return []
+        known = self.state.coins[fill.coin]
+        self.state.now_ms = max(self.state.now_ms, fill.time_ms)
+        tracked = self.blotter.get(fill.cloid)
+        kind = None if tracked is None else tracked.order.kind
+        before = self.ledger.position(fill.coin)
+        inside_bar = tracked is None or tracked.order.is_trigger
+        folded = self.ledger.apply_fill(fill, _exit_reason(tracked), known.bars_held + int(inside_bar))
+        effects: list[Effect] = [
+            FillRecorded(fill, kind, _fill_reason(tracked), folded.realised, folded.position.size),
+            *folded.posted,
+        ]
+        recorded = self.blotter.apply_fill_size(fill.cloid, fill.size, fill.time_ms)
+        if recorded is not None:
+            effects.append(recorded)
+        if folded.trade is not None:
+            effects.append(folded.trade)
+            self.state.wins_in_row = self.state.wins_in_row + 1 if folded.trade.pnl > 0 else 0
+            self.risk.on_trade(folded.trade)
+        if before.size == 0 or (folded.trade is not None and folded.position.size != 0):
+            known.bars_held, known.opened_ms, known.closing = 0, fill.time_ms, ""
+        if folded.position.size == 0:
+            known.bars_held, known.closing = 0, ""
+            effects += self.protection.dissolve(fill.coin)
+        else:
+            effects += self.protection.follow(fill.coin)
+        effects.append(self.position_record(fill.coin))
+        if tracked is not None and tracked.order.reason == ExitReason.END:
+            effects += self._mark_again(fill.time_ms)
+        return effects
+
+    def _mark_again(self, now_ms: int) -> list[Effect]:
+        """The series has ended and the position with it: the last bar's equity is what is left after closing."""
+        equity, risk = self.ledger.equity(), self.risk.state
+        self.risk.mark(equity, now_ms)
+        return [EquityMarked(now_ms, equity, self.ledger.balance, risk.drawdown, risk.peak)]
+
+    def _on_order(self, change: OrderChanged) -> list[Effect]:
+        tracked = self.blotter.get(change.cloid)
+        recorded = self.blotter.apply(change, self.state.now_ms)
+        if tracked is None or recorded is None:
+            return []
+        if tracked.order.kind is OrderKind.ENTRY:
+            rejected = tracked.status is OrderStatus.REJECTED
+            self.risk.state.rejects_in_row = self.risk.state.rejects_in_row + 1 if rejected else 0
+        return [recorded, *self.protection.on_order(tracked)]
+
+    def _on_funding(self, paid: FundingPaid) -> list[Effect]:
+        if paid.coin not in self.state.coins:
+            return []
+        posted = self.ledger.apply_funding(paid)
+        if posted is None:
+            return []
+        return [posted, FundingRecorded(paid.coin, paid.time_ms, paid.rate, paid.amount)]
+
+    def position_record(self, coin: Coin) -> PositionChanged:
+        """The position as it stands, with what protects it."""
+        position, known = self.ledger.position(coin), self.state.coins[coin]
+        stop = self.protection.resting_stop(coin)
+        return PositionChanged(
+            coin=coin,
+            size=position.size,
+            entry_price=position.entry,
+            unrealised=self.ledger.unrealised(coin),
+            stop_oid=None if stop is None else stop.oid,
+            protected=stop is not None,
+            time_ms=self.state.now_ms,
+            stop_price=known.stop_price,
+            target_price=known.target_price,
+            opened_ms=known.opened_ms,
+        )
+
+    # --- time, operator, reconciliation ---------------------------------------------------------------------
+
+    def _on_tick(self, tick: Tick) -> list[Effect]:
+        self._wall_s, self._loop_lag_ms = tick.wall_s, tick.loop_lag_ms
+        self.state.now_ms = max(self.state.now_ms, tick.now_ms)
+        return [*self.protection.on_deadline(tick.wall_s), *self._pending_exits(self.state.now_ms)]
+
+    def _on_command(self, command: Command) -> list[Effect]:
+        now_ms = self.state.now_ms = max(self.state.now_ms, command.time_ms)
+        match command.name:
+            case CommandName.HALT:
+                self._close_all(ExitReason.RISK)
+                resting = [t for t in self.blotter.live_all() if not t.order.reduce_only]
+                cancels = tuple((t.order.coin, t.order.cloid) for t in resting)
+                effects: list[Effect] = [self._set_state(TradingState.HALTED, f"halted by {command.by}", now_ms)]
+                if cancels:
+                    effects.append(CancelOrders(cancels))
+                return effects + self._pending_exits(now_ms)
+            case CommandName.RESUME:
+                if self.state.trading is TradingState.HALTED or self.risk.state.breaker_until_ms:
+                    self.risk.resume(self.ledger.equity())
+                return [self._set_state(TradingState.TRADING, "", now_ms)]
+            case CommandName.PAUSE:
+                if self.state.trading is TradingState.HALTED:
+                    return []
+                return [self._set_state(TradingState.PAUSED, f"entries paused by {command.by}", now_ms)]
+            case CommandName.FLATTEN | CommandName.RESET:
+                self._close_all(ExitReason.RISK)
+                return self._pending_exits(now_ms)
+            case CommandName.RETRAIN | CommandName.STOP:
+                return []
+            case _:
+                assert_never(command.name)
+
+    def begin(self, now_ms: int) -> list[Effect]:
+        """Reconciled and warm: trade, unless halted, paused or told to manage only."""
+        self.state.now_ms = max(self.state.now_ms, now_ms)
+        if self.state.trading is TradingState.STARTING:
+            return [self._set_state(TradingState.TRADING, "", now_ms)]
+        return []
+
+    def _on_reconciled(self, seen: Reconciled) -> list[Effect]:
+        """Hold our books against the venue's: a difference means reduce-only, a missing stop is placed again."""
+        now_ms = self.state.now_ms
+        theirs = dict(seen.positions)
+        coins = {*theirs, *self.ledger.open_coins()}
+        differing = sorted(c for c in coins if theirs.get(c, Decimal(0)) != self.ledger.position(c).size)
+        effects: list[Effect] = []
+        if differing and self.state.trading is not TradingState.HALTED:
+            words = ", ".join(f"{c} venue {theirs.get(c, 0)} ours {self.ledger.position(c).size}" for c in differing)
+            effects.append(RiskChanged("reconcile", "tripped", words, now_ms))
+            effects.append(self._set_state(TradingState.MANAGE_ONLY, f"positions differ: {words}", now_ms))
+        elif not differing and self.state.trading is TradingState.MANAGE_ONLY:
+            effects.append(RiskChanged("reconcile", "ok", "positions agree again", now_ms))
+            effects.append(self._set_state(TradingState.TRADING, "", now_ms))
+        resting = {order.cloid: order for order in seen.orders if order.cloid is not None}
+        gone = tuple(c for c in self.blotter.unsettled() if c not in resting)
+        if gone:
+            effects.append(AskOrders(gone))
+        for cloid, order in resting.items():
+            effects += self._on_order(OrderChanged(cloid, OrderStatus.RESTING, order.oid))
+        orphans = [(o.coin, o.oid) for o in seen.orders if o.cloid is None or self.blotter.get(o.cloid) is None]
+        flat = {coin for coin, _ in orphans if self.ledger.position(coin).size == 0}
+        strays = tuple((coin, oid) for coin, oid in orphans if coin in flat and coin in self.state.coins)
+        if strays and self.state.trading is TradingState.HALTED:
+            effects.append(CancelForeign(strays))
+        return effects
+
+    def _set_state(self, trading: TradingState, reason: str, now_ms: int) -> StateChanged:
+        self.state.trading, self.state.reason = trading, reason
+        return StateChanged(trading, reason, now_ms)
+
+
+def _exit_reason(tracked: Tracked | None) -> str:
+    """What a trade's exit is called; a close that no order of ours explains was the venue's or a person's."""
+    if tracked is None:
+        return ExitReason.RISK
+    match tracked.order.kind:
+        case OrderKind.STOP_LOSS:
+            return ExitReason.STOP_LOSS
+        case OrderKind.TAKE_PROFIT:
+            return ExitReason.TAKE_PROFIT
+        case OrderKind.EXIT | OrderKind.ENTRY:
+            return tracked.order.reason
+
+
+def _fill_reason(tracked: Tracked | None) -> str:
+    return "foreign" if tracked is None else tracked.order.reason

@@ -1,0 +1,122 @@
+"""The rules of one run as exact numbers, taken once from the configuration.
+
+The decision core, the back-test and the engine read these; nobody below them sees percent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from decimal import Decimal
+
+from aml100.config.models import Params
+from aml100.domain.units import INTERVALS, ZERO, decimal_from_float
+
+
+@dataclass(frozen=True, slots=True)
+class RiskLimits:
+    """Section 9's limits. Fractions of equity, market seconds and counts; 0 switches a limit off.
+
+    `live_guards` adds the guards of the wall clock, the book and the connection, which have no meaning in a
+    back-test.
+    """
+
+    enabled: bool
+    live_guards: bool
+    breaker_dd: float
+    hard_stop_dd: float
+    breaker_pause_ms: int
+    max_daily_loss: float
+    cooldown_losses: int
+    cooldown_ms: int
+    max_daily_trades: int
+    min_ms_between_trades: int
+    max_position_notional: Decimal
+    max_leverage: Decimal
+    max_orders_per_minute: int
+    price_collar: float
+    max_loop_lag_ms: float
+    max_rejects_in_row: int
+    min_liquidation_distance: float
+
+
+@dataclass(frozen=True, slots=True)
+class TradingRules:
+    """How positions are opened, sized, protected and closed. Fractions; 0 switches TP, SL or the time exit off.
+
+    `order_band` bounds a taker order's price around the decision close: wide where the market is simulated (a fill at
+    the next open must not depend on it), the configured slippage bound on a real venue.
+    """
+
+    interval_ms: int
+    decision_bars: int
+    warmup_bars: int
+    window_bars: int
+    take_profit: Decimal
+    stop_loss: Decimal
+    position_size: Decimal
+    leverage: int
+    max_hold_bars: int
+    reverse_on_opposite: bool
+    min_q_gap: float
+    confidence_sizing: bool
+    order_band: Decimal
+    protection_s: float
+    risk: RiskLimits
+
+    @staticmethod
+    def from_params(
+        params: Params,
+        *,
+        interval_ms: int | None = None,
+        warmup_bars: int,
+        live_guards: bool,
+        order_band: Decimal,
+        protection_s: float = 5.0,
+    ) -> TradingRules:
+        """The configured rules; `interval_ms` of an input file wins over `trading.interval`."""
+        trading, risk = params.trading, params.risk
+        return TradingRules(
+            interval_ms=interval_ms or INTERVALS[trading.interval],
+            decision_bars=trading.decision_bars,
+            warmup_bars=warmup_bars,
+            window_bars=params.model.window_bars,
+            take_profit=trading.take_profit_frac,
+            stop_loss=trading.stop_loss_frac,
+            position_size=trading.position_size_frac,
+            leverage=trading.leverage,
+            max_hold_bars=trading.max_hold_bars,
+            reverse_on_opposite=trading.on_opposite == "reverse",
+            min_q_gap=trading.min_q_gap,
+            confidence_sizing=trading.confidence_sizing,
+            order_band=order_band,
+            protection_s=protection_s,
+            risk=RiskLimits(
+                enabled=live_guards or params.backtest.risk_checks,
+                live_guards=live_guards,
+                breaker_dd=float(risk.circuit_breaker_dd_frac),
+                hard_stop_dd=float(risk.hard_stop_dd_frac),
+                breaker_pause_ms=int(risk.breaker_pause_minutes * 60_000),
+                max_daily_loss=float(risk.max_daily_loss_frac),
+                cooldown_losses=risk.cooldown_losses,
+                cooldown_ms=int(risk.cooldown_minutes * 60_000),
+                max_daily_trades=risk.max_daily_trades,
+                min_ms_between_trades=int(risk.min_seconds_between_trades * 1000),
+                max_position_notional=risk.max_position_notional,
+                max_leverage=decimal_from_float(risk.max_leverage),
+                max_orders_per_minute=risk.max_orders_per_minute,
+                price_collar=float(risk.price_collar_frac),
+                max_loop_lag_ms=risk.max_loop_lag_ms,
+                max_rejects_in_row=risk.max_rejects_in_row,
+                min_liquidation_distance=float(risk.min_liquidation_distance_frac),
+            ),
+        )
+
+    def without_exits_and_risk(self) -> TradingRules:
+        """For buy-and-hold: no TP, SL or time exit, and section 9 off."""
+        return replace(
+            self,
+            take_profit=ZERO,
+            stop_loss=ZERO,
+            max_hold_bars=0,
+            risk=replace(self.risk, enabled=False, live_guards=False),
+        )

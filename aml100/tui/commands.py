@@ -1,0 +1,172 @@
+"""Every action of the console, once: id, key, words, and the question it asks first.
+
+Bindings, the key bar, the help page and the palette are all made from `COMMAND_TABLE`. A question states the effect in
+numbers and defaults to No. Reset, and everything on a live account except halt, wants its word typed: halt is the
+one command that must never wait for anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from aml100.control.protocol import Snapshot
+from aml100.tui.widgets import figures
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """`word`: what must be typed to confirm; None where one key is enough."""
+
+    title: str
+    effects: tuple[str, ...]
+    word: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleCommand:
+    """One thing an operator can do.
+
+    Args:
+        id: name in the palette, of the binding, and for remapping keys in the configuration.
+        keys: comma-separated; empty: palette only.
+        label: one word for the key bar.
+        tooltip: one sentence.
+        action: the app's action.
+        to_engine: goes to the engine, so a read-only console has it not.
+        ask: makes the question; None where nothing is asked.
+        bar: place in the key bar, lowest first; None: not shown there.
+    """
+
+    id: str
+    keys: str
+    label: str
+    tooltip: str
+    action: str
+    to_engine: bool = False
+    ask: Callable[[Snapshot | None], tuple[str, ...]] | None = None
+    bar: int | None = None
+
+
+def _exposure(snapshot: Snapshot | None) -> str:
+    if snapshot is None:
+        return "positions unknown: the engine has sent nothing yet"
+    notional = sum(abs(figures.as_float(p.size) * figures.as_float(p.mark)) for p in snapshot.positions)
+    many = len(snapshot.positions)
+    where = f"{snapshot.mode} on {snapshot.venue}"
+    if not many:
+        return f"no open position, {where}"
+    return f"{many} position{'s' if many > 1 else ''}, {figures.money(notional)} USD, {where}"
+
+
+def _ask_flatten(snapshot: Snapshot | None) -> tuple[str, ...]:
+    return (f"close {_exposure(snapshot)}", "each at the market, reduce-only; trading goes on afterwards")
+
+
+def _ask_resume(snapshot: Snapshot | None) -> tuple[str, ...]:
+    if snapshot is None:
+        return ("entries are allowed again",)
+    return (
+        f"entries are allowed again, {snapshot.mode} on {snapshot.venue}",
+        f"the drawdown counts from equity {figures.money(snapshot.equity)} USD on",
+        f"state now: {snapshot.state.upper()} {snapshot.state_reason}".rstrip(),
+    )
+
+
+def _ask_retrain(snapshot: Snapshot | None) -> tuple[str, ...]:
+    model = snapshot.model.name if snapshot is not None else "the champion"
+    return (
+        "train a challenger in the background; trading goes on",
+        f"it replaces {model} only if it wins in validation",
+    )
+
+
+def _ask_reset(snapshot: Snapshot | None) -> tuple[str, ...]:
+    model = snapshot.model.name if snapshot is not None else "the champion"
+    return (
+        f"close {_exposure(snapshot)}",
+        f"retire {model} and start 1 new, untrained model",
+        "ledger, phases, trials and history stay",
+    )
+
+
+def _ask_pause(snapshot: Snapshot | None) -> tuple[str, ...]:
+    return (f"no new entries; {_exposure(snapshot)} stays managed",)
+
+
+def _ask_stop(snapshot: Snapshot | None) -> tuple[str, ...]:
+    pid = f"stop the engine, pid {snapshot.pid}" if snapshot is not None else "stop the engine"
+    return (pid, _exposure(snapshot), "open positions are kept under their stops or closed, as on_exit says")
+
+
+def _ask_take_over(snapshot: Snapshot | None) -> tuple[str, ...]:
+    return ("this console commands; the other one becomes a viewer", _exposure(snapshot))
+
+
+COMMAND_TABLE: Final = (
+    ConsoleCommand("halt", "h", "halt", "Stop everything now: cancel, close, stay halted", "halt", True, None, 0),
+    ConsoleCommand(
+        "resume", "u", "resume", "Allow entries again after a halt or pause", "ask('resume')", True, _ask_resume, 2
+    ),
+    ConsoleCommand("pause", "p", "pause", "No new entries; positions stay managed", "pause", True, _ask_pause, 3),
+    ConsoleCommand(
+        "flatten", "f", "flatten", "Close every position at the market", "ask('flatten')", True, _ask_flatten, 4
+    ),
+    ConsoleCommand(
+        "retrain", "r", "retrain", "Train a challenger in the background", "ask('retrain')", True, _ask_retrain, 9
+    ),
+    ConsoleCommand(
+        "reset", "x", "reset", "Retire the champion and start a new model", "ask('reset')", True, _ask_reset, 12
+    ),
+    ConsoleCommand("stop", "", "stop", "Stop the engine cleanly", "ask('stop')", True, _ask_stop),
+    ConsoleCommand(
+        "take_over",
+        "",
+        "take over",
+        "Make this console the one that commands",
+        "ask('take_over')",
+        True,
+        _ask_take_over,
+    ),
+    ConsoleCommand("dashboard", "d", "dashboard", "Everything at a glance", "show('dashboard')", bar=11),
+    ConsoleCommand("why", "y", "why", "Why it traded or did not: every gate's verdict", "show('why')", bar=5),
+    ConsoleCommand("trades", "t", "trades", "Positions, open orders and closed trades", "show('trades')", bar=6),
+    ConsoleCommand("training", "m", "models", "Training progress and the models kept", "show('training')", bar=7),
+    ConsoleCommand("risk", "k", "risk", "Each guard with its value and limit", "show('risk')", bar=8),
+    ConsoleCommand("log", "l", "log", "What the engine said, newest last", "show('log')", bar=10),
+    ConsoleCommand("filter", "slash", "filter", "Show only the rows that contain a text", "filter"),
+    ConsoleCommand("copy", "c", "copy ids", "Copy run, model and order ids to the clipboard", "copy_ids"),
+    ConsoleCommand("dump", "ctrl+s", "dump", "Save the screen as text and SVG beside state.db", "dump"),
+    ConsoleCommand("theme", "", "theme", "Next theme: dark, light, colour-blind, 16 colours", "next_theme"),
+    ConsoleCommand("back", "escape", "back", "Back to the dashboard", "show('dashboard')"),
+    ConsoleCommand("suspend", "ctrl+z", "suspend", "Put the console in the background; fg returns", "suspend_process"),
+    ConsoleCommand("help", "question_mark,f1", "help", "Keys, figures and words", "help", bar=1),
+    ConsoleCommand("palette", "ctrl+p", "palette", "Every action by name", "command_palette"),
+    ConsoleCommand("quit", "q,ctrl+c", "quit", "Leave: detach or stop the engine", "leave", bar=1),
+)
+
+BY_ID: Final = {command.id: command for command in COMMAND_TABLE}
+
+_KEY_NAMES: Final = {"question_mark": "?", "slash": "/", "f1": "F1", "escape": "Esc"}
+
+
+def shown_keys(command: ConsoleCommand) -> str:
+    """The keys as people read them: `? F1`, `ctrl+p`, and `h h` for halt."""
+    if command.id == "halt":
+        return "h h"
+    return " ".join(_KEY_NAMES.get(key, key) for key in command.keys.split(",") if key)
+
+
+def question_for(command: ConsoleCommand, snapshot: Snapshot | None) -> Question | None:
+    """What to ask before `command`, with the effect in numbers; None where it may go out at once."""
+    live = snapshot is not None and snapshot.mode == "LIVE"
+    if command.ask is None or (command.id == "pause" and not live):
+        return None
+    word = command.id.upper() if live or command.id == "reset" else None
+    return Question(f"{command.label.capitalize()}?", command.ask(snapshot), word)
+
+
+def halt_warning(snapshot: Snapshot | None) -> str:
+    """What the second `h` does."""
+    return f"press h again within 3 s to HALT: cancel all, close {_exposure(snapshot)}"

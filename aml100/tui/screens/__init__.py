@@ -1,0 +1,1 @@
+"""The screens of the console, each a layout of sheets."""

@@ -1,0 +1,75 @@
+"""What a screen is given to paint: the newest snapshot, how old it is, and what the operator has asked for.
+
+Everything here is frozen. A painter that gets the same view paints the same lines; that is what the tests rest on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from aml100.control.protocol import Snapshot
+from aml100.tui.widgets import figures
+from aml100.tui.widgets.ink import Line, line
+
+
+class LinkState(StrEnum):
+    """The line to the engine. STALE: it is connected and silent, so the engine hangs; OFFLINE: nobody is there."""
+
+    CONNECTING = "CONNECTING"
+    LIVE = "LIVE"
+    STALE = "STALE"
+    OFFLINE = "OFFLINE"
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """`age_s` of the newest snapshot in wall seconds, None before the first. `controller`: commands are accepted."""
+
+    state: LinkState
+    age_s: float | None = None
+    detail: str = ""
+    controller: bool = True
+
+
+class Outcome(StrEnum):
+    PENDING = "pending"
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One command on its way; `since_s` is monotonic time of its last change."""
+
+    number: int
+    command: str
+    outcome: Outcome
+    text: str
+    since_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One frame's worth of facts.
+
+    `beat` counts the console's own frames: it moves while the console lives, whatever the engine does. `chart_no`
+    changes at most once a second; charts are drawn anew only then. `notice` is a line from the console itself.
+    """
+
+    snapshot: Snapshot | None
+    link: Link
+    read_only: bool = False
+    ascii: bool = False
+    beat: int = 0
+    chart_no: int = 0
+    operations: tuple[Operation, ...] = ()
+    notice: str = ""
+
+    @property
+    def age_note(self) -> Line:
+        """STALE or OFFLINE with the age of what is shown; empty while it is fresh."""
+        if self.snapshot is None or self.link.state is LinkState.LIVE:
+            return ()
+        word = "OFFLINE" if self.link.state is not LinkState.STALE else "STALE"
+        return line((f"{word} {figures.span(self.link.age_s)}", "warn"))

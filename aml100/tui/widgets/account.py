@@ -1,0 +1,288 @@
+"""Panels of the dashboard: position, performance, decisions, feed and training."""
+
+from __future__ import annotations
+
+from aml100.control.protocol import PositionView, Snapshot, TrainingView
+from aml100.tui.view import View
+from aml100.tui.widgets import figures
+from aml100.tui.widgets.ink import Line, Span, cells, cut_words, first_fit, line, pack, spread
+from aml100.tui.widgets.panels import headed, waiting
+from aml100.tui.widgets.sheet import Sheet
+
+ACTION_ROLES = {"HOLD": "dim", "BUY": "good", "SELL": "bad"}
+FEED_ROLES = {"LIVE": ("●", "good"), "STALE": ("▲", "warn"), "OFFLINE": ("✗", "bad")}
+
+# --- position ----------------------------------------------------------------------------------------------------
+
+
+def position_lines(view: View, width: int, height: int) -> list[Line]:
+    """Each position with entry, unrealised, target, stop and whether its stop is seen resting."""
+    snapshot = view.snapshot
+    if snapshot is None:
+        return waiting("position", view, width)
+    body: list[Line] = []
+    room = height - 1
+    shown = 0
+    for position in snapshot.positions:
+        block = position_block(position, width)
+        if len(body) + len(block) > room and shown:
+            break
+        body.extend(block)
+        shown += 1
+    hidden = len(snapshot.positions) - shown
+    note = line((f"+{hidden} more: t", "warn")) if hidden else ()
+    if not snapshot.positions:
+        body = [line(" flat, no open position")]
+        if snapshot.open_orders:
+            body.append(line((f" {len(snapshot.open_orders)} resting order(s): t", "dim")))
+    return headed("position", view, width, body, note)
+
+
+def position_block(position: PositionView, width: int) -> list[Line]:
+    """Three rows. Where size, entry and profit have no room beside each other, the entry opens the second row."""
+    short = position.size.startswith("-")
+    gain = line((figures.money(position.unrealised, signed=True), figures.tone(figures.as_float(position.unrealised))))
+    head = line(
+        (f" {position.coin} ", "strong"),
+        ("▼ SHORT " if short else "▲ LONG ", "bad" if short else "good"),
+        position.size.lstrip("-"),
+    )
+    entry = figures.price(position.entry_price)
+    whole = (*head, (f" @ {entry}", "text"))
+    fits = cells(whole) + cells(gain) < width
+    first = spread(whole if fits else head, gain, width)
+    second = pack(
+        width,
+        [
+            line((" entry ", "dim"), entry) if not fits else (),
+            line((" TP ", "dim"), figures.price(position.target_price)),
+            line(("SL ", "dim"), figures.price(position.stop_price)),
+            line(("mark ", "dim"), figures.price(position.mark)),
+            line(("bars ", "dim"), str(position.bars_held)),
+        ],
+    )
+    return [first, second, protection_line(position, width)]
+
+
+def protection_line(position: PositionView, width: int) -> Line:
+    """PROTECTED with the stop's id and age, or NAKED."""
+    if not position.protected:
+        return first_fit(
+            width,
+            line((" ✗ NAKED: no stop is seen resting on the venue ", "alarm")),
+            line((" ✗ NAKED ", "alarm")),
+        )
+    oid = figures.UNKNOWN if position.stop_oid is None else str(position.stop_oid)
+    return pack(
+        width,
+        [
+            line((" ✓ PROTECTED", "good")),
+            line(("stop ", "dim"), oid),
+            line(("age ", "dim"), figures.span(position.stop_age_s)),
+            line(("bars ", "dim"), str(position.bars_held)) if width < 60 else (),
+        ],
+    )
+
+
+# --- performance -------------------------------------------------------------------------------------------------
+
+
+def performance_lines(view: View, width: int, height: int) -> list[Line]:
+    """Win rate, profit factor, Sharpe with its interval, what the policy chose, latency."""
+    snapshot = view.snapshot
+    if snapshot is None:
+        return waiting("performance", view, width)
+    result = snapshot.performance
+    body = [
+        pack(
+            width,
+            [
+                line(
+                    " win rate ", (figures.percent(result.win_rate_pct, 1), "strong"), (f" of {result.trades}", "dim")
+                ),
+                line("PF ", (figures.number(result.profit_factor), "strong")),
+                line(("order ", "dim"), _latency(snapshot)),
+            ],
+        ),
+        sharpe_line(snapshot, width),
+        actions_line(result.actions, width),
+    ]
+    if height > 5:
+        body.append(
+            pack(
+                width,
+                [
+                    line((" return ", "dim"), (figures.percent(result.return_pct, signed=True), "strong")),
+                    line(("fees ", "dim"), figures.money(result.fees_usd)),
+                    line(("funding ", "dim"), figures.money(result.funding_usd, signed=True)),
+                ],
+            )
+        )
+    return headed("performance", view, width, body, line(("realised, net", "dim")))
+
+
+def _latency(snapshot: Snapshot) -> str:
+    latency = snapshot.order_latency_ms
+    return figures.UNKNOWN if latency is None else f"{latency:.1f} ms"
+
+
+def sharpe_line(snapshot: Snapshot, width: int) -> Line:
+    """The Sharpe ratio with its interval, or why there is none."""
+    result = snapshot.performance
+    if result.sharpe is None:
+        note = result.sharpe_note or figures.UNKNOWN
+        return first_fit(width, line(" Sharpe ", (note, "dim")), line(" Sharpe ", (figures.UNKNOWN, "dim")))
+    value = figures.number(result.sharpe)
+    if result.sharpe_low is None or result.sharpe_high is None:
+        return line(" Sharpe ", (value, "strong"))
+    interval = f" [{figures.number(result.sharpe_low)}, {figures.number(result.sharpe_high)}]"
+    note = f" {result.sharpe_note}" if result.sharpe_note else ""
+    return first_fit(
+        width,
+        line(" Sharpe ", (value, "strong"), (interval + note, "dim")),
+        line(" Sharpe ", (value, "strong"), (interval, "dim")),
+        line(" Sharpe ", (value, "strong")),
+    )
+
+
+def actions_line(actions: tuple[int, int, int], width: int) -> Line:
+    """HOLD, BUY and SELL with their counts and shares."""
+    total = sum(actions)
+    shares = [f"{number * 100 / total:.0f}%" if total else figures.UNKNOWN for number in actions]
+    words = list(zip(ACTION_ROLES, actions, shares, strict=True))
+    exact = [line(f"{word} ", (f"{number:,}", "strong"), (f" {share}", "dim")) for word, number, share in words]
+    short = [line(f"{word} ", (figures.count(number), "strong"), (f" {share}", "dim")) for word, number, share in words]
+    bare = [line(f"{word} ", (share, "strong")) for word, _, share in words]
+    return first_fit(width, *(_indented(parts, gap) for parts in (exact, short, bare) for gap in ("   ", " ")))
+
+
+def _indented(parts: list[Line], gap: str) -> Line:
+    spans: list[Span] = []
+    for part in parts:
+        spans += [(gap if spans else " ", "text"), *part]
+    return tuple(spans)
+
+
+# --- decisions ---------------------------------------------------------------------------------------------------
+
+
+def decision_lines(view: View, width: int, height: int) -> list[Line]:
+    """The last decisions: when, coin, action, Q values of HOLD, BUY and SELL, and the one sentence why."""
+    snapshot = view.snapshot
+    if snapshot is None:
+        return waiting("decisions", view, width)
+    body: list[Line] = []
+    coin_width = max([len(one.coin) for one in snapshot.decisions[:height]], default=3)
+    for one in snapshot.decisions[: height - 1]:
+        q = "".join(f" {value:+.3f}" for value in one.q) if one.q is not None else f"{'no Q':>21}"
+        glyph = "●" if one.outcome == "order" else "·"
+        head = line(
+            (f" {figures.minute(one.bar_ms)} ", "dim"),
+            f"{one.coin:<{coin_width}} ",
+            (f"{one.action:<4}", ACTION_ROLES.get(one.action, "text")),
+            (f"{q} ", "dim"),
+            (f"{glyph} ", "good" if one.outcome == "order" else "dim"),
+        )
+        body.append((*head, (cut_words(one.why, width - cells(head)), "text")))
+    if not body:
+        body = [line((" none yet: the first complete window decides first", "dim"))]
+    return headed("decisions", view, width, body, line(("Q of HOLD BUY SELL · y says why", "dim")))
+
+
+# --- feed and training -------------------------------------------------------------------------------------------
+
+
+def feed_lines(view: View, width: int, height: int) -> list[Line]:
+    """Each stream's state and age, the worst first."""
+    snapshot = view.snapshot
+    if snapshot is None:
+        return waiting("feed", view, width)
+    order = {"OFFLINE": 0, "STALE": 1, "LIVE": 2}
+    feeds = sorted(snapshot.feeds, key=lambda one: order.get(one.state, 0))
+    bad = sum(1 for one in feeds if one.state != "LIVE")
+    shown: list[Line] = []
+    for one in feeds:
+        glyph, role = FEED_ROLES.get(one.state, ("✗", "bad"))
+        gaps = (f" gap {one.gap_bars}", "warn") if one.gap_bars else ("", "text")
+        age = figures.span(one.age_ms / 1000)
+        shown.append(line((f" {glyph} {one.state}", role), f" {one.coin} {one.channel} ", (age, "dim"), gaps))
+    body: list[Line] = []
+    room = height - 1
+    hidden = 0
+    columns = 2 if len(shown) > room and width >= 56 else 1
+    each = width // columns
+    for at, part in enumerate(shown):
+        if columns == 2 and at >= room and at - room < room:
+            body[at - room] = (*body[at - room], (" " * (each - cells(body[at - room])), "text"), *part)
+        elif at < room:
+            body.append(part)
+        else:
+            hidden += 1
+    if not shown:
+        body = [line((" no stream yet", "dim"))]
+    words = f"{len(feeds) - bad} LIVE" + (f", {bad} not" if bad else "") + (f", {hidden} not shown" if hidden else "")
+    return headed("feed", view, width, body, line((words, "warn" if bad or not feeds else "good")))
+
+
+def training_lines(view: View, width: int, height: int) -> list[Line]:
+    """Epoch, time left, loss, validation; the model that trades."""
+    snapshot = view.snapshot
+    if snapshot is None:
+        return waiting("training", view, width)
+    training = snapshot.training
+    model = pack(
+        width,
+        [
+            line((" model ", "dim"), (cut_words(snapshot.model.name, width - 8), "strong")),
+            line(("valid. ", "dim"), figures.percent(snapshot.model.validation, signed=True))
+            if snapshot.model.validation is not None
+            else (),
+        ],
+    )
+    body = [*training_progress(training, width), model]
+    state = line((training.state, {"running": "accent", "failed": "bad"}.get(training.state, "dim")))
+    return headed("training", view, width, body[: max(height - 1, 1)], state)
+
+
+def training_progress(training: TrainingView, width: int) -> list[Line]:
+    """Two rows of a training under way; the reason of one that is not."""
+    if training.state == "idle" and training.epoch == 0:
+        return [line((" " + cut_words(training.reason or "no training under way", width - 1), "dim"))]
+    progress = pack(
+        width,
+        [
+            line(" epoch ", (f"{training.epoch}/{training.epochs}", "strong")),
+            line(("ETA ", "dim"), figures.span(training.eta_s)),
+            line(("seed ", "dim"), str(training.seed)) if training.seed is not None else (),
+            line((training.device, "dim")) if training.device else (),
+        ],
+    )
+    outcome = pack(
+        width,
+        [
+            line(" loss ", (figures.number(training.loss, 4), "strong")),
+            line("validation ", (figures.percent(training.validation, signed=True), figures.tone(training.validation))),
+            line((cut_words(training.reason, max(width // 3, 8)), "dim")) if training.reason else (),
+        ],
+    )
+    return [progress, outcome]
+
+
+class PositionPanel(Sheet):
+    painter = staticmethod(position_lines)
+
+
+class PerformancePanel(Sheet):
+    painter = staticmethod(performance_lines)
+
+
+class DecisionPanel(Sheet):
+    painter = staticmethod(decision_lines)
+
+
+class FeedPanel(Sheet):
+    painter = staticmethod(feed_lines)
+
+
+class TrainingPanel(Sheet):
+    painter = staticmethod(training_lines)

@@ -1,0 +1,157 @@
+"""Dialogs: a confirmation that defaults to No, the way out, and the page of help.
+
+Enter alone never confirms anything. `h` goes on working behind every dialog that takes no text.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.screen import ModalScreen
+from textual.widgets import Button, Input, Static
+
+from aml100.tui.commands import COMMAND_TABLE, Question, shown_keys
+
+
+class Confirm(ModalScreen[bool]):
+    """Answers True only to the key `y`, the Yes button, or the word typed in full."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "answer(False)", "No"),
+        Binding("n", "answer(False)", "No"),
+        Binding("y", "answer(True)", "Yes"),
+        Binding("h", "app.halt", "halt"),
+    ]
+
+    def __init__(self, question: Question) -> None:
+        super().__init__()
+        self.question = question
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog"):
+            yield Static(self.question.title, classes="dialog-title", markup=False)
+            for effect in self.question.effects:
+                yield Static(f"- {effect}", markup=False)
+            if self.question.word is None:
+                with Horizontal(classes="dialog-buttons"):
+                    yield Button("No (Enter)", id="no")
+                    yield Button("Yes (y)", id="yes")
+            else:
+                yield Static(
+                    f"type {self.question.word} and Enter to confirm; Enter alone or Esc cancels", markup=False
+                )
+                yield Input(placeholder="no", id="word")
+                yield Static("", id="hint", markup=False)
+
+    def on_mount(self) -> None:
+        self.query_one("#no" if self.question.word is None else "#word").focus()
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        self.dismiss(event.button.id == "yes")
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        typed = event.value.strip()
+        if not typed:
+            self.dismiss(False)
+        elif typed == self.question.word:
+            self.dismiss(True)
+        else:
+            self.query_one("#hint", Static).update(f"that is not {self.question.word}; nothing was sent")
+
+    def action_answer(self, yes: bool) -> None:
+        """`y` alone is no answer where a word is asked for."""
+        if yes and self.question.word is not None:
+            return
+        self.dismiss(yes)
+
+
+class Leave(ModalScreen[str]):
+    """The way out: `detach` leaves the engine running, `stop` ends it, `cancel` stays."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "choose('cancel')", "Cancel"),
+        Binding("n", "choose('cancel')", "Cancel"),
+        Binding("d", "choose('detach')", "Detach"),
+        Binding("s", "choose('stop')", "Stop"),
+        Binding("h", "app.halt", "halt"),
+    ]
+
+    def __init__(self, effects: tuple[str, ...], *, may_stop: bool) -> None:
+        super().__init__()
+        self.effects = effects
+        self.may_stop = may_stop
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog"):
+            yield Static("Leave the console?", classes="dialog-title", markup=False)
+            yield Static("- detach: the engine goes on, `aml100-console attach` returns", markup=False)
+            if self.may_stop:
+                yield Static("- stop: the engine ends as well", markup=False)
+            for effect in self.effects:
+                yield Static(f"  {effect}", markup=False)
+            with Horizontal(classes="dialog-buttons"):
+                yield Button("Stay (Enter)", id="cancel")
+                yield Button("Detach (d)", id="detach")
+                if self.may_stop:
+                    yield Button("Stop (s)", id="stop")
+
+    def on_mount(self) -> None:
+        self.query_one("#cancel").focus()
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        self.dismiss(event.button.id or "cancel")
+
+    def action_choose(self, choice: str) -> None:
+        if choice == "stop" and not self.may_stop:
+            return
+        self.dismiss(choice)
+
+
+WORDS = (
+    ("mode", "SIM simulated venue, PAPER real market and pretended fills, TESTNET, LIVE real money"),
+    ("equity", "cash and unrealised profit in USD, after fees, funding and slippage"),
+    ("drawdown", "fall of equity from its peak since the last resume; `max` never resets"),
+    ("win rate", "share of closed trades with a net profit; the count stands beside it"),
+    ("PF", "profit factor: money won / money lost over closed trades; n/a without a loss"),
+    ("Sharpe", "daily returns, x sqrt(365), 95 % interval; n/a under 30 daily observations"),
+    ("return /month", "compounded to 30 days over the cycle's window"),
+    ("trade density", "trades / bars of the window, percent"),
+    ("PROTECTED", "a reduce-only stop of full size is seen resting on the venue; NAKED: it is not"),
+    ("PROVISIONAL", "the figure is met, the evidence is short; counts for no live size"),
+    ("Q", "value the model gives to HOLD, BUY and SELL; an entry needs a gap between the best two"),
+    ("feed", "LIVE; STALE: silent for too long, no entries; OFFLINE: not connected"),
+    ("STALE", "of the console: the engine is connected and silent; OFFLINE: it is not there"),
+    ("lag", "delay of the engine's event loop; `orders`: decision to answer of the venue"),
+    ("validation", "net profit of the greedy policy on bars it never trained on, percent"),
+)
+
+
+class Help(ModalScreen[None]):
+    """The real bindings, and what each figure means."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q,question_mark,f1,enter", "leave", "Close"),
+        Binding("h", "app.halt", "halt"),
+    ]
+
+    def __init__(self, keys: dict[str, str]) -> None:
+        super().__init__()
+        self.remapped = keys
+
+    def compose(self) -> ComposeResult:
+        rows = [
+            f"  {self.remapped.get(command.id) or shown_keys(command) or '(palette)':<14}{command.tooltip}"
+            for command in COMMAND_TABLE
+        ]
+        words = [f"  {word:<14}{meaning}" for word, meaning in WORDS]
+        with VerticalScroll(classes="dialog help"):
+            yield Static("Keys (Esc closes)", classes="dialog-title", markup=False)
+            yield Static("\n".join(rows), markup=False)
+            yield Static("Figures and words", classes="dialog-title", markup=False)
+            yield Static("\n".join(words), markup=False)
+
+    def action_leave(self) -> None:
+        self.dismiss(None)

@@ -1,0 +1,181 @@
+"""What every screen has around its body: the banner, the line of commands under way, and the keys.
+
+The banner says by word what must never be mistaken: the mode, the trading state, where the data comes from, and
+whether what is shown is fresh. Its last character moves with the console's own frames, so a console that hangs
+(nothing moves) and an engine that hangs (STALE, and the character moves) look different.
+"""
+
+from __future__ import annotations
+
+from aml100.control.protocol import Snapshot
+from aml100.tui.commands import COMMAND_TABLE
+from aml100.tui.view import Link, LinkState, Outcome, View
+from aml100.tui.widgets import figures
+from aml100.tui.widgets.ink import Line, cells, cut_words, line, pack, spread
+from aml100.tui.widgets.sheet import Sheet
+
+MIN_WIDTH = 80
+MIN_HEIGHT = 24
+
+STATE_ROLES = {
+    "trading": "chip-good",
+    "starting": "chip",
+    "paused": "chip-warn",
+    "manage_only": "chip-warn",
+    "halted": "alarm",
+    "stopped": "chip-warn",
+}
+_BEATS = "|/-\\"
+
+
+def state_word(state: str) -> str:
+    """`manage_only` -> `MANAGE ONLY`."""
+    return state.upper().replace("_", " ")
+
+
+def banner_lines(view: View, width: int, _height: int) -> list[Line]:
+    """Mode, state and its reason; freshness; then origin, venue, clock and health."""
+    right: list[Line] = []
+    if view.read_only or not view.link.controller:
+        right.append(line((" READ-ONLY ", "chip-warn")))
+    right.append(_link_chip(view.link))
+    tail = pack(width, right, " ")
+    snapshot = view.snapshot
+    if snapshot is None:
+        head = line((" mode ? ", "chip"), " ", ("no word from the engine yet", "dim"))
+        return [spread(head, tail, width), _console_line(view, width)]
+    chips = line(
+        (f" mode {snapshot.mode} ", f"mode-{snapshot.mode.lower()}" if _known(snapshot.mode) else "alarm"),
+        " ",
+        (f" {state_word(snapshot.state)} ", STATE_ROLES.get(snapshot.state, "alarm")),
+        " ",
+    )
+    reason = cut_words(snapshot.state_reason, max(width - cells(chips) - cells(tail) - 1, 0))
+    return [spread((*chips, (reason, "text")), tail, width), _facts_line(view, snapshot, width)]
+
+
+def _known(mode: str) -> bool:
+    return mode in ("SIM", "PAPER", "TESTNET", "LIVE")
+
+
+def _link_chip(link: Link) -> Line:
+    match link.state:
+        case LinkState.LIVE:
+            return line((" LIVE ", "good"))
+        case LinkState.STALE:
+            return line((f" STALE {figures.span(link.age_s)} ", "alarm"))
+        case LinkState.OFFLINE:
+            return line((f" OFFLINE {figures.span(link.age_s)} " if link.age_s is not None else " OFFLINE ", "alarm"))
+        case LinkState.CONNECTING:
+            return line((" CONNECTING ", "chip"))
+
+
+def _beat(view: View) -> Line:
+    return line((_BEATS[view.beat % len(_BEATS)], "dim"))
+
+
+def _console_line(view: View, width: int) -> Line:
+    return spread(line((cut_words(" " + view.link.detail, width - 3), "dim")), _beat(view), width)
+
+
+def _facts_line(view: View, snapshot: Snapshot, width: int) -> Line:
+    if view.link.state is LinkState.STALE:
+        silent = f" the engine is connected but silent for {figures.span(view.link.age_s)}; this console works"
+        return spread(line((cut_words(silent, width - 3), "warn")), _beat(view), width)
+    origin_role = "warn" if snapshot.origin.startswith("synthetic") else "text"
+    speed = f" ×{figures.trimmed(snapshot.speed)}" if snapshot.speed != 1 else ""
+    lag_role = "text" if snapshot.loop_lag_ms < 100 else "warn"
+    parts = [
+        line((f" {snapshot.origin}{speed}", origin_role)),
+        line((figures.moment(snapshot.time_ms), "strong")),
+        line(f"{snapshot.venue}/{snapshot.execution}"),
+        line((f"lag {snapshot.loop_lag_ms:.0f} ms", lag_role)),
+        line((f"up {figures.span(snapshot.uptime_s)}", "dim")),
+        line(("orders ", "dim"), _latency(snapshot)),
+        line((f"model {snapshot.model.name}", "dim")),
+        line((f"run {snapshot.run_id}", "dim")),
+        line((f"engine {snapshot.pid}", "dim")),
+    ]
+    if view.link.state is not LinkState.LIVE and view.link.detail:
+        parts.insert(1, line((cut_words(view.link.detail, width // 2), "warn")))
+    return spread(pack(width - 2, parts), _beat(view), width)
+
+
+def _latency(snapshot: Snapshot) -> str:
+    latency = snapshot.order_latency_ms
+    return figures.UNKNOWN if latency is None else f"{latency:.1f} ms"
+
+
+def operation_lines(view: View, width: int, _height: int) -> list[Line]:
+    """The console's own notice, else the latest command: pending, then done or failed."""
+    if view.notice:
+        return [line((cut_words(" " + view.notice, width), "alarm" if "HALT" in view.notice else "warn"))]
+    if not view.operations:
+        return []
+    latest = view.operations[-1]
+    glyph, role = {
+        Outcome.PENDING: ("…", "accent"),
+        Outcome.DONE: ("✓", "good"),
+        Outcome.FAILED: ("✗", "bad"),
+    }[latest.outcome]
+    pending = sum(1 for one in view.operations if one.outcome is Outcome.PENDING)
+    more = f" ({pending} pending)" if pending > 1 else ""
+    head = line((f" {glyph} {latest.command} {latest.outcome}{more}", role), "  ")
+    return [(*head, (cut_words(latest.text, width - cells(head)), "text"))]
+
+
+def key_lines(view: View, width: int, _height: int) -> list[Line]:
+    """The keys that work here, halt first; what has no room is in help and palette."""
+    idle = view.read_only or not view.link.controller
+    state = view.snapshot.state if view.snapshot is not None else ""
+    useless = {"trading": "resume", "paused": "pause", "halted": "pause"}.get(state)
+    shown = [
+        command
+        for command in sorted(COMMAND_TABLE, key=lambda one: 99 if one.bar is None else one.bar)
+        if command.bar is not None
+        and not (idle and command.to_engine and command.id != "halt")
+        and command.id != useless
+    ]
+    parts = []
+    for command in shown:
+        key = "h h" if command.id == "halt" else command.keys.split(",")[0].replace("question_mark", "?")
+        role = "alarm" if command.id == "halt" else "key"
+        parts.append(line((f" {key} ", role), f"{command.label}"))
+    return [pack(width, parts, " ")]
+
+
+def notice_lines(view: View, width: int, height: int) -> list[Line]:
+    """For a terminal too small: the size that is needed, and what must be known even so."""
+    size = f"needs {MIN_WIDTH}x{MIN_HEIGHT}, has {width}x{height}"
+    snapshot = view.snapshot
+    facts: list[Line] = [line(("AML-100 ", "strong"), size), line((size, "text"))]
+    if snapshot is not None:
+        facts.append(line((f" {snapshot.mode} ", "strong"), state_word(snapshot.state)))
+        facts.append(line(f"equity {figures.money(snapshot.equity)}"))
+        facts.append(line(f"drawdown {figures.percent(snapshot.drawdown_pct)}"))
+    facts.append(line(f"{view.link.state} {figures.span(view.link.age_s)}"))
+    facts.append(line((" h h ", "alarm"), " halt"))
+    fitting = [fact for fact in facts if cells(fact) <= width]
+    return fitting[1:] if len(fitting) > 1 and fitting[0] == facts[0] and fitting[1] == facts[1] else fitting
+
+
+class Banner(Sheet):
+    painter = staticmethod(banner_lines)
+
+
+class OperationLine(Sheet):
+    """Takes a row only while there is something to say."""
+
+    painter = staticmethod(operation_lines)
+
+    def show(self, view: View) -> None:
+        self.display = bool(view.notice or view.operations)
+        super().show(view)
+
+
+class KeyBar(Sheet):
+    painter = staticmethod(key_lines)
+
+
+class SizeNotice(Sheet):
+    painter = staticmethod(notice_lines)

@@ -1,0 +1,225 @@
+"""Lines of text whose parts have a role, such as `good` or `dim`; the stylesheet decides how a role looks.
+
+Painters are plain functions from a view to such lines. They know the width they have and choose the wording that
+fits, so that a number is shown whole or not at all: only sentences are ever cut, and those between words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, TypeAlias
+
+from rich.cells import cell_len, set_cell_size
+
+Span: TypeAlias = tuple[str, str]
+"""Text and its role."""
+
+Line: TypeAlias = tuple[Span, ...]
+
+ROLES: Final = (
+    "text",
+    "strong",
+    "dim",
+    "rule",
+    "title",
+    "key",
+    "good",
+    "bad",
+    "warn",
+    "accent",
+    "curve",
+    "chip",
+    "chip-good",
+    "chip-warn",
+    "alarm",
+    "mode-sim",
+    "mode-paper",
+    "mode-testnet",
+    "mode-live",
+)
+"""Every role; the stylesheet has one `.ink--ROLE` for each."""
+
+EMPTY: Final[Line] = ()
+
+_ASCII: Final = str.maketrans(
+    {
+        "─": "-",
+        "│": "|",
+        "┃": "|",
+        "·": ".",
+        "…": "~",
+        "≥": ">",
+        "≤": "<",
+        "×": "x",
+        "✓": "+",
+        "✗": "!",
+        "◐": "~",
+        "▲": "^",
+        "▼": "v",
+        "●": "*",
+        "○": "o",
+        "█": "#",
+        "░": ".",
+        "±": "~",
+        "→": ">",
+    }
+)
+
+
+def line(*parts: str | Span) -> Line:
+    """A line from plain text and (text, role) pairs.
+
+    >>> line("equity ", ("10,000", "strong"))
+    (('equity ', 'text'), ('10,000', 'strong'))
+    """
+    return tuple((part, "text") if isinstance(part, str) else part for part in parts)
+
+
+def plain(spans: Line) -> str:
+    """The text alone."""
+    return "".join(text for text, _ in spans)
+
+
+def cells(spans: Line) -> int:
+    """Width in terminal cells."""
+    return sum(cell_len(text) for text, _ in spans)
+
+
+def to_ascii(spans: Line) -> Line:
+    """The same line in 7 bits: our signs by their stand-ins of equal width, anything else by `?`."""
+    return tuple((text.translate(_ASCII).encode("ascii", "replace").decode("ascii"), role) for text, role in spans)
+
+
+def cut_words(text: str, width: int) -> str:
+    """A sentence in at most `width` cells, cut between words so that no number loses digits.
+
+    >>> cut_words("gap 0.0112 is under 0.0500", 12)
+    'gap 0.0112 …'
+    """
+    if cell_len(text) <= width:
+        return text
+    kept = ""
+    for word in text.split():
+        longer = f"{kept} {word}" if kept else word
+        if cell_len(longer) + 2 > width:
+            break
+        kept = longer
+    if kept:
+        return f"{kept} …"
+    return "…" if width > 0 else ""
+
+
+def fit(spans: Line, width: int) -> Line:
+    """The line in exactly `width` cells: padded on the right, or cropped."""
+    have = cells(spans)
+    if have <= width:
+        return spans if have == width else (*spans, (" " * (width - have), "text"))
+    kept: list[Span] = []
+    for text, role in spans:
+        size = cell_len(text)
+        if size >= width:
+            kept.append((set_cell_size(text, width), role))
+            break
+        kept.append((text, role))
+        width -= size
+    return tuple(kept)
+
+
+def first_fit(width: int, *choices: Line) -> Line:
+    """The first wording that has room; the last one where none has."""
+    for choice in choices:
+        if cells(choice) <= width:
+            return choice
+    return choices[-1]
+
+
+def pack(width: int, parts: Sequence[Line], gap: str = "  ") -> Line:
+    """Parts side by side, the most important first; one that has no room is left out whole."""
+    packed: list[Span] = []
+    used = 0
+    for part in parts:
+        size = cells(part)
+        if size == 0:
+            continue
+        need = size + (len(gap) if packed else 0)
+        if used + need > width:
+            continue
+        if packed:
+            packed.append((gap, "text"))
+        packed.extend(part)
+        used += need
+    return tuple(packed)
+
+
+def spread(left: Line, right: Line, width: int) -> Line:
+    """`left` at the left edge and `right` at the right one; without room for both, `left` alone."""
+    room = width - cells(left) - cells(right)
+    if room < 1:
+        return left
+    return (*left, (" " * room, "text"), *right)
+
+
+def rule(title: str, note: Line, width: int) -> Line:
+    """A heading drawn as a line with its title on the left and a note on the right."""
+    head: Line = (("─ ", "rule"), (title, "title"), (" ", "rule"))
+    tail: Line = ((" ", "rule"), *note, (" ─", "rule")) if note else ()
+    fill = width - cells(head) - cells(tail)
+    if fill < 1:
+        head_only = width - cells(head)
+        return fit((*head, ("─" * max(head_only, 0), "rule")), width)
+    return (*head, ("─" * fill, "rule"), *tail)
+
+
+def gauge(share: float, width: int, role: str = "accent") -> Line:
+    """A horizontal bar, `share` from 0 to 1 of it filled."""
+    filled = round(min(max(share, 0.0), 1.0) * width)
+    return (("█" * filled, role), ("░" * (width - filled), "dim"))
+
+
+class Column:
+    """A column of a table: its heading, how it is aligned, and which columns go first where room is short.
+
+    Args:
+        title: the heading.
+        numeric: aligned right.
+        rank: the column of the highest rank is left out first; a column of rank 0 stays.
+        elastic: takes the room that is left; its sentences are cut between words.
+    """
+
+    __slots__ = ("elastic", "numeric", "rank", "title")
+
+    def __init__(self, title: str, *, numeric: bool = False, rank: int = 0, elastic: bool = False) -> None:
+        self.title = title
+        self.numeric = numeric
+        self.rank = rank
+        self.elastic = elastic
+
+
+def table(columns: Sequence[Column], rows: Sequence[Sequence[Span]], width: int) -> list[Line]:
+    """Heading and rows, aligned; columns that do not fit are left out whole, the highest rank first."""
+    sizes = [
+        max([cell_len(column.title), *(cell_len(row[at][0]) for row in rows)]) if not column.elastic else 8
+        for at, column in enumerate(columns)
+    ]
+    kept = list(range(len(columns)))
+    while sum(sizes[at] for at in kept) + 2 * (len(kept) - 1) > width and any(columns[at].rank for at in kept):
+        kept.remove(max(kept, key=lambda at: columns[at].rank))
+    spare = width - sum(sizes[at] for at in kept) - 2 * (len(kept) - 1)
+    for at in kept:
+        if columns[at].elastic:
+            sizes[at] += max(spare, 0)
+    heading = [(column.title, "dim") for column in columns]
+    return [_row(columns, row, kept, sizes) for row in [heading, *rows]]
+
+
+def _row(columns: Sequence[Column], row: Sequence[Span], kept: Sequence[int], sizes: Sequence[int]) -> Line:
+    spans: list[Span] = []
+    for place, at in enumerate(kept):
+        text, role = row[at]
+        if columns[at].elastic:
+            text = cut_words(text, sizes[at])
+        padding = " " * max(sizes[at] - cell_len(text), 0)
+        if place:
+            spans.append(("  ", "text"))
+        spans.append((padding + text if columns[at].numeric else text + padding, role))
+    return tuple(spans)

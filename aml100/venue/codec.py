@@ -1,0 +1,416 @@
+"""From the venue's words to ours.
+
+Text becomes exact and finite numbers, or a `ProtocolViolation` that names the path of what is wrong; markets that are
+no perpetuals (spot pairs of the same account) are passed over. Bytes of any kind give an answer or a
+`ProtocolViolation`, nothing else. The way out is `placing`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal, InvalidOperation
+from typing import Final, TypeVar, assert_never
+
+import msgspec
+
+from aml100.domain.errors import ProtocolViolation
+from aml100.domain.events import FundingPaid, OrderChanged, RestingOrder, SeriesEnd
+from aml100.domain.market import AssetContext, Bar, BookTop, FundingRate, Instrument, Trade
+from aml100.domain.orders import Fill, OrderStatus, Side
+from aml100.domain.units import HOUR_MS, INTERVALS, Cloid, Coin
+from aml100.venue import wire
+from aml100.venue.news import (
+    AccountState,
+    CandleUpdate,
+    FillsSeen,
+    ForeignOrderSeen,
+    FundingsSeen,
+    MidsSeen,
+    SimStep,
+    TradesSeen,
+    VenueEvent,
+    VenuePosition,
+)
+
+T = TypeVar("T")
+
+# --- bytes to structs -------------------------------------------------------------------------------------------
+
+_UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
+def decode_frame(data: bytes | str) -> wire.AnyKnownFrame | None:
+    """A websocket frame; None for one that says nothing to us (a greeting, a channel nobody asked for).
+
+    Raises:
+        ProtocolViolation: it is no JSON, or not of its channel's shape.
+    """
+    try:
+        frame: wire.AnyKnownFrame = wire.frame_decoder.decode(data)
+        return frame
+    except _UNREADABLE as problem:
+        raw = data.encode("utf-8", "replace") if isinstance(data, str) else data
+        if raw.strip() == wire.GREETING:
+            return None
+        try:
+            channel = wire.channel_decoder.decode(data).channel
+        except _UNREADABLE:
+            raise ProtocolViolation(f"frame: {problem}") from None
+        if channel not in wire.CHANNELS:
+            return None
+        raise ProtocolViolation(f"frame {channel}: {problem}") from None
+
+
+def decode_answer(data: bytes, kind: type[T], what: str) -> T:
+    """The answer to a request, as `kind`; ProtocolViolation that starts with `what` otherwise."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except _UNREADABLE as problem:
+        raise ProtocolViolation(f"{what}: {problem}") from None
+
+
+# --- text to numbers and names ----------------------------------------------------------------------------------
+
+
+def number(text: str, path: str) -> Decimal:
+    """A finite Decimal; ProtocolViolation naming `path` for NaN, infinities, absurd magnitudes and what is none."""
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        raise ProtocolViolation(f"{path}: not a number: {text[:40]!r}") from None
+    if not value.is_finite() or not -40 < value.adjusted() < 40 or len(text) > 64:
+        raise ProtocolViolation(f"{path}: not a usable number: {text[:40]!r}")
+    return value
+
+
+def positive(text: str, path: str) -> Decimal:
+    """A finite Decimal above zero, which every price is."""
+    value = number(text, path)
+    if value <= 0:
+        raise ProtocolViolation(f"{path}: must be above zero: {text[:40]!r}")
+    return value
+
+
+def _optional(text: str | None, path: str) -> Decimal | None:
+    return None if text is None else number(text, path)
+
+
+def side_from(letter: str, path: str) -> Side:
+    """`B` buys, `A` sells."""
+    if letter == "B":
+        return Side.BUY
+    if letter == "A":
+        return Side.SELL
+    raise ProtocolViolation(f"{path}: not a side: {letter[:40]!r}; allowed: A, B")
+
+
+def is_perpetual(coin: str) -> bool:
+    """Spot pairs are named `@107` or `PURR/USDC`; everything else is a perpetual."""
+    return not coin.startswith("@") and "/" not in coin
+
+
+_STATUSES: Final = {
+    "open": OrderStatus.RESTING,
+    "triggered": OrderStatus.RESTING,
+    "resting": OrderStatus.RESTING,
+    "waitingForFill": OrderStatus.WAITING,
+    "waitingForTrigger": OrderStatus.WAITING,
+    "filled": OrderStatus.FILLED,
+    "canceled": OrderStatus.CANCELED,
+    "rejected": OrderStatus.REJECTED,
+}
+
+
+def order_status(word: str) -> OrderStatus:
+    """Our status for the venue's word. The venue's list grows, so unknown words are told by their ending.
+
+    >>> order_status("open"), order_status("iocCancelRejected"), order_status("scheduledCancel")
+    (<OrderStatus.RESTING: 'resting'>, <OrderStatus.REJECTED: 'rejected'>, <OrderStatus.CANCELED: 'canceled'>)
+    """
+    known = _STATUSES.get(word)
+    if known is not None:
+        return known
+    if word.endswith("Rejected"):
+        return OrderStatus.REJECTED
+    if word.endswith(("Canceled", "Cancel")):
+        return OrderStatus.CANCELED
+    return OrderStatus.UNKNOWN
+
+
+def status_reason(word: str) -> str:
+    """The venue's word is worth keeping where it says more than our status."""
+    return "" if word in ("open", "filled", "canceled") else word
+
+
+def cloid_from(text: str | None) -> Cloid | None:
+    return None if text is None else Cloid(text.lower())
+
+
+# --- structs to domain ------------------------------------------------------------------------------------------
+
+
+def instruments_from(meta: wire.Meta, first_id: int = 0) -> dict[Coin, Instrument]:
+    """Rules of every listed perpetual; the index in the universe, counted with the delisted ones, is its asset id."""
+    found: dict[Coin, Instrument] = {}
+    for index, entry in enumerate(meta.universe):
+        if entry.isDelisted:
+            continue
+        px_decimals = 6 - entry.szDecimals if entry.pxDecimals is msgspec.UNSET else entry.pxDecimals
+        coin = Coin(entry.name)
+        found[coin] = Instrument(coin, first_id + index, entry.szDecimals, entry.maxLeverage, px_decimals)
+    return found
+
+
+def context_from(coin: Coin, ctx: wire.ContextWire) -> AssetContext | None:
+    """None for an asset that has no mark price, as some delisted ones."""
+    if ctx.markPx is None:
+        return None
+    return AssetContext(
+        coin=coin,
+        mark=positive(ctx.markPx, f"{coin}.markPx"),
+        oracle=positive(ctx.oraclePx, f"{coin}.oraclePx"),
+        funding_rate=number(ctx.funding, f"{coin}.funding"),
+        premium=_optional(ctx.premium, f"{coin}.premium"),
+    )
+
+
+def bar_from(row: wire.CandleWire, origin: str) -> Bar:
+    """A candle as a bar; ProtocolViolation where its prices contradict each other."""
+    interval_ms = INTERVALS.get(row.i)
+    if interval_ms is None:
+        raise ProtocolViolation(f"candle.i: unknown interval {row.i[:20]!r}")
+    open_, high, low, close = (
+        positive(row.o, "candle.o"),
+        positive(row.h, "candle.h"),
+        positive(row.l, "candle.l"),
+        positive(row.c, "candle.c"),
+    )
+    volume = number(row.v, "candle.v")
+    if not low <= min(open_, close) <= max(open_, close) <= high or volume < 0 or row.n < 0 or row.t % interval_ms:
+        raise ProtocolViolation(f"candle of {row.s} at {row.t}: prices, volume or time contradict each other")
+    return Bar(Coin(row.s), interval_ms, row.t, open_, high, low, close, volume, row.n, origin)
+
+
+def trade_from(row: wire.TradeWire) -> Trade:
+    return Trade(
+        coin=Coin(row.coin),
+        side=side_from(row.side, "trades.side"),
+        price=positive(row.px, "trades.px"),
+        size=positive(row.sz, "trades.sz"),
+        time_ms=row.time,
+        tid=row.tid,
+    )
+
+
+def book_top_from(coin: str, time_ms: int, bid: wire.LevelWire | None, ask: wire.LevelWire | None) -> BookTop:
+    return BookTop(
+        Coin(coin),
+        time_ms,
+        None if bid is None else positive(bid.px, f"{coin}.bid"),
+        None if ask is None else positive(ask.px, f"{coin}.ask"),
+    )
+
+
+def book_from(book: wire.BookWire) -> BookTop:
+    """The touch of a whole book."""
+    bids, asks = book.levels
+    return book_top_from(book.coin, book.time, bids[0] if bids else None, asks[0] if asks else None)
+
+
+def funding_rate_from(row: wire.FundingRateWire) -> FundingRate:
+    """Rows are stamped some milliseconds past the hour they settle; the stamp here is that hour."""
+    return FundingRate(Coin(row.coin), row.time - row.time % HOUR_MS, number(row.fundingRate, "fundingRate"))
+
+
+def fill_from(row: wire.FillWire, user: str | None = None) -> Fill:
+    """A fill of `user`'s; a liquidation counts as one only where it was the user who was liquidated."""
+    liquidated = row.liquidation is not None and (
+        user is None or row.liquidation.liquidatedUser is None or row.liquidation.liquidatedUser.lower() == user.lower()
+    )
+    return Fill(
+        coin=Coin(row.coin),
+        side=side_from(row.side, "fill.side"),
+        price=positive(row.px, "fill.px"),
+        size=positive(row.sz, "fill.sz"),
+        fee=number(row.fee, "fill.fee"),
+        time_ms=row.time,
+        tid=row.tid,
+        oid=row.oid,
+        cloid=cloid_from(row.cloid),
+        is_taker=row.crossed,
+        is_liquidation=liquidated,
+    )
+
+
+def funding_paid_from(row: wire.FundingWire) -> FundingPaid:
+    return FundingPaid(
+        coin=Coin(row.coin),
+        time_ms=row.time,
+        rate=number(row.fundingRate, "funding.fundingRate"),
+        amount=number(row.usdc, "funding.usdc"),
+        size=number(row.szi, "funding.szi"),
+    )
+
+
+def funding_entry(row: wire.FundingEntry) -> wire.FundingWire:
+    """A row of /info in the shape of the stream's."""
+    return wire.FundingWire(row.time, row.delta.coin, row.delta.usdc, row.delta.szi, row.delta.fundingRate)
+
+
+def account_from(state: wire.ClearinghouseState) -> AccountState:
+    positions = []
+    for item in state.assetPositions:
+        held = item.position
+        size = number(held.szi, f"{held.coin}.szi")
+        if size == 0:
+            continue
+        positions.append(
+            VenuePosition(
+                coin=Coin(held.coin),
+                size=size,
+                entry=positive(held.entryPx or "", f"{held.coin}.entryPx"),
+                leverage=held.leverage.value,
+                liquidation_px=_optional(held.liquidationPx, f"{held.coin}.liquidationPx"),
+                margin_used=number(held.marginUsed, f"{held.coin}.marginUsed"),
+            )
+        )
+    return AccountState(_equity(state.marginSummary.accountValue), _equity(state.withdrawable), tuple(positions))
+
+
+def _equity(text: str | None) -> Decimal | None:
+    """None for what cannot be an account's worth."""
+    try:
+        value = number(text or "", "equity")
+    except ProtocolViolation:
+        return None
+    return value if value > 0 else None
+
+
+def resting_from(row: wire.FrontOrder) -> RestingOrder:
+    return RestingOrder(
+        coin=Coin(row.coin),
+        oid=row.oid,
+        cloid=cloid_from(row.cloid),
+        side=side_from(row.side, "order.side"),
+        size=number(row.sz, "order.sz"),
+        price=number(row.limitPx, "order.limitPx"),
+        trigger_price=positive(row.triggerPx, "order.triggerPx") if row.isTrigger else None,
+        reduce_only=row.reduceOnly,
+        is_stop=row.isTrigger and row.orderType.startswith("Stop"),
+    )
+
+
+def _order_news(update: wire.OrderUpdate) -> OrderChanged | ForeignOrderSeen:
+    status, reason, oid = order_status(update.status), status_reason(update.status), update.order.oid
+    cloid = cloid_from(update.order.cloid)
+    if cloid is None:
+        return ForeignOrderSeen(Coin(update.order.coin), oid, status, reason)
+    return OrderChanged(cloid, status, oid, reason)
+
+
+def order_changed_from(cloid: Cloid, answer: wire.OrderStatusAnswer) -> OrderChanged | None:
+    """What the venue says about one of our orders; None where it has never heard of it."""
+    if answer.order is None:
+        if answer.status == "unknownOid":
+            return None
+        raise ProtocolViolation(f"orderStatus: unknown status {answer.status[:40]!r}")
+    word = answer.order.status
+    return OrderChanged(cloid, order_status(word), answer.order.order.oid, status_reason(word))
+
+
+def _sim_step(step: wire.SimStepWire) -> SimStep:
+    try:
+        ending = tuple((Coin(coin), SeriesEnd(why)) for coin, why in sorted(step.ending.items()))
+    except ValueError as problem:
+        raise ProtocolViolation(f"simStep.ending: {problem}") from None
+    return SimStep(step.step, step.stage, step.time, ending)
+
+
+def events_from(frame: wire.AnyKnownFrame, origin: str) -> tuple[VenueEvent, ...]:
+    """What a frame tells, in our words; nothing for frames of the connection itself.
+
+    `origin` is what the bars of this venue carry.
+    """
+    match frame:
+        case wire.TradesFrame():
+            trades = tuple(trade_from(row) for row in frame.data if is_perpetual(row.coin))
+            return (TradesSeen(trades),) if trades else ()
+        case wire.BboFrame():
+            return (book_top_from(frame.data.coin, frame.data.time, *frame.data.bbo),)
+        case wire.BookFrame():
+            return (book_from(frame.data),)
+        case wire.CandleFrame():
+            return (CandleUpdate(bar_from(frame.data, origin)),)
+        case wire.ContextFrame():
+            context = context_from(Coin(frame.data.coin), frame.data.ctx)
+            return () if context is None else (context,)
+        case wire.MidsFrame():
+            return (MidsSeen(mids_from(frame.data.mids)),)
+        case wire.OrderUpdatesFrame():
+            return tuple(_order_news(update) for update in frame.data if is_perpetual(update.order.coin))
+        case wire.UserFillsFrame():
+            return (_fills(frame.data.fills, frame.data.user, frame.data.isSnapshot is True),)
+        case wire.UserFundingsFrame():
+            paid = tuple(funding_paid_from(row) for row in frame.data.fundings)
+            return (FundingsSeen(paid, frame.data.isSnapshot is True),)
+        case wire.UserFrame():
+            return _user_events(frame.data)
+        case wire.SimStepFrame():
+            return (_sim_step(frame.data),)
+        case wire.AckFrame() | wire.PongFrame() | wire.ErrorFrame():
+            return ()
+        case _:
+            assert_never(frame)
+
+
+def _fills(rows: Sequence[wire.FillWire], user: str | None, is_snapshot: bool) -> FillsSeen:
+    return FillsSeen(tuple(fill_from(row, user) for row in rows if is_perpetual(row.coin)), is_snapshot)
+
+
+def _user_events(data: wire.UserEvents) -> tuple[VenueEvent, ...]:
+    events: list[VenueEvent] = []
+    if data.fills:
+        events.append(_fills(data.fills, None, False))
+    if data.funding is not None:
+        events.append(FundingsSeen((funding_paid_from(data.funding),), False))
+    for gone in data.nonUserCancel or ():
+        if is_perpetual(gone.coin):
+            events.append(ForeignOrderSeen(Coin(gone.coin), gone.oid, OrderStatus.CANCELED, "canceled by the venue"))
+    return tuple(events)
+
+
+def mids_from(mids: dict[str, str]) -> tuple[tuple[Coin, Decimal], ...]:
+    return tuple((Coin(coin), positive(text, f"mids.{coin}")) for coin, text in mids.items() if is_perpetual(coin))
+
+
+__all__ = [
+    "AccountState",
+    "CandleUpdate",
+    "FillsSeen",
+    "ForeignOrderSeen",
+    "FundingsSeen",
+    "MidsSeen",
+    "SimStep",
+    "TradesSeen",
+    "VenueEvent",
+    "VenuePosition",
+    "account_from",
+    "bar_from",
+    "book_from",
+    "context_from",
+    "decode_answer",
+    "decode_frame",
+    "events_from",
+    "fill_from",
+    "funding_entry",
+    "funding_paid_from",
+    "funding_rate_from",
+    "instruments_from",
+    "mids_from",
+    "number",
+    "order_changed_from",
+    "order_status",
+    "positive",
+    "resting_from",
+    "status_reason",
+]

@@ -1,0 +1,303 @@
+"""Commands from the keyboard: what asks, what does not, and what is seen of it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from desk import NOON_MS, Desk, changed, screen_text
+from textual.widgets import Input
+
+from aml100.control.protocol import Answer
+from aml100.tui.commands import COMMAND_TABLE, question_for
+from aml100.tui.source import NotDelivered
+from aml100.tui.view import Link, LinkState
+from aml100.tui.widgets.dialogs import Confirm, Leave
+
+
+async def test_halt_needs_two_keys_within_three_seconds() -> None:
+    """C14, C17: one key warns with the effect in numbers, the second halts without a question."""
+    desk = Desk()
+    async with desk.open() as pilot:
+        await pilot.press("h")
+        assert desk.source.asked == []
+        text = await desk.settle(pilot)
+        assert "press h again within 3 s to HALT: cancel all, close 1 position, 800.73 USD" in text
+        desk.clock.wall_s = 1003.5
+        await pilot.press("h")
+        assert desk.source.asked == []
+        desk.clock.wall_s = 1006.0
+        await pilot.press("h")
+        await pilot.pause()
+        assert desk.source.asked == [("halt", {})]
+
+
+@pytest.mark.parametrize("state", [LinkState.STALE, LinkState.OFFLINE])
+async def test_halt_goes_out_when_snapshots_are_old(state: LinkState) -> None:
+    """C17."""
+    desk = Desk()
+    desk.source.now = Link(state, 60.0)
+    async with desk.open() as pilot:
+        await pilot.press("h", "h")
+        await pilot.pause()
+        assert desk.source.asked == [("halt", {})]
+
+
+async def test_halt_that_nobody_hears_leaves_a_file_and_says_so(tmp_path: Path) -> None:
+    """C17, B11: whatever else is broken; and it is not called done."""
+    desk = Desk(None, halt_file=tmp_path / "HALT")
+    desk.source.answers["halt"] = NotDelivered("no engine to talk to")
+    async with desk.open(120, 40) as pilot:
+        await pilot.press("h", "h")
+        text = await desk.settle(pilot)
+        assert (tmp_path / "HALT").exists()
+        assert "✗ halt failed" in text
+        assert "no engine to talk to; left" in text
+
+
+async def test_halt_works_behind_a_question() -> None:
+    """C17."""
+    desk = Desk()
+    async with desk.open() as pilot:
+        await pilot.press("f")
+        assert isinstance(desk.app.screen, Confirm)
+        await pilot.press("h", "h")
+        await pilot.pause()
+        assert desk.source.asked == [("halt", {})]
+
+
+async def test_halt_is_one_palette_entry() -> None:
+    """C10, C17."""
+    desk = Desk()
+    async with desk.open() as pilot:
+        await pilot.press("ctrl+p")
+        await pilot.pause()
+        await pilot.press(*"halt")
+        await pilot.pause()
+        for _ in range(20):
+            await asyncio.sleep(0)
+            await pilot.pause()
+        await pilot.press("enter")
+        await pilot.pause()
+        assert desk.source.asked == [("halt", {})]
+
+
+@pytest.mark.parametrize(("key", "command"), [("r", "retrain"), ("u", "resume"), ("f", "flatten")])
+async def test_question_defaults_to_no_and_enter_alone_cancels(key: str, command: str) -> None:
+    """C15."""
+    desk = Desk()
+    async with desk.open() as pilot:
+        await pilot.press(key, "enter")
+        await pilot.pause()
+        assert desk.source.asked == []
+        await pilot.press(key, "escape")
+        assert desk.source.asked == []
+        await pilot.press(key, "y")
+        await pilot.pause()
+        assert desk.source.asked == [(command, {})]
+
+
+async def test_question_states_the_effect_in_numbers() -> None:
+    """C15."""
+    desk = Desk()
+    async with desk.open() as pilot:
+        await pilot.press("f")
+        assert "close 1 position, 800.73 USD, SIM on sim" in await desk.settle(pilot)
+
+
+async def test_pause_asks_nothing_on_a_simulation() -> None:
+    desk = Desk()
+    async with desk.open() as pilot:
+        await pilot.press("p")
+        await pilot.pause()
+        assert desk.source.asked == [("pause", {})]
+
+
+async def test_reset_wants_its_word() -> None:
+    """C16."""
+    desk = Desk()
+    async with desk.open() as pilot:
+        await pilot.press("x")
+        assert "type RESET" in await desk.settle(pilot)
+        await pilot.press("y", "enter")
+        assert "that is not RESET" in await desk.settle(pilot)
+        assert desk.source.asked == []
+        desk.app.screen.query_one(Input).value = ""
+        await pilot.press(*"RESET", "enter")
+        await pilot.pause()
+        assert desk.source.asked == [("reset", {"yes": "RESET"})]
+
+
+@pytest.mark.parametrize(
+    ("key", "word"), [("r", "RETRAIN"), ("u", "RESUME"), ("f", "FLATTEN"), ("p", "PAUSE"), ("x", "RESET")]
+)
+async def test_live_account_wants_the_command_typed(key: str, word: str) -> None:
+    """C16: everything but halt."""
+    desk = Desk(changed(mode="LIVE"))
+    async with desk.open() as pilot:
+        await pilot.press(key, "enter")
+        await pilot.pause()
+        await pilot.press(key, "y", "escape")
+        await pilot.pause()
+        assert desk.source.asked == []
+        await pilot.press(key, *word, "enter")
+        await pilot.pause()
+        assert desk.source.asked == [(word.lower(), {"yes": word})]
+
+
+async def test_halt_on_a_live_account_asks_nothing() -> None:
+    """C17."""
+    desk = Desk(changed(mode="LIVE"))
+    async with desk.open() as pilot:
+        await pilot.press("h", "h")
+        await pilot.pause()
+        assert desk.source.asked == [("halt", {})]
+
+
+async def test_command_goes_from_pending_to_done_or_failed() -> None:
+    """C22."""
+    desk = Desk()
+    desk.source.gate = asyncio.Event()
+    desk.source.answers["retrain"] = Answer(2, False, "a training is under way", 1)
+    async with desk.open() as pilot:
+        await pilot.press("p")
+        assert "… pause pending" in await desk.settle(pilot)
+        desk.source.gate.set()
+        assert "✓ pause done" in await desk.settle(pilot)
+        await pilot.press("r", "y")
+        text = await desk.settle(pilot)
+        assert "✗ retrain failed" in text
+        assert "a training is under way" in text
+        desk.clock.wall_s = 1100.0
+        assert "retrain failed" not in await desk.settle(pilot)
+
+
+async def test_read_only_console_sends_nothing() -> None:
+    """C18."""
+    desk = Desk(read_only=True)
+    async with desk.open() as pilot:
+        for keys in (["h", "h"], ["f"], ["x"], ["u"], ["r"], ["p"]):
+            await pilot.press(*keys)
+            assert "READ-ONLY" in await desk.settle(pilot)
+        assert not isinstance(desk.app.screen, Confirm)
+        assert desk.source.asked == []
+
+
+async def test_quit_asks_to_detach_or_stop() -> None:
+    """C20."""
+    desk = Desk()
+    async with desk.open() as pilot:
+        await pilot.press("q")
+        assert isinstance(desk.app.screen, Leave)
+        await pilot.press("enter")
+        await pilot.pause()
+        assert not isinstance(desk.app.screen, Leave)
+        await pilot.press("q", "d")
+        await pilot.pause()
+    assert desk.app.return_code == 0
+    assert desk.source.asked == []
+
+
+async def test_quit_and_stop_stops_the_engine_then_leaves() -> None:
+    desk = Desk()
+    async with desk.open() as pilot:
+        await pilot.press("q", "s")
+        await pilot.pause()
+    assert desk.source.asked == [("stop", {})]
+    assert desk.app.return_code == 0
+
+
+async def test_quit_and_stop_on_a_live_account_wants_the_word() -> None:
+    """C16."""
+    desk = Desk(changed(mode="LIVE"))
+    async with desk.open() as pilot:
+        await pilot.press("q", "s")
+        await pilot.pause()
+        assert desk.source.asked == []
+        assert "type STOP" in await desk.settle(pilot)
+
+
+async def test_control_c_asks_and_ends_nothing() -> None:
+    """C21."""
+    desk = Desk()
+    async with desk.open() as pilot:
+        await pilot.press("ctrl+c")
+        await pilot.pause()
+        assert isinstance(desk.app.screen, Leave)
+        assert desk.source.asked == []
+
+
+async def test_help_shows_the_real_keys_on_every_screen() -> None:
+    """C8, C13."""
+    desk = Desk()
+    async with desk.open(100, 50) as pilot:
+        for key in "dytmkl":
+            await pilot.press(key, "question_mark")
+            text = await desk.settle(pilot)
+            for command in COMMAND_TABLE[:6]:
+                assert command.tooltip in text
+            assert "fall of equity from its peak" in text
+            await pilot.press("escape")
+        await pilot.press("f1")
+        assert "Keys" in await desk.settle(pilot)
+
+
+async def test_keys_are_remapped_by_id() -> None:
+    """C12."""
+    desk = Desk(keys={"pause": "z"})
+    async with desk.open(100, 50) as pilot:
+        await pilot.press("p")
+        await pilot.pause()
+        assert desk.source.asked == []
+        await pilot.press("z")
+        await pilot.pause()
+        assert desk.source.asked == [("pause", {})]
+
+
+async def test_ids_are_copied_to_clipboard_and_file(tmp_path: Path) -> None:
+    """C32."""
+    desk = Desk(folder=tmp_path)
+    async with desk.open() as pilot:
+        await pilot.press("c")
+        await pilot.pause()
+        text = (tmp_path / "console-ids.txt").read_text()
+        assert "model m-0012-abcd" in text
+        assert "stop BTC 1234567" in text
+        assert desk.app.clipboard == text
+
+
+async def test_screen_is_dumped_as_text_and_picture(tmp_path: Path) -> None:
+    """C43."""
+    desk = Desk(folder=tmp_path)
+    async with desk.open() as pilot:
+        await pilot.press("ctrl+s")
+        await pilot.pause()
+    stem = f"console-{NOON_MS}"
+    assert "10,123.46 USD" in (tmp_path / f"{stem}.txt").read_text()
+    assert (tmp_path / f"{stem}.svg").read_text().startswith("<svg")
+
+
+def test_every_command_is_bound_or_in_the_palette_and_no_key_twice() -> None:
+    """C33: one table; every key once."""
+    keys = [key for command in COMMAND_TABLE for key in command.keys.split(",") if key]
+    assert len(keys) == len(set(keys))
+    assert {"r", "x", "h", "u", "f", "p", "y", "m", "l", "q", "ctrl+p", "question_mark", "f1"} <= set(keys)
+
+
+@pytest.mark.parametrize("command", [one for one in COMMAND_TABLE if one.to_engine], ids=lambda one: one.id)
+def test_no_single_key_moves_money(command: object) -> None:
+    """C14: what reaches the engine asks first, except halt (two keys) and pause (adds no risk)."""
+    for one in COMMAND_TABLE:
+        if one is command and one.id not in ("halt", "pause"):
+            assert question_for(one, None) is not None
+            assert question_for(one, changed()) is not None
+
+
+async def test_text_typed_into_a_filter_is_no_command() -> None:
+    desk = Desk()
+    async with desk.open() as pilot:
+        await pilot.press("l", "slash", *"hhfp")
+        await pilot.pause()
+        assert desk.source.asked == []
+        assert "hhfp" in screen_text(desk.app)

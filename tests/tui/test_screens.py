@@ -1,0 +1,91 @@
+"""The other screens: lists that filter, scroll and keep their place."""
+
+from __future__ import annotations
+
+import pytest
+from desk import SNAPSHOT, Desk, changed
+
+from aml100.control.protocol import LogLine
+from aml100.tui.widgets.sheet import Listing
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        ("y", ["no edge", "52 %", "✗ min_q_gap: gap 0.0112 is under 0.0500", "trend_up", "+0.0312 -0.0041 +0.0427"]),
+        ("t", ["PROTECTED", "1234567", "stop_loss", "+3.69", "take_profit", "21m00s"]),
+        ("m", ["epoch 12/500", "0.0700", "champion", "refused: worse in validation", "▲"]),
+        ("k", ["circuit_breaker", "0.42 of 3.5 %", "✗ stale_data", "212 of 1,200", "loop lag 3.2 ms"]),
+        ("l", ["bar 59 closed, nothing to do", "INFO"]),
+    ],
+)
+async def test_screen_shows_its_matter(key: str, expected: list[str]) -> None:
+    """B2, B7, B8, C38."""
+    desk = Desk()
+    async with desk.open() as pilot:
+        await pilot.press(key)
+        await desk.settle(pilot)
+        text = await desk.settle(pilot)
+        for part in [*expected, "mode SIM", "TRADING", "halt"]:
+            assert part in text, part
+        await pilot.press("escape")
+        assert "10,123.46" in await desk.settle(pilot)
+
+
+@pytest.mark.parametrize("key", "ytmkl")
+async def test_screen_without_a_snapshot_waits(key: str) -> None:
+    desk = Desk(None)
+    async with desk.open() as pilot:
+        await pilot.press(key)
+        assert "waiting for the engine" in await desk.settle(pilot)
+
+
+async def test_filter_shows_only_rows_with_the_text() -> None:
+    """C11."""
+    desk = Desk()
+    async with desk.open() as pilot:
+        await pilot.press("l", "slash", *"BAR 23", "enter")
+        text = await desk.settle(pilot)
+        assert "bar 23 closed" in text
+        assert "bar 22 closed" not in text
+        await pilot.press("escape")
+        assert "bar 59 closed" in await desk.settle(pilot)
+
+
+async def test_log_follows_its_end_until_it_is_scrolled() -> None:
+    """C39."""
+    desk = Desk()
+    more = LogLine(SNAPSHOT.time_ms + 1, "warning", "something new")
+    async with desk.open() as pilot:
+        await pilot.press("l")
+        await desk.settle(pilot)
+        desk.source.latest = changed(log=(*SNAPSHOT.log, more))
+        await desk.settle(pilot)
+        assert "something new" in await desk.settle(pilot)
+        listing = desk.app.screen.query_one(Listing)
+        listing.scroll_to(y=10, animate=False, immediate=True)
+        first = (await desk.settle(pilot)).splitlines()[2]
+        desk.source.latest = changed(log=(*SNAPSHOT.log[1:], more, LogLine(more.time_ms + 1, "info", "and more")))
+        assert (await desk.settle(pilot)).splitlines()[2] == first
+
+
+async def test_list_newest_first_keeps_the_row_being_read() -> None:
+    """C39."""
+    desk = Desk()
+    newer = SNAPSHOT.trades[0].__class__(
+        "ETH", "buy", SNAPSHOT.time_ms, SNAPSHOT.time_ms + 60_000, "3000", "3010", "1", "10", "signal"
+    )
+    async with desk.open() as pilot:
+        await pilot.press("t")
+        await desk.settle(pilot)
+        desk.app.screen.query_one(Listing).scroll_to(y=14, animate=False, immediate=True)
+        first = (await desk.settle(pilot)).splitlines()[2]
+        desk.source.latest = changed(trades=(newer, *SNAPSHOT.trades))
+        assert (await desk.settle(pilot)).splitlines()[2].split() == first.split()
+
+
+async def test_log_line_cannot_draw_on_the_screen() -> None:
+    desk = Desk(changed(log=(LogLine(0, "error", "bad \x1b[2J\nthing"),)))
+    async with desk.open() as pilot:
+        await pilot.press("l")
+        assert "bad  [2J thing" in await desk.settle(pilot)

@@ -1,0 +1,78 @@
+"""The hindsight optimum is reached by its own actions in the kernel, and no action sequence beats it."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aml100.domain.units import Coin
+from aml100.evaluation.kernel import STEP_DTYPE, KernelRules, Market, flat_positions, step_batch
+from aml100.evaluation.oracle import best_in_hindsight
+from aml100.market.series import BarSeries
+
+
+def tape(seed: int, n: int, width: float) -> Market:
+    rng = np.random.default_rng(seed)
+    close = 100.0 * np.exp(np.cumsum(rng.normal(0.0, width, n)))
+    opening = np.concatenate([[100.0], close[:-1]]) * np.exp(rng.normal(0.0, width / 4, n))
+    open_ms = 3_600_000 * np.cumsum(rng.choice([1, 3], n, p=[0.85, 0.15])).astype(np.int64)
+    high, low = np.maximum(opening, close), np.minimum(opening, close)
+    series = BarSeries(Coin("X"), 3_600_000, "synthetic:test", open_ms, opening, high, low, close, np.ones(n))
+    market = Market.from_series(series)
+    market.bars["funding"] = rng.normal(0.0, 0.002, n)
+    return market
+
+
+def earned(market: Market, rules: KernelRules, actions: npt.NDArray[np.int8]) -> npt.NDArray[np.float64]:
+    """Net profit of many action sequences [N, T], each over the whole market."""
+    states = flat_positions(len(actions))
+    steps = np.empty(len(actions), STEP_DTYPE)
+    total = np.zeros(len(actions))
+    record = rules.as_record()
+    for t in range(len(market)):
+        column = np.ascontiguousarray(actions[:, t])
+        total += step_batch(market, record, np.full(len(actions), t), states, column, steps)["net"]
+    return total
+
+
+def bare(reverse: bool, decision_bars: int = 1, fee: float = 0.002) -> KernelRules:
+    return KernelRules(
+        take_profit=0.0,
+        stop_loss=0.0,
+        max_hold=0,
+        taker_fee=fee,
+        slippage=0.001,
+        reverse_on_opposite=reverse,
+        decision_bars=decision_bars,
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), st.booleans(), st.sampled_from([1, 1, 2]), st.sampled_from([0.002, 0.01, 0.3]))
+def test_no_sequence_of_actions_beats_the_oracle_and_its_own_reaches_it(
+    seed: int, reverse: bool, decision_bars: int, width: float
+) -> None:
+    market, rules = tape(seed, 8, width), bare(reverse, decision_bars)
+    every = np.array(list(itertools.product(range(3), repeat=7)), np.int8)
+    every = np.concatenate([every, np.zeros((len(every), 1), np.int8)], axis=1)
+    answer = best_in_hindsight(market, rules)
+    assert answer.profit == pytest.approx(earned(market, rules, every).max(), rel=1e-9, abs=1e-12)
+    assert earned(market, rules, answer.actions[None])[0] == pytest.approx(answer.profit, rel=1e-9, abs=1e-12)
+
+
+def test_a_long_path_is_solved_and_its_actions_earn_what_it_says() -> None:
+    market, rules = tape(7, 20_000, 0.01), bare(reverse=True)
+    answer = best_in_hindsight(market, rules)
+    assert answer.trades > 1_000
+    assert earned(market, rules, answer.actions[None])[0] == pytest.approx(answer.profit, rel=1e-9)
+
+
+def test_it_holds_still_where_costs_exceed_every_move() -> None:
+    answer = best_in_hindsight(tape(3, 500, 1e-5), bare(reverse=True, fee=0.2))
+    assert (answer.profit, answer.trades) == (0.0, 0)
+    assert not answer.actions.any()

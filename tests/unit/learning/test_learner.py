@@ -9,7 +9,7 @@ import torch
 from aml100.learning.learner import Batch, Learner, bias_penalty, double_q_value, reference_loss
 from aml100.learning.settings import TrainingSettings
 from aml100.market.position import POSITION_SIZE
-from planted import tiny_settings
+from tests.unit.learning.planted import tiny_settings
 
 CPU = torch.device("cpu")
 

@@ -55,8 +55,9 @@ def test_compiled_steps_equal_the_chunked_network(hidden: int, layers: int) -> N
     random = np.random.default_rng(3)
     network = QNetwork(36, hidden, layers, 16, seed=5)
     with torch.no_grad():
-        for weight in network.parameters():
-            weight.mul_(2.0)  # away from the gentle start
+        for name, weight in network.named_parameters():
+            if "weight_hh" not in name:  # away from the gentle start, but not into chaos
+                weight.mul_(2.0)
     scaled = random.standard_normal((bars, 36)).astype(np.float32)
     positions = random.standard_normal((bars, POSITION_SIZE))
     share = torch.from_numpy(encode_chunked(network, scaled, CPU))

@@ -21,13 +21,11 @@ from aml100.evaluation.metrics import SHARPE_MIN_RETURNS, returns_of, sampled_eq
 from aml100.evaluation.objectives import (
     CycleResult,
     ObjectiveResult,
-    PhaseRecord,
     PhaseTracker,
     Verdict,
-    Window,
     phase_rules,
-    window_of,
 )
+from aml100.evaluation.windows import PhaseRecord, Window, window_of
 from aml100.storage.database import Database
 from aml100.storage.entries import Cycle, PhaseStep
 

@@ -8,10 +8,10 @@ whether what is shown is fresh. The character at its end moves with the console'
 from __future__ import annotations
 
 from aml100.control.protocol import Snapshot
+from aml100.tui import figures
 from aml100.tui.commands import COMMAND_TABLE
+from aml100.tui.ink import Line, cells, cut_words, line, pack, spread
 from aml100.tui.view import Link, LinkState, Outcome, View
-from aml100.tui.widgets import figures
-from aml100.tui.widgets.ink import Line, cells, cut_words, line, pack, spread
 from aml100.tui.widgets.sheet import Sheet
 
 MIN_WIDTH = 80

@@ -36,7 +36,7 @@ from aml100.learning.settings import TrainingSettings
 from aml100.market.series import BarSeries, FundingSeries
 from aml100.sim.exchange import Exchange, ExchangeRules
 from aml100.sim.scenario import SyntheticProcess, Tape, process_names
-from aml100.sim.server import SimServer
+from aml100.sim.server import SimServer, shifted_to_now
 from aml100.sim.store import VenueStore
 from aml100.storage.database import Database
 from aml100.storage.entries import Run
@@ -289,6 +289,55 @@ async def embedded_engine(
         stream = VenueStream(server.ws_url, streams, clock, origin=tape.origin)
         engine, desk = _assemble(plan, database, rest, stream, clock, tape, warmup_bars, listeners)
         yield engine, desk
+
+
+def stand_alone_venue(
+    settings: Settings,
+    series: Sequence[BarSeries],
+    *,
+    coins: Sequence[Coin],
+    process: str,
+    seed: int,
+    speed: float,
+    warmup_bars: int | None,
+    host: str,
+    port: int,
+    key: str | None,
+    deposit: Decimal | None,
+) -> tuple[SimServer, dict[str, str]]:
+    """The simulated venue for any client, its market at wall time; answers it with its two worthless keys."""
+    params, now_ms = settings.params, wall_ms()
+    if series:
+        played = make_tape(series, {}, params)
+        history = warmup_for(max(len(one) for one in series), warmup_bars)
+        tape = shifted_to_now(played, history, now_ms)
+    else:
+        if process not in process_names():
+            raise UsageError(f"--process {process}: not known; allowed: {', '.join(process_names())}")
+        history = SYNTHETIC_HISTORY_BARS if warmup_bars is None else warmup_bars
+        interval_ms = params.trading.interval_ms
+        start_ms = now_ms // interval_ms * interval_ms - history * interval_ms
+        made = [
+            SyntheticProcess(process, coin, interval_ms, start_ms, seed + number)
+            for number, coin in enumerate(coins or (Coin("BTC"),))
+        ]
+        tape = Tape.endless(made, hourly_rate=hourly_rate(params))
+    instruments = instruments_of(tape.coins)
+    account_key = key if key is None or key.startswith("0x") else f"0x{key}"
+    keys = {"account_key": account_key or _ACCOUNT_KEY, "agent_key": _AGENT_KEY}
+    server = SimServer(
+        Exchange(list(instruments.values()), exchange_rules(params)),
+        tape,
+        account_key=keys["account_key"],
+        agent_key=keys["agent_key"],
+        deposit=params.backtest.initial_equity if deposit is None else deposit,
+        host=host,
+        port=port,
+        embedded=False,
+        speed=speed,
+        warmup_bars=history,
+    )
+    return server, keys
 
 
 def _assemble(

@@ -13,7 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aml100.cli.options import RunOptions
+from aml100.cli.options import RunOptions, SimOptions
+from aml100.cli.output import write_json
 from aml100.control.attach import engine_is_running, greet
 from aml100.domain.errors import AmlError, UsageError
 
@@ -81,6 +82,43 @@ def _plan(options: RunOptions) -> RunPlan:
         duration_s=options.duration_s,
         max_cycles=options.cycles,
     )
+
+
+def sim(options: SimOptions) -> int:
+    """Only the simulated venue, until it is told to stop: one JSON line with its URLs when it is ready."""
+    if options.faults is not None:
+        raise UsageError("--faults: not built yet")
+    return asyncio.run(_serve_venue(options))
+
+
+async def _serve_venue(options: SimOptions) -> int:
+    from aml100.cli.bars import tape_files
+    from aml100.domain.units import Coin
+    from aml100.wiring import stand_alone_venue
+
+    series = tape_files(options).series if options.data else ()
+    server, keys = stand_alone_venue(
+        options.load_settings(),
+        series,
+        coins=tuple(Coin(coin) for coin in options.coins),
+        process=options.process,
+        seed=options.seed,
+        speed=options.speed,
+        warmup_bars=options.warmup_bars,
+        host=options.host,
+        port=options.port,
+        key=options.key,
+        deposit=options.deposit_usd,
+    )
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    async with server:
+        ready = {"rest": server.rest_url, "ws": server.ws_url, "account": server.account, "agent": server.agent, **keys}
+        write_json(ready)
+        sys.stdout.flush()
+        await stopping.wait()
+    return 0
 
 
 # --- in the foreground ------------------------------------------------------------------------------------------

@@ -31,6 +31,8 @@ from aml100.tui.view import LinkState, Operation, Outcome, View
 from aml100.tui.widgets.dialogs import Confirm, Help, Leave
 
 DEFAULT_FPS = 4.0
+CHART_S = 1.0
+CHART_FRAMES = 5
 HALT_TWICE_S = 3.0
 ANSWER_S = 30.0
 HALT_ANSWER_S = 60.0
@@ -75,7 +77,7 @@ class ConsoleApp(App[int]):
     Args:
         source: the engine, or a fake.
         read_only: sends nothing; the engine enforces it as well.
-        fps: redraws of text a second; charts at most one.
+        fps: redraws of text a second; charts once in five of them and at most once a second.
         theme: one of `themes.PALETTES`.
         ascii: 7-bit characters only.
         clock: monotonic seconds for ages and the halt key; wall time for names of files.
@@ -172,7 +174,7 @@ class ConsoleApp(App[int]):
             read_only=self.read_only,
             ascii=self.ascii_only,
             beat=self._beat,
-            chart_no=int(now_s),
+            chart_no=int(now_s / max(CHART_S, CHART_FRAMES / self.fps)),
             operations=tuple(self._operations),
             notice=self._notice,
         )

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from aml100.control.protocol import Snapshot
-from aml100.tui.widgets import figures
-from aml100.tui.widgets.ink import Line, line
+from aml100.tui import figures
+from aml100.tui.ink import Line, line
 
 
 class LinkState(StrEnum):
@@ -54,7 +54,8 @@ class View:
     """One frame's worth of facts.
 
     `beat` counts the console's own frames: it moves while the console lives, whatever the engine does. `chart_no`
-    changes at most once a second; charts are drawn anew only then. `notice` is a line from the console itself.
+    changes at most once a second, on slow links less often; charts are drawn anew only then. `notice` is a line from
+    the console itself.
     """
 
     snapshot: Snapshot | None

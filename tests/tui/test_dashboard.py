@@ -199,7 +199,7 @@ async def test_no_colour_stays_readable(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 async def test_unchanged_view_repaints_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """P16, C30: only rows that differ are refreshed; between two equal snapshots that is the console's sign alone."""
+    """P16, C30: only cells that differ are refreshed; between two equal snapshots that is the console's sign alone."""
     desk = Desk()
     async with desk.open() as pilot:
         from aml100.tui.widgets.sheet import Sheet
@@ -214,7 +214,7 @@ async def test_unchanged_view_repaints_nothing(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(Sheet, "refresh", counting)
         desk.app.tick()
         await pilot.pause()
-        assert refreshed == [("banner", 1)]
+        assert refreshed == [("beat", 1)]
 
 
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (120, 40)])

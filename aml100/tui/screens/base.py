@@ -7,11 +7,12 @@ from typing import ClassVar
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
 from textual.screen import Screen
 from textual.widgets import Input
 
 from aml100.tui.view import View
-from aml100.tui.widgets.frame import MIN_HEIGHT, MIN_WIDTH, Banner, KeyBar, OperationLine, SizeNotice
+from aml100.tui.widgets.frame import MIN_HEIGHT, MIN_WIDTH, Banner, Beat, KeyBar, OperationLine, SizeNotice
 from aml100.tui.widgets.sheet import Listing, RowPainter, Sheet
 
 ROOMY_HEIGHT = 36
@@ -28,7 +29,9 @@ class ConsoleScreen(Screen[None]):
         self._sheets: list[Sheet | Listing] = []
 
     def compose(self) -> ComposeResult:
-        yield Banner(id="banner")
+        with Horizontal(id="head"):
+            yield Banner(id="banner")
+            yield Beat(id="beat")
         yield from self.body()
         yield OperationLine(id="operations")
         yield KeyBar(id="keys")

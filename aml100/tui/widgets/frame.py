@@ -1,17 +1,17 @@
 """What every screen has around its body: the banner, the line of commands under way, and the keys.
 
 The banner says by word what must never be mistaken: the mode, the trading state, where the data comes from, and
-whether what is shown is fresh. Its last character moves with the console's own frames, so a console that hangs
+whether what is shown is fresh. The character at its end moves with the console's own frames, so a console that hangs
 (nothing moves) and an engine that hangs (STALE, and the character moves) look different.
 """
 
 from __future__ import annotations
 
 from aml100.control.protocol import Snapshot
+from aml100.tui import figures
 from aml100.tui.commands import COMMAND_TABLE
+from aml100.tui.ink import Line, cells, cut_words, line, pack, spread
 from aml100.tui.view import Link, LinkState, Outcome, View
-from aml100.tui.widgets import figures
-from aml100.tui.widgets.ink import Line, cells, cut_words, line, pack, spread
 from aml100.tui.widgets.sheet import Sheet
 
 MIN_WIDTH = 80
@@ -70,18 +70,19 @@ def _link_chip(link: Link) -> Line:
             return line((" CONNECTING ", "chip"))
 
 
-def _beat(view: View) -> Line:
-    return line((_BEATS[view.beat % len(_BEATS)], "dim"))
+def beat_lines(view: View, _width: int, _height: int) -> list[Line]:
+    """One character that moves with the console's own frames."""
+    return [(), line((_BEATS[view.beat % len(_BEATS)], "dim"))]
 
 
 def _console_line(view: View, width: int) -> Line:
-    return spread(line((cut_words(" " + view.link.detail, width - 3), "dim")), _beat(view), width)
+    return line((cut_words(" " + view.link.detail, width), "dim"))
 
 
 def _facts_line(view: View, snapshot: Snapshot, width: int) -> Line:
     if view.link.state is LinkState.STALE:
         silent = f" the engine is connected but silent for {figures.span(view.link.age_s)}; this console works"
-        return spread(line((cut_words(silent, width - 3), "warn")), _beat(view), width)
+        return line((cut_words(silent, width), "warn"))
     origin_role = "warn" if snapshot.origin.startswith("synthetic") else "text"
     speed = f" ×{figures.trimmed(snapshot.speed)}" if snapshot.speed != 1 else ""
     lag_role = "text" if snapshot.loop_lag_ms < 100 else "warn"
@@ -98,7 +99,7 @@ def _facts_line(view: View, snapshot: Snapshot, width: int) -> Line:
     ]
     if view.link.state is not LinkState.LIVE and view.link.detail:
         parts.insert(1, line((cut_words(view.link.detail, width // 2), "warn")))
-    return spread(pack(width - 2, parts), _beat(view), width)
+    return pack(width, parts)
 
 
 def _latency(snapshot: Snapshot) -> str:
@@ -161,6 +162,12 @@ def notice_lines(view: View, width: int, height: int) -> list[Line]:
 
 class Banner(Sheet):
     painter = staticmethod(banner_lines)
+
+
+class Beat(Sheet):
+    """A widget of its own, since a terminal is sent whole rows of a widget: this one costs a few bytes a frame."""
+
+    painter = staticmethod(beat_lines)
 
 
 class OperationLine(Sheet):

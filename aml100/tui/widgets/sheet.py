@@ -1,6 +1,6 @@
-"""Sheets: widgets that show painted lines and repaint only the rows that changed.
+"""Sheets: widgets that show painted lines and repaint only the cells that changed.
 
-A redraw compares the new lines with the ones on screen, so a dashboard where two figures moved costs two rows. A
+A redraw compares the new lines with the ones on screen, so a dashboard where two figures moved sends two figures. A
 `Listing` is a sheet longer than the screen: it renders the visible rows only and keeps its place when rows arrive.
 """
 
@@ -16,8 +16,8 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.widget import Widget
 
+from aml100.tui.ink import EMPTY, ROLES, Line, changed_cells, fit, joined, plain, to_ascii
 from aml100.tui.view import View
-from aml100.tui.widgets.ink import EMPTY, ROLES, Line, fit, plain, to_ascii
 
 Painter: TypeAlias = Callable[[View, int, int], list[Line]]
 """Lines for a view in a width and a height of cells."""
@@ -48,7 +48,7 @@ class Inked(Widget):
 
     def strip(self, spans: Line, width: int, *, plain_text: bool) -> Strip:
         """A line in exactly `width` cells."""
-        fitted = fit(to_ascii(spans) if plain_text else spans, width)
+        fitted = joined(fit(to_ascii(spans) if plain_text else spans, width))
         return Strip([Segment(text, self.ink(role)) for text, role in fitted], width)
 
 
@@ -71,7 +71,7 @@ class Sheet(Inked):
         return "\n".join(plain(spans) for spans in self._lines)
 
     def show(self, view: View) -> None:
-        """Paint the view and refresh the rows that differ."""
+        """Paint the view and refresh the cells that differ."""
         self._view = view
         width, height = self.content_size
         if not width or not height:
@@ -83,7 +83,9 @@ class Sheet(Inked):
             new_line = lines[at] if at < len(lines) else EMPTY
             old_line = old[at] if at < len(old) else EMPTY
             if new_line != old_line:
-                self.refresh(Region(0, at + self.gutter.top, self.size.width + self.gutter.width, 1))
+                begin, end = changed_cells(old_line, new_line, width)
+                if end > begin:
+                    self.refresh(Region(begin, at, end - begin, 1))
 
     def on_resize(self) -> None:
         if self._view is not None:

@@ -39,6 +39,9 @@ ROLES: Final = (
 )
 """Every role; the stylesheet has one `.ink--ROLE` for each."""
 
+ON_GROUND: Final = frozenset(ROLES[: ROLES.index("chip")]) - {"key"}
+"""Roles without a background of their own: their blanks all look the same."""
+
 EMPTY: Final[Line] = ()
 
 _ASCII: Final = str.maketrans(
@@ -123,6 +126,42 @@ def fit(spans: Line, width: int) -> Line:
         kept.append((text, role))
         width -= size
     return tuple(kept)
+
+
+def joined(spans: Line) -> Line:
+    """The same look in fewer spans: blanks join the span before them, and equal roles join. Fewer bytes on the line.
+
+    >>> joined(line(("HOLD", "dim"), " ", ("+0.1", "dim"), ("  ", "text"), ("!", "alarm")))
+    (('HOLD +0.1  ', 'dim'), ('!', 'alarm'))
+    """
+    found: list[Span] = []
+    for text, role in spans:
+        if found:
+            before, role_before = found[-1]
+            blank = text.isspace() and role in ON_GROUND and role_before in ON_GROUND
+            if blank or role == role_before:
+                found[-1] = (before + text, role_before)
+                continue
+        found.append((text, role))
+    return tuple(found)
+
+
+def changed_cells(old: Line, new: Line, width: int) -> tuple[int, int]:
+    """The cells [from, to) in which two lines differ; the whole width where a character takes two cells.
+
+    >>> changed_cells(line("lag 3 ms"), line("lag 4 ms"), 80), changed_cells(line("same"), line("same"), 80)
+    ((4, 5), (0, 0))
+    """
+    if cells(old) != len(plain(old)) or cells(new) != len(plain(new)):
+        return 0, width
+    before = [(character, role) for text, role in old for character in text]
+    after = [(character, role) for text, role in new for character in text]
+    blank = (" ", "text")
+    size = max(len(before), len(after))
+    before += [blank] * (size - len(before))
+    after += [blank] * (size - len(after))
+    different = [at for at in range(size) if before[at] != after[at]]
+    return (different[0], min(different[-1] + 1, width)) if different else (0, 0)
 
 
 def first_fit(width: int, *choices: Line) -> Line:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import NormalDist
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -239,37 +238,6 @@ def sharpe_of(returns: Floats, periods_per_year: int = YEAR_DAYS) -> float | Non
     """Annualised Sharpe ratio; None under 30 returns, or where they never differ."""
     moments = moments_of(returns) if len(returns) >= SHARPE_MIN_RETURNS else None
     return None if moments is None else moments.sharpe * math.sqrt(periods_per_year)
-
-
-@dataclass(frozen=True, slots=True)
-class SharpeEstimate:
-    """Annualised, with its two-sided 95 % interval; None under 30 daily returns, as `note` then says."""
-
-    value: float | None
-    low: float | None
-    high: float | None
-    note: str
-
-
-def sharpe_of_equity(points: Sequence[tuple[int, float]], initial_equity: float) -> SharpeEstimate:
-    """The Sharpe ratio of a live equity curve.
-
-    Args:
-        points: (end of a bar in ms, equity at its close), ascending, not necessarily one a bar.
-    """
-    if not points:
-        return SharpeEstimate(None, None, None, f"n/a (0 of {SHARPE_MIN_RETURNS})")
-    times, equity = np.array([t for t, _ in points], np.int64), np.array([e for _, e in points])
-    _, levels = sampled_equity(times, equity, 0, initial_equity, DAY_MS)
-    returns = returns_until_ruin(levels)
-    moments = moments_of(returns) if len(returns) >= SHARPE_MIN_RETURNS else None
-    if moments is None:
-        short = len(returns) < SHARPE_MIN_RETURNS
-        note = f"n/a ({len(returns)} of {SHARPE_MIN_RETURNS})" if short else "n/a (equity never moved)"
-        return SharpeEstimate(None, None, None, note)
-    root = math.sqrt(YEAR_DAYS)
-    value, reach = moments.sharpe * root, NormalDist().inv_cdf(0.975) * sharpe_stderr(moments) * root
-    return SharpeEstimate(value, value - reach, value + reach, f"{moments.count} daily returns")
 
 
 def sortino_of(returns: Floats, periods_per_year: int = YEAR_DAYS) -> float | None:

@@ -38,9 +38,29 @@ from aml100.evaluation.statistics import (
     probabilistic_sharpe,
     sharpe_lower_bound,
 )
-from aml100.evaluation.windows import PhaseRecord, Window, windows
+from aml100.evaluation.windows import PhaseRecord, Window, window_of, windows
 
 Floats: TypeAlias = npt.NDArray[np.float64]
+
+__all__ = [
+    "CycleResult",
+    "EvidenceResult",
+    "ObjectiveResult",
+    "PhaseRecord",
+    "PhaseRules",
+    "PhaseState",
+    "PhaseTracker",
+    "Trials",
+    "Verdict",
+    "Window",
+    "account_phases",
+    "gather_evidence",
+    "judge_figures",
+    "look_confidence",
+    "phase_rules",
+    "window_of",
+    "windows",
+]
 
 YEAR_ROOT: Final = math.sqrt(365)
 SEED: Final = 20140701

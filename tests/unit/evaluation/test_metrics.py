@@ -24,7 +24,6 @@ from aml100.evaluation.metrics import (
     max_drawdown_of,
     profit_factor_of,
     sampled_equity,
-    sharpe_of_equity,
     sortino_of,
     without_flows,
 )
@@ -185,19 +184,6 @@ def test_money_moved_is_no_return_e5() -> None:
     index = without_flows(times, equity, HOUR_MS, 100.0, flows)
     np.testing.assert_allclose(index, [110.0, 121.0, 133.1, 133.1], rtol=1e-12)
     assert without_flows(times, equity, HOUR_MS, 100.0, []) is equity
-
-
-def test_sharpe_of_a_live_curve_equals_that_of_the_run_and_says_when_it_is_unknown_e3() -> None:
-    run = record(walk(60))
-    points = [(int(t) + HOUR_MS, float(e)) for t, e in zip(run.open_ms, run.equity, strict=True)]
-    estimate = sharpe_of_equity(points, 1000.0)
-    expected = compute_metrics(run)
-    assert estimate.value is not None
-    assert estimate.low is not None
-    assert estimate.value == pytest.approx(expected.sharpe, rel=1e-9)
-    assert estimate.low == pytest.approx(estimate.value - 1.959964 * (expected.sharpe_stderr or 0.0), rel=1e-6)
-    assert sharpe_of_equity(points[: 12 * 24], 1000.0).note.startswith("n/a (12 of 30)")
-    assert sharpe_of_equity([], 1000.0).note == "n/a (0 of 30)"
 
 
 def test_sortino_by_hand() -> None:

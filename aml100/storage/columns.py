@@ -40,6 +40,8 @@ _KLINE: Final = (
 _SECONDS_BELOW: Final = 100_000_000_000
 _MILLIS_BELOW: Final = 100_000_000_000_000
 _MICROS_BELOW: Final = 100_000_000_000_000_000
+_FLOATS_BELOW: Final = 2.0**62
+_YEAR_10000_MS: Final = 253_402_300_800_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,8 @@ class RawTable:
 
     def column(self, name: str) -> Any:
         """One column as an Arrow array; the name must be among `names`."""
-        return self.table.column(self.names.index(name)).combine_chunks()
+        column = self.table.column(self.names.index(name)).combine_chunks()
+        return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
 
     def refuse(self, index: int, what: str) -> DataFileError:
         """An error that names the file and the row of a position in the columns."""
@@ -87,14 +90,22 @@ def read_table(path: Path, headless: Sequence[str] | None = None) -> RawTable:
         elif head.startswith((b"ARROW1", b"FEA1")):
             table, first_row = pa_feather.read_table(path), 1
         else:
-            options = pa_csv.ReadOptions(column_names=list(headless) if headless else None)
-            table, first_row = pa_csv.read_csv(path, read_options=options), 1 if headless else 2
+            table, first_row = _read_csv(path, headless), 1 if headless else 2
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0].replace(str(path), "").strip()
         raise DataFileError(f"{path}: not a readable Parquet, Feather or CSV file ({reason})") from None
     names = tuple(str(name).strip().lower() for name in table.column_names)
     origin = (table.schema.metadata or {}).get(b"origin")
     return RawTable(path, table, names, first_row, origin.decode() if origin else None, headless is not None)
+
+
+def _read_csv(path: Path, headless: Sequence[str] | None) -> Any:
+    """On all cores; a file that fails is read once more on one, since only so the error knows the row."""
+    names = list(headless) if headless else None
+    try:
+        return pa_csv.read_csv(path, read_options=pa_csv.ReadOptions(column_names=names))
+    except pa.ArrowInvalid:
+        return pa_csv.read_csv(path, read_options=pa_csv.ReadOptions(column_names=names, use_threads=False))
 
 
 def headless_columns(path: Path) -> tuple[str, ...] | None:
@@ -141,6 +152,15 @@ def times_ms(raw: RawTable, name: str = "time", *, unit_by_row: bool = False) ->
     each (`unit_by_row`: some sources changed the unit in the middle). Texts are ISO 8601, UTC where no zone is given.
     DataFileError where a time is missing, is none, or is finer than a millisecond.
     """
+    result = _converted_ms(raw, name, unit_by_row)
+    outside = np.flatnonzero((result < 0) | (result >= _YEAR_10000_MS))
+    if len(outside):
+        value = raw.column(name)[int(outside[0])].as_py()
+        raise raw.refuse(int(outside[0]), f"{name} is {value}; allowed: from 1970 on, before the year 10000")
+    return result
+
+
+def _converted_ms(raw: RawTable, name: str, unit_by_row: bool) -> Ints:
     column = raw.column(name)
     if column.null_count:
         missing = int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
@@ -152,7 +172,7 @@ def times_ms(raw: RawTable, name: str = "time", *, unit_by_row: bool = False) ->
         return _parsed_ms(raw, name, column)
     if pa.types.is_floating(column.type):
         values = column.to_numpy(zero_copy_only=False)
-        odd = np.flatnonzero(~(np.isfinite(values) & (values == np.floor(values))))
+        odd = np.flatnonzero(~((np.abs(values) < _FLOATS_BELOW) & (values == np.floor(values))))
         if len(odd):
             raise raw.refuse(int(odd[0]), f"{name} is {values[odd[0]]}; allowed: whole ms or s, or ISO 8601")
         numbers: Ints = values.astype(np.int64)

@@ -140,6 +140,29 @@ def test_a_time_that_is_none_names_its_row(tmp_path: Path) -> None:
         read_bars(path)
 
 
+@pytest.mark.parametrize("time", ["-5", "99999999999999999999", "1e300", "nan"])
+def test_a_time_outside_the_calendar_names_its_row(tmp_path: Path, time: str) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text(f"{HEADER}\n{time},1,1,1,1,0\n{time},1,1,1,1,0\n")
+    with pytest.raises(DataFileError, match=r"row 2: time is"):
+        read_bars(path)
+
+
+def test_a_row_with_too_many_cells_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text(f"{HEADER}\n{START},1,1,1,1,0\n{START + 60_000},1,1,1,1,0,7\n")
+    with pytest.raises(DataFileError, match="Row #3"):
+        read_bars(path)
+
+
+def test_a_column_of_repeated_values_is_read_as_its_values(tmp_path: Path) -> None:
+    """Parquet writers may store texts as numbers into a dictionary."""
+    table = pa.Table.from_pandas(frame(), preserve_index=False)
+    times = pa.array([f"2024-01-01T00:0{n}:00Z" for n in range(10)]).dictionary_encode()
+    pq.write_table(table.set_column(0, "time", times), tmp_path / "x.parquet")
+    assert read_bars(tmp_path / "x.parquet").open_ms[0] == 1_704_067_200_000
+
+
 @pytest.mark.parametrize("column", ["time", "open", "high", "low", "close", "volume"])
 def test_a_missing_column_is_named(tmp_path: Path, column: str) -> None:
     with pytest.raises(DataFileError, match=rf"column '{column}' is missing"):

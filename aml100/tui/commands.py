@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from aml100.control.protocol import Snapshot
-from aml100.tui.widgets import figures
+from aml100.tui import figures
 
 
 @dataclass(frozen=True, slots=True)

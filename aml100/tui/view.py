@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from aml100.control.protocol import Snapshot
-from aml100.tui.widgets import figures
-from aml100.tui.widgets.ink import Line, line
+from aml100.tui import figures
+from aml100.tui.ink import Line, line
 
 
 class LinkState(StrEnum):

@@ -8,9 +8,9 @@ import sys
 import pytest
 from textual.color import Color
 
+from aml100.tui.ink import ROLES, Column, cells, cut_words, first_fit, fit, line, pack, plain, rule, table
 from aml100.tui.themes import PALETTES
 from aml100.tui.widgets.chart import bars, curve
-from aml100.tui.widgets.ink import ROLES, Column, cells, cut_words, first_fit, fit, line, pack, plain, rule, table
 
 # The sixteen colours as xterm draws them.
 XTERM = {

@@ -5,10 +5,10 @@ from __future__ import annotations
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 
+from aml100.tui.ink import Line, line
 from aml100.tui.screens.base import ListScreen
 from aml100.tui.view import View
 from aml100.tui.widgets.account import training_progress
-from aml100.tui.widgets.ink import Line, line
 from aml100.tui.widgets.panels import ChartPanel, framed_curve, headed, waiting
 from aml100.tui.widgets.rows import model_rows
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from aml100.control.protocol import PositionView, Snapshot, TrainingView
+from aml100.tui import figures
+from aml100.tui.ink import Line, Span, cells, cut_words, first_fit, line, pack, spread
 from aml100.tui.view import View
-from aml100.tui.widgets import figures
-from aml100.tui.widgets.ink import Line, Span, cells, cut_words, first_fit, line, pack, spread
 from aml100.tui.widgets.panels import headed, waiting
 from aml100.tui.widgets.sheet import Sheet
 

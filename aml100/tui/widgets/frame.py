@@ -8,10 +8,10 @@ whether what is shown is fresh. The character at its end moves with the console'
 from __future__ import annotations
 
 from aml100.control.protocol import Snapshot
+from aml100.tui import figures
 from aml100.tui.commands import COMMAND_TABLE
+from aml100.tui.ink import Line, cells, cut_words, line, pack, spread
 from aml100.tui.view import Link, LinkState, Outcome, View
-from aml100.tui.widgets import figures
-from aml100.tui.widgets.ink import Line, cells, cut_words, line, pack, spread
 from aml100.tui.widgets.sheet import Sheet
 
 MIN_WIDTH = 80
@@ -50,8 +50,20 @@ def banner_lines(view: View, width: int, _height: int) -> list[Line]:
         (f" {state_word(snapshot.state)} ", STATE_ROLES.get(snapshot.state, "alarm")),
         " ",
     )
-    reason = cut_words(snapshot.state_reason, max(width - cells(chips) - cells(tail) - 1, 0))
-    return [spread((*chips, (reason, "text")), tail, width), _facts_line(view, snapshot, width)]
+    trouble = _trouble(view.link)
+    reason = cut_words(trouble or snapshot.state_reason, max(width - cells(chips) - cells(tail) - 1, 0))
+    return [spread((*chips, (reason, "warn" if trouble else "text")), tail, width), _facts_line(snapshot, width)]
+
+
+def _trouble(link: Link) -> str:
+    """Why what is shown is old; empty while it is not."""
+    match link.state:
+        case LinkState.STALE:
+            return "the engine is connected but silent"
+        case LinkState.OFFLINE:
+            return link.detail or "the engine is not there"
+        case _:
+            return ""
 
 
 def _known(mode: str) -> bool:
@@ -79,10 +91,7 @@ def _console_line(view: View, width: int) -> Line:
     return line((cut_words(" " + view.link.detail, width), "dim"))
 
 
-def _facts_line(view: View, snapshot: Snapshot, width: int) -> Line:
-    if view.link.state is LinkState.STALE:
-        silent = f" the engine is connected but silent for {figures.span(view.link.age_s)}; this console works"
-        return line((cut_words(silent, width), "warn"))
+def _facts_line(snapshot: Snapshot, width: int) -> Line:
     origin_role = "warn" if snapshot.origin.startswith("synthetic") else "text"
     speed = f" ×{figures.trimmed(snapshot.speed)}" if snapshot.speed != 1 else ""
     lag_role = "text" if snapshot.loop_lag_ms < 100 else "warn"
@@ -97,8 +106,6 @@ def _facts_line(view: View, snapshot: Snapshot, width: int) -> Line:
         line((f"run {snapshot.run_id}", "dim")),
         line((f"engine {snapshot.pid}", "dim")),
     ]
-    if view.link.state is not LinkState.LIVE and view.link.detail:
-        parts.insert(1, line((cut_words(view.link.detail, width // 2), "warn")))
     return pack(width, parts)
 
 

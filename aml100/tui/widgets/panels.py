@@ -7,10 +7,10 @@ and bad are said by sign and glyph first; colour repeats it.
 from __future__ import annotations
 
 from aml100.control.protocol import ObjectiveView, Snapshot
+from aml100.tui import figures
+from aml100.tui.ink import Line, cells, cut_words, first_fit, gauge, line, pack, rule, spread
 from aml100.tui.view import View
-from aml100.tui.widgets import figures
 from aml100.tui.widgets.chart import bars, curve
-from aml100.tui.widgets.ink import Line, cells, cut_words, first_fit, gauge, line, pack, rule, spread
 from aml100.tui.widgets.sheet import Sheet
 
 VERDICTS = {

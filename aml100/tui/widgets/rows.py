@@ -6,10 +6,10 @@ Each row has a key that stays with its meaning, so that a list keeps its place w
 from __future__ import annotations
 
 from aml100.control.protocol import DecisionView, RiskView, Snapshot
+from aml100.tui import figures
+from aml100.tui.ink import Column, Line, Span, cells, cut_words, gauge, line, rule, table
 from aml100.tui.view import View
-from aml100.tui.widgets import figures
 from aml100.tui.widgets.account import ACTION_ROLES, position_block
-from aml100.tui.widgets.ink import Column, Line, Span, cells, cut_words, gauge, line, rule, table
 from aml100.tui.widgets.sheet import Row
 
 WAITING: Row = ("waiting", line((" waiting for the engine", "dim")))

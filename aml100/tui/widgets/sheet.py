@@ -16,8 +16,8 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.widget import Widget
 
+from aml100.tui.ink import EMPTY, ROLES, Line, changed_cells, fit, joined, plain, to_ascii
 from aml100.tui.view import View
-from aml100.tui.widgets.ink import EMPTY, ROLES, Line, changed_cells, fit, joined, plain, to_ascii
 
 Painter: TypeAlias = Callable[[View, int, int], list[Line]]
 """Lines for a view in a width and a height of cells."""

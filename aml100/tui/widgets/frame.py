@@ -44,10 +44,12 @@ def banner_lines(view: View, width: int, _height: int) -> list[Line]:
     if snapshot is None:
         head = line((" mode ? ", "chip"), " ", ("no word from the engine yet", "dim"))
         return [spread(head, tail, width), _console_line(view, width)]
+    fresh = view.link.state is LinkState.LIVE
+    state = (f" {state_word(snapshot.state)} ", STATE_ROLES.get(snapshot.state, "alarm"))
     chips = line(
         (f" mode {snapshot.mode} ", f"mode-{snapshot.mode.lower()}" if _known(snapshot.mode) else "alarm"),
         " ",
-        (f" {state_word(snapshot.state)} ", STATE_ROLES.get(snapshot.state, "alarm")),
+        state if fresh else (f" was {state_word(snapshot.state)} ", "chip"),
         " ",
     )
     trouble = _trouble(view.link)
@@ -71,9 +73,10 @@ def _known(mode: str) -> bool:
 
 
 def _link_chip(link: Link) -> Line:
+    """The line to the engine. Never the word LIVE: that is the mode of real money."""
     match link.state:
         case LinkState.LIVE:
-            return line((" LIVE ", "good"))
+            return line((" CONNECTED ", "good"))
         case LinkState.STALE:
             return line((f" STALE {figures.span(link.age_s)} ", "alarm"))
         case LinkState.OFFLINE:

@@ -6,25 +6,48 @@ state.db, and with the embedded venue also its server, matching engine and tape)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import hashlib
+import os
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, fields
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from aml100.config.loading import Settings
 from aml100.config.models import Params
+from aml100.control.attach import socket_path
+from aml100.domain.clock import ManualClock, wall_ms
 from aml100.domain.errors import UsageError
 from aml100.domain.market import Instrument, instrument_for
 from aml100.domain.orders import Action
 from aml100.domain.units import Coin
+from aml100.engine.cycle import CycleKeeper
+from aml100.engine.desk import DeskOptions, TrainingDesk
+from aml100.engine.feeds import FeedBoard
+from aml100.engine.listener import Listeners
+from aml100.engine.operator import OperatorDesk
+from aml100.engine.runtime import Engine, EngineOptions
+from aml100.engine.telemetry import Telemetry
 from aml100.evaluation.backtest import Backtest
+from aml100.evaluation.kernel import KernelRules
+from aml100.learning.settings import TrainingSettings
 from aml100.market.series import BarSeries, FundingSeries
 from aml100.sim.exchange import Exchange, ExchangeRules
-from aml100.sim.scenario import Tape
+from aml100.sim.scenario import SyntheticProcess, Tape, process_names
+from aml100.sim.server import SimServer
+from aml100.sim.store import VenueStore
+from aml100.storage.database import Database
+from aml100.storage.entries import Run
 from aml100.trading.core import TradingCore
 from aml100.trading.policies import BASELINES, AwaitingModel, Policy, Scheduled
 from aml100.trading.rules import TradingRules
+from aml100.venue.budget import ActionBudget, IpBudget
+from aml100.venue.rest import VenueRest
+from aml100.venue.session import Subscription, account_subscriptions, market_subscriptions
+from aml100.venue.signing import Signer
+from aml100.venue.stream import VenueStream
 
 if TYPE_CHECKING:
     from aml100.learning.bundle import Bundle
@@ -66,7 +89,7 @@ def choose_awaiting_model() -> PolicyChoice:
 
 def choose_bundle(bundle: Bundle) -> PolicyChoice:
     """A trained model; each coin gets its own state of the encoder."""
-    return PolicyChoice("model", lambda coin: bundle.policy(), bundle.id)
+    return PolicyChoice("model", lambda coin: bundle.policy(), bundle.record.id)
 
 
 def model_folder(state_folder: Path, model: str) -> Path:
@@ -142,3 +165,217 @@ def build_backtest(
         deposit=params.backtest.initial_equity,
         on_progress=on_progress,
     )
+
+
+# --- training ---------------------------------------------------------------------------------------------------
+
+
+def kernel_rules(params: Params, instrument: Instrument) -> KernelRules:
+    """The compiled transition's view of the configured rules: what a training prices actions by."""
+    trading, costs = params.trading, params.backtest
+    return KernelRules(
+        take_profit=float(trading.take_profit_frac),
+        stop_loss=float(trading.stop_loss_frac),
+        taker_fee=float(costs.taker_fee_frac),
+        slippage=float(costs.slippage_frac),
+        notional_frac=float(trading.position_size_frac * trading.leverage),
+        max_hold=trading.max_hold_bars,
+        reverse_on_opposite=trading.on_opposite == "reverse",
+        decision_bars=trading.decision_bars,
+        sz_decimals=instrument.sz_decimals,
+        px_decimals=-1 if instrument.px_decimals is None else instrument.px_decimals,
+    )
+
+
+def training_settings(params: Params, epochs: int | None = None) -> TrainingSettings:
+    """The learner's settings by their names in params.json."""
+    given: dict[str, object] = {}
+    for section in (params.trading, params.reward, params.replay, params.training, params.model):
+        given.update(section.model_dump())
+    known = {field.name: given[field.name] for field in fields(TrainingSettings) if field.name in given}
+    if epochs is not None:
+        known["epochs"] = epochs
+    return TrainingSettings(**known)  # type: ignore[arg-type]
+
+
+# --- an engine on the embedded venue ----------------------------------------------------------------------------
+
+SYNTHETIC_HISTORY_BARS: Final = 5_000
+SYNTHETIC_TRADING_STARTS_MS: Final = 1_735_689_600_000  # 2025-01-01 00:00 UTC, so that windows begin with the trading
+SYNTHETIC_PRICE: Final = 60_000.0
+
+# The embedded venue's own accounts: worthless keys, made from their names, never anybody's.
+_ACCOUNT_KEY: Final = "0x" + hashlib.sha256(b"aml100 embedded account").hexdigest()
+_AGENT_KEY: Final = "0x" + hashlib.sha256(b"aml100 embedded agent").hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """What `run` was asked for, on the embedded venue. No `series`: the named synthetic process plays."""
+
+    settings: Settings
+    state: Path
+    coins: tuple[Coin, ...]
+    series: tuple[BarSeries, ...]
+    process: str
+    seed: int
+    speed: float
+    warmup_bars: int | None
+    policy: str
+    bundle: Bundle | None
+    duration_s: float | None
+    max_cycles: int | None
+
+
+def embedded_tape(plan: RunPlan) -> tuple[Tape, int]:
+    """The market that the embedded venue plays, and how much of it is history."""
+    params = plan.settings.params
+    if plan.series:
+        rows = max(len(one) for one in plan.series)
+        return make_tape(plan.series, {}, params), warmup_for(rows, plan.warmup_bars)
+    if plan.process not in process_names():
+        raise UsageError(f"--process {plan.process}: not known; allowed: {', '.join(process_names())}")
+    warmup_bars = SYNTHETIC_HISTORY_BARS if plan.warmup_bars is None else plan.warmup_bars
+    interval_ms = params.trading.interval_ms
+    start_ms = SYNTHETIC_TRADING_STARTS_MS - warmup_bars * interval_ms
+    processes = [
+        SyntheticProcess(plan.process, coin, interval_ms, start_ms, plan.seed + number, SYNTHETIC_PRICE)
+        for number, coin in enumerate(plan.coins or (Coin("BTC"),))
+    ]
+    return Tape.endless(processes, hourly_rate=hourly_rate(params)), warmup_bars
+
+
+@asynccontextmanager
+async def embedded_engine(
+    plan: RunPlan, listeners: Listeners, clock: ManualClock
+) -> AsyncIterator[tuple[Engine, OperatorDesk]]:
+    """An engine with its simulated venue, both on loopback in this process; the orders are signed and sent by HTTP."""
+    params = plan.settings.params
+    tape, warmup_bars = embedded_tape(plan)
+    instruments = instruments_of(tape.coins)
+    plan.state.parent.mkdir(parents=True, exist_ok=True)
+    store = VenueStore(
+        plan.state.with_name(plan.state.name + ".venue"), f"{tape.identity}|seed {plan.seed}|warm-up {warmup_bars}"
+    )
+    server = SimServer(
+        Exchange(list(instruments.values()), exchange_rules(params)),
+        tape,
+        account_key=_ACCOUNT_KEY,
+        agent_key=_AGENT_KEY,
+        deposit=params.backtest.initial_equity,
+        speed=plan.speed,
+        warmup_bars=warmup_bars,
+        store=store,
+    )
+    async with AsyncExitStack() as stack:
+        account = server.account
+        database = stack.enter_context(Database.open(plan.state, "NORMAL", "sim", account, "venue"))
+        await stack.enter_async_context(server)
+        clock.set(server.pace.market_ms())
+        rest = VenueRest(
+            server.rest_url,
+            "other",
+            Signer(_AGENT_KEY, "other"),
+            account,
+            clock,
+            origin=tape.origin,
+            ip_budget=IpBudget(10**9, 0),
+            action_budget=ActionBudget(10**9),
+            expires_after_ms=None,
+        )
+        await stack.enter_async_context(rest)
+        streams = [s for coin in tape.coins for s in market_subscriptions(coin, tape.interval_ms)]
+        streams += [*account_subscriptions(account), Subscription("simStep")]
+        stream = VenueStream(server.ws_url, streams, clock, origin=tape.origin)
+        engine, desk = _assemble(plan, database, rest, stream, clock, tape, warmup_bars, listeners)
+        yield engine, desk
+
+
+def _assemble(
+    plan: RunPlan,
+    database: Database,
+    rest: VenueRest,
+    stream: VenueStream,
+    clock: ManualClock,
+    tape: Tape,
+    warmup_bars: int,
+    listeners: Listeners,
+) -> tuple[Engine, OperatorDesk]:
+    """Core, desks and screens' data around one journal."""
+    params, coins = plan.settings.params, tape.coins
+    instruments = instruments_of(coins)
+    account = rest.account_address or ""
+    run_id = f"r-{wall_ms()}-{os.getpid()}"
+    trainer: TrainingDesk | None = None
+    if plan.policy == "model":
+        champion = plan.bundle or _champion_of(database)
+        trainer = TrainingDesk(
+            DeskOptions(
+                folder=plan.state.parent,
+                rules={coin: kernel_rules(params, instruments[coin]) for coin in coins},
+                settings=training_settings(params),
+                seed=plan.seed,
+                hourly_rate=float(hourly_rate(params) or 0),
+                lenient_first=True,
+            ),
+            database,
+            listeners,
+            champion,
+        )
+        policy = PolicyChoice("model", trainer.factory(), None if champion is None else champion.record.id)
+    else:
+        policy = choose_baseline(plan.policy, plan.seed)
+    rules = TradingRules.from_params(
+        params, interval_ms=tape.interval_ms, warmup_bars=warmup_bars, live_guards=True, order_band=SIMULATED_BAND
+    )
+    if not policy.obeys_rules:
+        rules = rules.without_exits_and_risk()
+    saved = database.load_core_state()
+    core = TradingCore(instruments, rules, policy.make, salt=account, state=saved)
+    options = EngineOptions(
+        run_id=run_id,
+        venue="sim",
+        execution="venue",
+        mode="SIM",
+        coins=coins,
+        account=account,
+        origin=tape.origin,
+        speed=plan.speed,
+        policy=plan.policy,
+        in_step=True,
+        duration_s=plan.duration_s,
+        max_cycles=plan.max_cycles,
+        on_exit=params.trading.on_exit,
+    )
+    telemetry = Telemetry()
+    telemetry.restore(database)
+    listeners.add(telemetry)
+    cycles = CycleKeeper(plan.settings.objectives, database, listeners, tape.interval_ms, "sim")
+    cycles.restore(float(core.ledger.book.deposits or params.backtest.initial_equity))
+    listeners.add(cycles)
+    feeds = FeedBoard(params.risk.stale_seconds)
+    socket = socket_path(plan.state)
+    engine = Engine(options, core, rest, stream, database, clock, feeds, telemetry, listeners, trainer, cycles)
+    engine.deposit = params.backtest.initial_equity
+    engine.run_entry = Run(
+        run_id=run_id,
+        started_ms=wall_ms(),
+        venue="sim",
+        execution="venue",
+        coins=coins,
+        origin=tape.origin,
+        policy=plan.policy,
+        seed=plan.seed,
+        pid=os.getpid(),
+    )
+    engine.socket, engine.model_id = str(socket), policy.model
+    described = {"venue": "sim", "execution": "venue", "coins": list(coins), "policy": plan.policy, "speed": plan.speed}
+    return engine, OperatorDesk(engine, socket, plan.state, described)
+
+
+def _champion_of(database: Database) -> Bundle | None:
+    """The model that decided last, loaded from its folder; none where there was none."""
+    from aml100.learning.bundle import load_bundle
+
+    version = database.champion()
+    return None if version is None else load_bundle(Path(version.path))

@@ -39,7 +39,7 @@ def load_files(data: Sequence[Path], funding: Sequence[Path], coins: Sequence[st
         raise UsageError(f"--coin: {len(coins)} given for {len(data)} --data; allowed: one for each, or none")
     if funding and len(funding) != len(data):
         raise UsageError(f"--funding: {len(funding)} given for {len(data)} --data; allowed: one for each, or none")
-    names = [Coin(coin) for coin in coins] or [None] * len(data)
+    names: list[Coin | None] = [Coin(coin) for coin in coins] if coins else [None] * len(data)
     series = tuple(read_bars(path, coin) for path, coin in zip(data, names, strict=True))
     if len({one.coin for one in series}) < len(series):
         raise UsageError(f"--data: two files are of {series[-1].coin}; allowed: one a coin (name them with --coin)")

@@ -170,7 +170,7 @@ def _confirm(options: EngineOptions, state: dict[str, Any]) -> None:
 
 def _is_live(state: dict[str, Any]) -> bool:
     """Whether real money is touched; what is unknown counts as live."""
-    return state.get("venue", "mainnet") == "mainnet" and state.get("execution", "venue") == "venue"
+    return bool(state.get("venue", "mainnet") == "mainnet" and state.get("execution", "venue") == "venue")
 
 
 def _effect(command: str, state: dict[str, Any]) -> str:

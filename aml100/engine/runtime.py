@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias, TypeVar
 
-from aml100.domain.clock import Clock, ManualClock
+from aml100.domain.clock import Clock, ManualClock, wall_ms
 from aml100.domain.errors import AmlError, VenueError
 from aml100.domain.events import (
     AskOrders,
@@ -42,7 +44,7 @@ from aml100.domain.events import (
 )
 from aml100.domain.market import AssetContext, Bar, BookTop
 from aml100.domain.orders import OrderStatus
-from aml100.domain.units import Coin
+from aml100.domain.units import ZERO, Coin, decimal_text
 from aml100.engine.cycle import CycleKeeper
 from aml100.engine.desk import TrainingDesk
 from aml100.engine.execution import Executor
@@ -51,10 +53,12 @@ from aml100.engine.listener import Listeners
 from aml100.engine.telemetry import Telemetry
 from aml100.market.bars import BarAssembler
 from aml100.storage.database import Database
+from aml100.storage.entries import Run, RunStopped
 from aml100.trading.core import TradingCore
-from aml100.venue.codec import CandleUpdate, FillsSeen, FundingsSeen, SimStep, TradesSeen
+from aml100.venue.news import CandleUpdate, FillsSeen, ForeignOrderSeen, FundingsSeen, MidsSeen, SimStep, TradesSeen
 from aml100.venue.rest import VenueRest
-from aml100.venue.stream import StreamDown, StreamEvent, StreamUp, VenueStream
+from aml100.venue.session import FrameRefused, StreamUp, VenueComplaint
+from aml100.venue.stream import StreamDown, StreamEvent, VenueStream
 
 log = logging.getLogger(__name__)
 
@@ -142,7 +146,12 @@ class Engine:
         self._closed: dict[int, dict[Coin, Bar]] = {}
         self._acknowledged = 0
         self._journal_failed = False
+        self._durable: Future[None] | None = None
         self.started_s = clock.monotonic_s()
+        self.deposit = ZERO
+        self.run_entry: Run | None = None
+        self.socket = ""
+        self.model_id: str | None = None
 
     # --- from outside ---------------------------------------------------------------------------------------
 
@@ -173,6 +182,7 @@ class Engine:
         """Reconcile, trade until told to stop, leave in order; answers the exit code."""
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(publisher)
+            self._announce()
             await self._prepare()
             await stack.enter_async_context(self._stream)
             tasks = [
@@ -198,11 +208,38 @@ class Engine:
                 await self.executor.close()
         return self.exit_code
 
+    def _announce(self) -> None:
+        """The run is known to the journal and to whoever listens."""
+        options = self.options
+        if self.run_entry is not None:
+            self.database.start_run(self.run_entry)
+        self.listeners.on_event(
+            "started",
+            {
+                "run_id": options.run_id,
+                "venue": options.venue,
+                "execution": options.execution,
+                "coins": list(options.coins),
+                "phase": self.cycles.phase,
+                "model": self.model_id,
+                "pid": os.getpid(),
+                "socket": self.socket,
+            },
+        )
+
+    def _deposit(self) -> None:
+        """The first money of a new journal."""
+        if self.deposit and not self.core.ledger.book.deposits:
+            self._journal([self.core.ledger.deposit(self.deposit, self.clock.now_ms(), "initial")])
+
     async def _prepare(self) -> None:
         """One path for a start and a restart: what the venue knows is folded in before anything is decided."""
         coins, core = self.options.coins, self.core
         for coin in coins:
-            await self.rest.update_leverage(coin, core.rules.leverage, is_cross=True)
+            refusal = await self.rest.update_leverage(coin, core.rules.leverage)
+            if refusal is not None:
+                raise VenueError(f"leverage {core.rules.leverage} of {coin}: {refusal}")
+        self._deposit()
         await self._warm_up()
         await self._catch_up()
         if self.database.has_halt_latch():
@@ -230,7 +267,7 @@ class Engine:
                 self.core.warm_up(bar)
                 if row % 500 == 499:
                     await asyncio.sleep(0)
-            self.telemetry.on_history(closed)
+            self.telemetry.on_bars(closed)
             if self.desk is not None:
                 self.desk.on_history(closed)
 
@@ -269,13 +306,18 @@ class Engine:
             await self.desk.close()
         await self.executor.close()
         await self.on_consumer(lambda: None)
-        await asyncio.wrap_future(self.database.flush())
+        equity = self.core.ledger.equity()
+        self.database.stop_run(RunStopped(self.options.run_id, wall_ms(), self.stop_reason, self.exit_code, equity))
+        await asyncio.to_thread(self.database.flush)
+        self.listeners.on_event(
+            "stopped", {"reason": self.stop_reason, "exit_code": self.exit_code, "equity": decimal_text(equity)}
+        )
 
     # --- tasks ----------------------------------------------------------------------------------------------
 
     async def _read_stream(self) -> None:
-        async for event in self._stream:
-            self._queue.put_nowait(event)
+        async for received in self._stream:
+            self._queue.put_nowait(received.event)
 
     async def _consume(self) -> None:
         while True:
@@ -338,6 +380,10 @@ class Engine:
             case FundingsSeen():
                 for paid in item.payments:
                     self.apply(paid)
+            case MidsSeen() | ForeignOrderSeen():
+                pass
+            case FrameRefused() | VenueComplaint():
+                log.warning("stream: %s", item)
             case StreamUp():
                 self._connection(up=True, now_s=now_s)
             case StreamDown():
@@ -373,11 +419,12 @@ class Engine:
             return
         records = [effect for effect in effects if not isinstance(effect, ACTIONS)]
         actions = [effect for effect in effects if isinstance(effect, ACTIONS)]
-        durable = self.database.journal(records, state=self.core.export_state(), marks=self.core.ledger.book.marks)
+        durable = self._durable = self.database.journal(
+            records, state=self.core.export_state(), marks=dict(self.core.ledger.book.marks)
+        )
         for record in records:
             if isinstance(record, StateChanged):
                 self._on_state(record.state)
-            self.telemetry.on_record(record)
             self.listeners.on_record(record)
         if actions:
             self.executor.start(actions, asyncio.wrap_future(durable))
@@ -411,10 +458,12 @@ class Engine:
                 if bar is not None and bar.end_ms > self.core.coin(coin).last_end_ms:
                     self._collect(bar)
             for end_ms in sorted(self._closed):
-                self._close_bars(end_ms, step.ending)
+                self._close_bars(end_ms, dict(step.ending))
         await self._settle()
         if step.stage == "end":
             self.request_stop("end of data")
+        if self._durable is not None:  # the venue goes on only from what a restart would find here too
+            await asyncio.wait([asyncio.wrap_future(self._durable)])
         sent = self.executor.requests_sent - self._acknowledged
         self._acknowledged = self.executor.requests_sent
         await self._stream.send_json({"method": "simAck", "step": step.step, "sent": sent})
@@ -422,7 +471,7 @@ class Engine:
     async def _fetch_bar(self, coin: Coin, end_ms: int) -> Bar | None:
         """The bar that ends here, by REST: after a restart its stream message went to the engine that is gone."""
         interval_ms = self.core.rules.interval_ms
-        bars = await self.rest.candles(coin, interval_ms, end_ms - interval_ms, end_ms - interval_ms)
+        bars = await self.rest.candles(coin, interval_ms, end_ms - interval_ms, end_ms)
         return next((bar for bar in bars if bar.end_ms == end_ms), None)
 
     async def _settle(self) -> None:
@@ -442,7 +491,9 @@ class Engine:
                 getter.cancel()
 
     def _collect(self, bar: Bar) -> None:
-        self._closed.setdefault(bar.end_ms, {})[bar.coin] = bar
+        """Keep a closed bar until its end time is complete; one that was taken in already is an echo."""
+        if bar.end_ms > self.core.coin(bar.coin).last_end_ms:
+            self._closed.setdefault(bar.end_ms, {})[bar.coin] = bar
 
     def _flush_bars(self, now_ms: int) -> None:
         """Hand over the bars of an end time once every coin's is there, or the grace for stragglers is over."""
@@ -476,7 +527,7 @@ class Engine:
                 continue
             since_ms = self.core.coin(coin).last_end_ms or due.open_ms
             try:
-                bars = await self.rest.candles(coin, due.interval_ms, since_ms, due.open_ms)
+                bars = await self.rest.candles(coin, due.interval_ms, since_ms, due.end_ms)
             except VenueError as error:
                 log.warning("bar of %s not confirmed: %s", coin, error)
                 bars = []

@@ -19,7 +19,6 @@ from aml100.control.protocol import (
 from aml100.domain.clock import wall_ms
 from aml100.domain.orders import Action
 from aml100.domain.units import Coin, decimal_text
-from aml100.evaluation.metrics import sharpe_of_equity
 
 if TYPE_CHECKING:
     from aml100.engine.runtime import Engine
@@ -75,9 +74,14 @@ class SnapshotBuilder:
             models=desk.model_views() if desk is not None else (),
             loop_lag_ms=engine.loop_lag_ms,
             order_latency_ms=engine.executor.latency_ms,
-            budget=BudgetView(*engine.rest.budget_used()),
+            budget=self._budget(),
             log=tuple(telemetry.log),
         )
+
+    def _budget(self) -> BudgetView:
+        rest = self._engine.rest
+        used = rest.ip_budget.used(self._engine.clock.monotonic_s())
+        return BudgetView(used, rest.ip_budget.limit, rest.action_budget.used, rest.action_budget.cap)
 
     def _performance(self) -> PerformanceView:
         telemetry, ledger = self._engine.telemetry, self._engine.core.ledger
@@ -86,15 +90,13 @@ class SnapshotBuilder:
         gains = float(sum(t.pnl for t in trades if t.pnl > 0))
         losses = float(-sum(t.pnl for t in trades if t.pnl < 0))
         start = float(ledger.book.deposits)
-        sharpe = sharpe_of_equity(telemetry.equity.points, start)
+        sharpe, note = self._engine.cycles.sharpe()
         return PerformanceView(
             trades=len(trades),
             win_rate_pct=100 * wins / len(trades) if trades else None,
             profit_factor=gains / losses if losses else None,
-            sharpe=sharpe.value,
-            sharpe_low=sharpe.low,
-            sharpe_high=sharpe.high,
-            sharpe_note=sharpe.note,
+            sharpe=sharpe,
+            sharpe_note=note,
             return_pct=(float(ledger.equity()) / start - 1) * 100 if start else 0.0,
             max_drawdown_pct=telemetry.max_drawdown * 100,
             fees_usd=telemetry.fees,

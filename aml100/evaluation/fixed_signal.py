@@ -58,7 +58,7 @@ class SignalResult:
     trades: Records
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _size(rule: Any, equity: float, multiplier: float, close: float) -> float:
     """Coins that an entry decided at `close` buys, down to the lot; 0 where it is refused."""
     notional = equity * rule.notional_frac * multiplier
@@ -70,7 +70,7 @@ def _size(rule: Any, equity: float, multiplier: float, close: float) -> float:
     return size if size * close >= _MIN_NOTIONAL - 1e-9 else 0.0
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _begin(s: Any, trade: Any, row: int) -> None:
     trade.entry_row = row
     trade.side = s.side
@@ -79,7 +79,7 @@ def _begin(s: Any, trade: Any, row: int) -> None:
     trade.entry_fee = s.fees
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _finish(s: Any, trade: Any, row: int, price: float, reason: int) -> None:
     trade.exit_row = row
     trade.exit_price = price
@@ -90,7 +90,7 @@ def _finish(s: Any, trade: Any, row: int, price: float, reason: int) -> None:
     trade.bars_held = s.bars_held
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _skip_flat(actions: Any, t: int, last: int, level: float, equity: Any, position: Any) -> int:
     """Write a flat account's rows until the signal wants something; return the row of that decision."""
     while t < last and actions[t] == HOLD:
@@ -100,14 +100,14 @@ def _skip_flat(actions: Any, t: int, last: int, level: float, equity: Any, posit
     return t
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _is_last(bars: Any, row: int) -> bool:
     """Whether no bar follows this row: a position is closed at its close, and only then does the equity count."""
     last: bool = row + 1 >= bars.shape[0] or bars[row + 1].follows == 0
     return last
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _skip_held(bars: Any, rule: Any, actions: Any, t: int, s: Any, floor: float, equity: Any, position: Any) -> int:
     """Write a held position's rows while nothing happens to it; return the last row written (or `t`).
 
@@ -148,7 +148,7 @@ def _skip_held(bars: Any, rule: Any, actions: Any, t: int, s: Any, floor: float,
     return row
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _walk(
     bars: Any,
     rules: Any,

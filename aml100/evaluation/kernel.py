@@ -134,7 +134,7 @@ def flat_positions(count: int, equity: float = 1.0) -> Records:
     return states
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _counterfactual(bars: Any, rules: Any, t: Any, states: Any, following: Any, steps: Any) -> None:
     rule = rules[0]
     for row in range(t.shape[0]):
@@ -143,14 +143,14 @@ def _counterfactual(bars: Any, rules: Any, t: Any, states: Any, following: Any, 
             advance(bars, rule, t[row], action, following[row, action], steps[row, action])
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _step_batch(bars: Any, rules: Any, t: Any, states: Any, actions: Any, steps: Any) -> None:
     rule = rules[0]
     for row in range(t.shape[0]):
         advance(bars, rule, t[row], actions[row], states[row], steps[row])
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _position_rows(states: Any, close: Any, out: Any) -> None:
     for row in range(states.shape[0]):
         s = states[row]

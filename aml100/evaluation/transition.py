@@ -85,7 +85,7 @@ trades), `exit_reason` of the last one, `entered` the side it opened. `truncated
 account is gone."""
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def round_to_tick(price: float, px_decimals: int) -> float:
     """The nearest price the venue accepts, as domain.units.round_price; a tie is what lies within 1e-8 of one."""
     exponent = math.floor(math.log10(price))
@@ -106,20 +106,20 @@ def round_to_tick(price: float, px_decimals: int) -> float:
     return below / scale
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _truncate(amount: float) -> float:
     """Toward zero to 6 decimals; the 1e-7 of a step undoes binary rounding of amounts that are exact in decimals."""
     return math.copysign(math.floor(abs(amount) * 1e6 + 1e-7) / 1e6, amount)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _book(s: Any, step: Any, amount: float) -> None:
     s.net += amount
     s.equity += s.unit * amount
     step.net += amount
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _fee(rule: Any, s: Any, step: Any, fill: float) -> None:
     fee = -rule.taker_fee * s.size * fill
     if rule.account:
@@ -129,14 +129,14 @@ def _fee(rule: Any, s: Any, step: Any, fill: float) -> None:
     _book(s, step, fee)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _move(s: Any, step: Any, origin: float, to: float) -> None:
     amount = s.side * s.size * (to - origin)
     step.price += amount
     _book(s, step, amount)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def leave(rule: Any, s: Any, step: Any, mark: float, level: float, slippage: float, reason: int) -> float:
     """Close the position, last marked at `mark`, at `level` worsened by `slippage`; return the fill price."""
     fill: float = level * (1.0 - s.side * slippage)
@@ -152,7 +152,7 @@ def leave(rule: Any, s: Any, step: Any, mark: float, level: float, slippage: flo
     return fill
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def enter(rule: Any, s: Any, step: Any, side: int, size: float, notional: float, level: float) -> None:
     """Open `side` at `level` worsened by slippage and mark it there.
 
@@ -182,7 +182,7 @@ def enter(rule: Any, s: Any, step: Any, side: int, size: float, notional: float,
     step.entered = side
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def accrue(rule: Any, s: Any, step: Any, bar: Any) -> None:
     """Funding on the notional at the bar's open, before any fill there."""
     if bar.funding != 0.0:
@@ -194,7 +194,7 @@ def accrue(rule: Any, s: Any, step: Any, bar: Any) -> None:
         _book(s, step, paid)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def play(rule: Any, s: Any, step: Any, bar: Any, mark: float) -> float:
     """The range of a bar for a held position last marked at `mark`: stop, else target, else the close as mark.
 
@@ -212,7 +212,7 @@ def play(rule: Any, s: Any, step: Any, bar: Any, mark: float) -> float:
     return 0.0
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def plan(rule: Any, s: Any, bar: Any, action: int) -> tuple[int, int]:
     """What is done at the next open, decided at this bar's close: (exit reason or NOT_CLOSED, side to open or 0)."""
     decides = rule.decision_bars <= 1 or bar.ordinal % rule.decision_bars == 0
@@ -230,7 +230,7 @@ def plan(rule: Any, s: Any, bar: Any, action: int) -> tuple[int, int]:
     return SIGNAL, wanted if rule.reverse else 0
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def advance(bars: Any, rule: Any, t: int, action: int, s: Any, step: Any) -> None:
     """One step of a unit position, in place: decided at the close of bar t, ends at the close of bar t+1.
 

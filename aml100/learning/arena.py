@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from aml100.domain.units import Coin
 from aml100.evaluation.kernel import KernelRules, Market, Records
-from aml100.learning.reward import RewardConfig
+from aml100.learning.dataset import Scaler
+from aml100.learning.reward import RewardConfig, calm_factor
 from aml100.market.features import FEATURES, compute_features
 from aml100.market.series import BarSeries, Floats, FundingSeries, Ints
 
@@ -59,8 +60,9 @@ def series_from_frame(frame: pd.DataFrame, coin: str = "UNKNOWN") -> BarSeries:
 class Arena:
     """What all environments over one series share. All arrays are read-only.
 
-    `features` float32 [T, F], scaled by mean and deviation of the fitted rows; `signals` float64 [T, 2]: one-bar
-    volatility, and the sign of the trend; `starts`: rows with a whole window of features behind them and a bar after.
+    `features` float32 [T, F], scaled as the learner scales them, 0 where incomplete; `signals` float64 [T, 2]: the
+    reward's calm factor, and the sign of the trend; `starts`: rows with a whole window of features behind them and a
+    bar after.
     """
 
     market: Market
@@ -81,11 +83,13 @@ class Arena:
         funding: FundingSeries | None = None,
         constant_rate: float = 0.0,
         fit_rows: int | None = None,
+        scaler: Scaler | None = None,
     ) -> Arena:
         """Compute features once and lay everything out.
 
         Args:
             fit_rows: the scaler is fitted on the first so many rows (the training part); None for all.
+            scaler: a model's, in place of one fitted here.
 
         Raises: ValueError where no row has a whole window behind it.
         """
@@ -98,14 +102,13 @@ class Arena:
         starts = np.flatnonzero(complete & followed)
         if len(starts) == 0 or len(fitted) == 0:
             raise ValueError(f"{len(series)} bars hold no complete window of {window} rows of features")
-        mean, deviation = fitted.mean(axis=0), fitted.std(axis=0)
-        scaled = (frame.values - mean) / np.where(deviation > 1e-12, deviation, 1.0)
-        features = np.where(frame.valid[:, None], scaled, 0.0).astype(np.float32)
+        features = (scaler or Scaler.fit([fitted])).apply(np.where(frame.valid[:, None], frame.values, 0.0))
+        features[~frame.valid] = 0.0
         volatility, up, down = (frame.values[:, column] for column in _SIGNAL_COLUMNS)
-        signals = np.stack([volatility, np.nan_to_num(up - down)], axis=1)
         weights = (reward or RewardConfig()).as_record()
         if weights["shaped"][0] and weights["reference"][0] == 0.0:
             weights["reference"] = np.median(fitted[:, _SIGNAL_COLUMNS[0]])
+        signals = np.stack([calm_factor(weights, volatility), np.nan_to_num(up - down)], axis=1)
         for array in (features, signals, starts):
             array.flags.writeable = False
         return Arena(market, features, signals, starts, (rules or KernelRules()).as_record(), weights, window)

@@ -85,6 +85,11 @@ class Bundle:
     members: tuple[Mapping[str, Floats32], ...]
     path: Path | None = None
 
+    @property
+    def id(self) -> str:
+        """`m-` and 12 hex digits."""
+        return self.record.id
+
     def policy(self) -> ModelPolicy:
         """A fresh policy with memory at zero."""
         return ModelPolicy(self)

@@ -20,6 +20,8 @@ from aml100.learning.inference import SCALED_LIMIT
 from aml100.market.features import FEATURES, compute_features, schema_digest, warmup_bars
 from aml100.market.series import BarSeries, Floats, FundingSeries
 
+_VOLATILITY, _UP, _DOWN = (FEATURES.index(name) for name in ("vol_20", "scaled_up", "scaled_down"))
+
 Range = tuple[int, int]
 """Rows [start, stop) of one coin."""
 
@@ -60,7 +62,8 @@ class Scaler:
 class CoinRows:
     """One coin laid out for learning; all arrays run over its rows [n].
 
-    `scaled` float32 [n, F] is 0 in rows without complete features. `train` and `validate` are the usable ranges;
+    `scaled` float32 [n, F] is 0 in rows without complete features. `volatility` (one-bar standard deviation) and
+    `trend` (its sign) are what the reward looks at. `train` and `validate` are the usable ranges;
     a validation range may reach `warm` rows further back to warm the encoder up, never into training rows.
     """
 
@@ -68,6 +71,8 @@ class CoinRows:
     rules: npt.NDArray[np.void]
     scaled: npt.NDArray[np.float32]
     close: Floats
+    volatility: Floats
+    trend: Floats
     train: tuple[Range, ...]
     validate: tuple[Range, ...]
     warm_from: tuple[int, ...]
@@ -75,11 +80,16 @@ class CoinRows:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Dataset:
-    """Everything a training reads. `reward_unit` is the standard deviation of one bar's return in training rows."""
+    """Everything a training reads.
+
+    `reward_unit` is the standard deviation of one bar's return in training rows, `usual_volatility` their median of
+    the volatility that the reward looks at.
+    """
 
     coins: tuple[CoinRows, ...]
     scaler: Scaler
     reward_unit: float
+    usual_volatility: float
     schema: str
     interval_ms: int
     embargo_bars: int
@@ -163,6 +173,8 @@ def build_dataset(
             rules=coin.rules.as_record(),
             scaled=np.where(frame.valid[:, None], scaler.apply(np.nan_to_num(frame.values)), np.float32(0.0)),
             close=np.ascontiguousarray(coin.series.close),
+            volatility=np.ascontiguousarray(frame.values[:, _VOLATILITY]),
+            trend=np.nan_to_num(frame.values[:, _UP] - frame.values[:, _DOWN]),
             train=train,
             validate=validate,
             warm_from=warm_from,
@@ -173,6 +185,7 @@ def build_dataset(
         coins=coins,
         scaler=scaler,
         reward_unit=max(1e-9, float(np.concatenate(returns).std())),
+        usual_volatility=float(np.median(np.concatenate(blocks)[:, _VOLATILITY])),
         schema=schema_digest(interval_ms),
         interval_ms=interval_ms,
         embargo_bars=embargo_bars,

@@ -2,8 +2,8 @@
 
 Importing this module registers `AML100/Perp-v0`. Two facts explain the shape of the code:
 
-- The market does not react to us, so features are computed once for the whole series (learning/arena.py) and an
-  observation of the market is a view into them: nothing is copied in a step. The batched form hands out row numbers only.
+- The market does not react to us, so features are computed once for the whole series (learning/arena.py). The
+  single form hands out a copy of its window (or, if asked, a view), the batched form row numbers only.
 - A step of one environment is one compiled call on one record (`_WORLD`), a step of many is one compiled call too.
 
 An episode is truncated where no bar follows (the position is closed at the last close, at its costs) or when
@@ -22,7 +22,8 @@ from numba import njit
 from aml100.evaluation.kernel import ACTIONS, POSITION_DTYPE, STEP_DTYPE, KernelRules, Records, flat_positions
 from aml100.evaluation.transition import RULES_DTYPE, advance
 from aml100.learning.arena import Arena, Float32s
-from aml100.learning.reward import REWARD_TERMS, WEIGHTS_DTYPE, RewardConfig, reward_of_step
+from aml100.learning.inference import SCALED_LIMIT
+from aml100.learning.reward import REWARD_TERMS, WEIGHTS_DTYPE, RewardConfig, sum_terms, terms_of_step
 from aml100.market.features import FEATURES
 from aml100.market.position import POSITION_SIZE, position_features
 from aml100.market.series import BarSeries, Floats, FundingSeries, Ints
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 Observation: TypeAlias = dict[str, Any]
 
 ENV_ID: Final = "AML100/Perp-v0"
+
+_POSITION_LIMIT: Final = 1e6
+"""Of the observation space; returns are in percent, so that no market gets there."""
 
 _ENDED: Final = 1
 _RUINED: Final = 2
@@ -54,13 +58,13 @@ _WORLD: Final = np.dtype(
 )
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _describe(s: Any, close: float, out: Any) -> None:
     drawdown = max(0.0, 1.0 - s.equity / s.peak)
     position_features(s.side, s.entry, close, s.bars_held, s.target, s.stop, drawdown, s.wins, s.holds, out)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _step_one(bars: Any, signals: Any, worlds: Any, action: int, position: Any) -> tuple[float, int]:
     """One step of one environment; returns the reward and a code of _ENDED and _RUINED bits, or _BAD_ACTION."""
     if action < 0 or action >= ACTIONS:
@@ -72,7 +76,7 @@ def _step_one(bars: Any, signals: Any, worlds: Any, action: int, position: Any) 
     after = t if world.step.truncated else t + 1
     world.t = after
     world.profit += world.step.net
-    reward = reward_of_step(
+    terms = terms_of_step(
         world.weight,
         world.step,
         world.before,
@@ -80,14 +84,15 @@ def _step_one(bars: Any, signals: Any, worlds: Any, action: int, position: Any) 
         signals[t, 0],
         signals[t, 1],
         signals[after, 1],
-        world.terms,
     )
-    world.sums += world.terms
+    for term in range(len(terms)):
+        world.terms[term] = terms[term]
+        world.sums[term] += terms[term]
     _describe(world.state, bars[after].close, position)
-    return reward, _ENDED * world.step.truncated + _RUINED * world.step.terminated
+    return sum_terms(terms), _ENDED * world.step.truncated + _RUINED * world.step.terminated
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _step_many(
     bars: Any,
     signals: Any,
@@ -110,17 +115,16 @@ def _step_many(
     rule, weight = rules[0], weights[0]
     step = np.zeros(1, STEP_DTYPE)[0]
     before = np.zeros(1, POSITION_DTYPE)
-    terms = np.zeros(sums.shape[0])
     begun = 0
     for row in range(t.shape[0]):
         now = t[row]
         before[0] = states[row]
         advance(bars, rule, now, actions[row], states[row], step)
         after = now if step.truncated else now + 1
-        rewards[row] = reward_of_step(
-            weight, step, before[0], states[row], signals[now, 0], signals[now, 1], signals[after, 1], terms
-        )
-        sums += terms
+        terms = terms_of_step(weight, step, before[0], states[row], signals[now, 0], signals[now, 1], signals[after, 1])
+        rewards[row] = sum_terms(terms)
+        for term in range(len(terms)):
+            sums[term] += terms[term]
         terminated[row] = step.terminated != 0
         truncated[row] = step.truncated != 0 or after >= until[row]
         if terminated[row] or truncated[row]:
@@ -153,8 +157,13 @@ class PerpEnv(gymnasium.Env[Observation, int]):
         funding: FundingSeries | None = None,
         constant_rate: float = 0.0,
         fit_rows: int | None = None,
+        copy_windows: bool = True,
     ) -> None:
-        """See `Arena.build`; `episode_bars` of 0 plays until the bars end."""
+        """See `Arena.build`; `episode_bars` of 0 plays until the bars end.
+
+        With `copy_windows` False the market's windows are read-only views that overlap: faster, but not what
+        Gymnasium promises its users.
+        """
         self.arena = Arena.build(
             bars,
             window=window,
@@ -165,8 +174,8 @@ class PerpEnv(gymnasium.Env[Observation, int]):
             fit_rows=fit_rows,
         )
         spaces: dict[str, gymnasium.Space[Any]] = {
-            "market": gymnasium.spaces.Box(-np.inf, np.inf, (window, len(FEATURES)), np.float32),
-            "position": gymnasium.spaces.Box(-np.inf, np.inf, (POSITION_SIZE,), np.float32),
+            "market": gymnasium.spaces.Box(-SCALED_LIMIT, SCALED_LIMIT, (window, len(FEATURES)), np.float32),
+            "position": gymnasium.spaces.Box(-_POSITION_LIMIT, _POSITION_LIMIT, (POSITION_SIZE,), np.float32),
         }
         self.observation_space = gymnasium.spaces.Dict(spaces)
         self.action_space = gymnasium.spaces.Discrete(ACTIONS)  # type: ignore[assignment]  # of numpy's int64
@@ -174,8 +183,8 @@ class PerpEnv(gymnasium.Env[Observation, int]):
         self._world = np.zeros(1, _WORLD)
         self._world["rule"], self._world["weight"] = self.arena.rules, self.arena.weights
         self._bars, self._signals = self.arena.market.bars, self.arena.signals
-        view = np.lib.stride_tricks.sliding_window_view(self.arena.features, window, axis=0)
-        self._windows = view.transpose(0, 2, 1)  # [T - window + 1, window, F]
+        self._features, self._window = self.arena.features, window
+        self._copies = copy_windows
         self._place = -1
         self._last_place = -1
 
@@ -193,8 +202,8 @@ class PerpEnv(gymnasium.Env[Observation, int]):
         self._world["profit"] = 0.0
         self._world["sums"] = 0.0
         self._place = row + 1 - self.arena.window
-        self._last_place = self._place + self._episode_bars if self._episode_bars else len(self._windows)
-        return {"market": self._windows[self._place], "position": np.zeros(POSITION_SIZE, np.float32)}, {"row": row}
+        self._last_place = self._place + self._episode_bars if self._episode_bars else len(self._features)
+        return {"market": self._market(), "position": np.zeros(POSITION_SIZE, np.float32)}, {"row": row}
 
     def step(self, action: int) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         position = np.empty(POSITION_SIZE, np.float32)
@@ -202,14 +211,21 @@ class PerpEnv(gymnasium.Env[Observation, int]):
         if code == 0:
             self._place = place = self._place + 1
             if place != self._last_place:
-                return {"market": self._windows[place], "position": position}, reward, False, False, {}
+                market = self._features[place : place + self._window]
+                if self._copies:
+                    market = market.copy()
+                return {"market": market, "position": position}, reward, False, False, {}
             code = _ENDED
         elif code == _BAD_ACTION:
             raise ValueError(f"there are the actions 0, 1 and 2, not {action}")
         else:
             self._place = int(self._world["t"][0]) + 1 - self.arena.window
-        observation = {"market": self._windows[self._place], "position": position}
+        observation = {"market": self._market(), "position": position}
         return observation, reward, bool(code & _RUINED), bool(code & _ENDED), self.summary()
+
+    def _market(self) -> Float32s:
+        window = self._features[self._place : self._place + self._window]
+        return window.copy() if self._copies else window
 
     def summary(self) -> dict[str, Any]:
         """The episode so far: `profit`, `equity` and `terms` (sums by name)."""

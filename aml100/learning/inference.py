@@ -159,19 +159,17 @@ def price_actions(
 
 @njit(cache=True, nogil=True, inline="always")
 def greedy_action(q: npt.NDArray[np.float64], side: float, min_q_gap: float) -> int:
-    """The best action, HOLD on ties; an entry or reversal whose gap is not above `min_q_gap` becomes HOLD.
+    """The best action, HOLD on ties; an entry whose gap to the second best is not above `min_q_gap` becomes HOLD.
 
-    A signal against an open position is a close, which never needs a gap.
+    A signal against an open position needs no gap: it closes, and closing is always allowed.
     """
     best = 0
     if q[1] > q[best]:
         best = 1
     if q[2] > q[best]:
         best = 2
-    if best != 0 and side == 0.0 and min_q_gap > 0.0:
-        second = max(q[0], q[3 - best])
-        if q[best] - second <= min_q_gap:
-            return 0
+    if best != 0 and side == 0.0 and q[best] - max(q[0], q[3 - best]) <= min_q_gap:
+        return 0
     return best
 
 

@@ -9,6 +9,7 @@ right off the policy's own path as well.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -23,6 +24,7 @@ from aml100.learning.inference import CompiledWeights
 from aml100.learning.learner import Batch
 from aml100.learning.network import QNetwork
 from aml100.learning.replay import PrioritizedReplay
+from aml100.learning.reward import rewards
 from aml100.learning.settings import TrainingSettings
 from aml100.market.position import POSITION_SIZE
 
@@ -42,6 +44,12 @@ class StretchMemory:
         self.burn_in = settings.burn_in_bars
         self.length = settings.stretch_bars
         self.gamma = settings.gamma
+        self.reward_weights = replace(
+            settings.reward,
+            discount=settings.gamma,
+            reference_volatility=settings.reward.reference_volatility or dataset.usual_volatility,
+        ).as_record()
+        self.reward_factor = 1.0 / (settings.reward.pnl_scale * dataset.reward_unit)
         self.input_noise = settings.input_noise
         self.random = random
         capacity = max(2 * settings.batch_stretches, settings.capacity // self.length)
@@ -120,12 +128,21 @@ class StretchMemory:
             states[:, :, column] = self._draw(coin, bars.reshape(-1), side).reshape(bars.shape)
         t = np.repeat(bars.reshape(-1), POSITIONS)
         following, steps = counterfactual(rows.market, rows.rules, t, states.reshape(-1))
+        gains, _ = rewards(
+            self.reward_weights,
+            steps,
+            states.reshape(-1),
+            following,
+            rows.volatility[t],
+            rows.trend[t],
+            rows.trend[t + 1],
+        )
         after = np.repeat(rows.close[t + 1], ACTIONS)
         shape = (*bars.shape, POSITIONS)
         return (
             position_rows(states.reshape(-1), rows.close[t]).reshape(*shape, -1),
             position_rows(following.reshape(-1), after).reshape(*shape, ACTIONS, -1),
-            (steps["net"] / self.dataset.reward_unit).astype(np.float32).reshape(*shape, ACTIONS),
+            (gains * self.reward_factor).astype(np.float32).reshape(*shape, ACTIONS),
             (self.gamma * (1.0 - steps["terminated"])).astype(np.float32).reshape(*shape, ACTIONS),
         )
 

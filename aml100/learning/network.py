@@ -36,10 +36,11 @@ class QNetwork(nn.Module):
         self.hidden = hidden
         self.layers = layers
         self.head_hidden = head_hidden
-        self.encoder = nn.LSTM(features, hidden, layers, batch_first=True)
-        self.market_share = nn.Linear(hidden, head_hidden)
-        self.position_share = nn.Linear(POSITION_SIZE, head_hidden, bias=False)
-        self.duel = nn.Linear(head_hidden, 1 + ACTIONS)
+        with torch.random.fork_rng(devices=[]):  # the modules draw weights of their own, replaced below
+            self.encoder = nn.LSTM(features, hidden, layers, batch_first=True)
+            self.market_share = nn.Linear(hidden, head_hidden)
+            self.position_share = nn.Linear(POSITION_SIZE, head_hidden, bias=False)
+            self.duel = nn.Linear(head_hidden, 1 + ACTIONS)
         self._initialise(seed)
 
     def _initialise(self, seed: int) -> None:

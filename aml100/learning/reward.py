@@ -27,12 +27,11 @@ from aml100.evaluation.kernel import Records
 from aml100.market.series import Floats
 
 REWARD_TERMS: Final = ("pnl", "win", "streak", "trend", "hold")
-PNL, WIN, STREAK, TREND, HELD = range(len(REWARD_TERMS))
 
 WEIGHTS_DTYPE: Final = np.dtype(
     [
         *((name, "f8") for name in ("pnl_scale", "win_extra", "streak_step", "streak_max", "trend")),
-        *((name, "f8") for name in ("hold_floor", "discount", "reference")),
+        *((name, "f8") for name in ("hold_step", "discount", "reference")),
         ("hold_cap", "i8"),
         ("shaped", "i8"),
     ]
@@ -73,7 +72,7 @@ class RewardConfig:
         record["streak_step"] = self.streak_bonus_step
         record["streak_max"] = self.streak_bonus_max
         record["trend"] = self.trend_bonus
-        record["hold_floor"] = self.hold_floor
+        record["hold_step"] = self.hold_floor / self.hold_cap if self.hold_cap else 0.0
         record["hold_cap"] = self.hold_cap
         record["discount"] = self.discount
         record["reference"] = self.reference_volatility
@@ -81,64 +80,71 @@ class RewardConfig:
         return record
 
 
-@njit(cache=True, nogil=True)
+def calm_factor(weights: Records, volatility: Floats) -> Floats:
+    """What profit counts in the given one-bar volatility: 1 up to the reference, above it less in proportion.
+
+    Unknown volatility (NaN) counts in full.
+    """
+    reference = float(weights["reference"][0])
+    if reference == 0.0:
+        return np.ones_like(volatility)
+    return reference / np.fmax(volatility, reference)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def _streak_potential(weight: Any, wins: int) -> float:
     bonus: float = min(weight.streak_step * wins, weight.streak_max)
     return bonus
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _trend_potential(weight: Any, side: int, trend: float) -> float:
     bonus: float = weight.trend if side * trend > 0.0 else 0.0
     return bonus
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _hold_potential(weight: Any, holds: int) -> float:
-    if weight.hold_cap <= 0:
-        return 0.0
-    penalty: float = weight.hold_floor * min(holds, weight.hold_cap) / weight.hold_cap
+    penalty: float = weight.hold_step * min(holds, weight.hold_cap)
     return penalty
 
 
-@njit(cache=True, nogil=True)
-def reward_of_step(
-    weight: Any, step: Any, before: Any, after: Any, volatility: float, trend: float, trend_after: float, out: Any
-) -> float:
-    """Write the terms of one step into `out` [5] and return their sum.
+@njit(cache=True, nogil=True, error_model="numpy")
+def terms_of_step(
+    weight: Any, step: Any, before: Any, after: Any, calm: float, trend: float, trend_after: float
+) -> tuple[float, float, float, float, float]:
+    """The terms of one step in the order of REWARD_TERMS; the reward is their sum.
 
     Args:
         weight: a record of WEIGHTS_DTYPE.
         before, after: the position's records at the close of bar t and of bar t + 1.
-        volatility: one-bar standard deviation known at the decision; NaN where unknown.
+        calm: `calm_factor` at the decision.
         trend, trend_after: sign of the trend at the two closes.
     """
-    pnl = step.net * weight.pnl_scale
-    out[PNL] = pnl
-    out[WIN] = out[STREAK] = out[TREND] = out[HELD] = 0.0
     if weight.shaped == 0:
-        return float(pnl)
-    if weight.reference > 0.0 and volatility > weight.reference:
-        pnl *= weight.reference / volatility
-        out[PNL] = pnl
-    if step.closed_net > 0.0 and pnl > 0.0:
-        out[WIN] = weight.win_extra * pnl
+        return step.net * weight.pnl_scale, 0.0, 0.0, 0.0, 0.0
+    pnl = step.net * weight.pnl_scale * calm
+    win = weight.win_extra * pnl if step.closed_net > 0.0 and pnl > 0.0 else 0.0
     goes_on = 0.0 if step.terminated else weight.discount
-    out[STREAK] = goes_on * _streak_potential(weight, after.wins) - _streak_potential(weight, before.wins)
-    out[TREND] = goes_on * _trend_potential(weight, after.side, trend_after) - _trend_potential(
-        weight, before.side, trend
-    )
-    out[HELD] = goes_on * _hold_potential(weight, after.holds) - _hold_potential(weight, before.holds)
-    return float(out[PNL] + out[WIN] + out[STREAK] + out[TREND] + out[HELD])
+    streak = goes_on * _streak_potential(weight, after.wins) - _streak_potential(weight, before.wins)
+    held_with = goes_on * _trend_potential(weight, after.side, trend_after)
+    hold = goes_on * _hold_potential(weight, after.holds) - _hold_potential(weight, before.holds)
+    return pnl, win, streak, held_with - _trend_potential(weight, before.side, trend), hold
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
+def sum_terms(terms: tuple[float, float, float, float, float]) -> float:
+    """The reward."""
+    return terms[0] + terms[1] + terms[2] + terms[3] + terms[4]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def _rewards(
     weights: Any,
     steps: Any,
     states: Any,
     following: Any,
-    volatility: Any,
+    calm: Any,
     trend: Any,
     trend_after: Any,
     totals: Any,
@@ -147,16 +153,18 @@ def _rewards(
     weight = weights[0]
     for row in range(steps.shape[0]):
         for action in range(steps.shape[1]):
-            totals[row, action] = reward_of_step(
+            found = terms_of_step(
                 weight,
                 steps[row, action],
                 states[row],
                 following[row, action],
-                volatility[row],
+                calm[row],
                 trend[row],
                 trend_after[row],
-                terms[row, action],
             )
+            totals[row, action] = sum_terms(found)
+            for term in range(len(found)):
+                terms[row, action, term] = found[term]
 
 
 def rewards(
@@ -179,5 +187,5 @@ def rewards(
     """
     totals = np.empty(steps.shape)
     terms = np.empty((*steps.shape, len(REWARD_TERMS)))
-    _rewards(weights, steps, states, following, volatility, trend, trend_after, totals, terms)
+    _rewards(weights, steps, states, following, calm_factor(weights, volatility), trend, trend_after, totals, terms)
     return totals, terms

@@ -7,10 +7,10 @@ sections they come from are named beside them.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
 
 from aml100.domain.errors import ConfigError
+from aml100.learning.reward import RewardConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,10 @@ class TrainingSettings:
 
     An epoch is as many updates as cover the training bars once: ceil(bars / (batch_stretches x stretch_bars)), at most
     `updates_per_epoch_max`. Schedules (epsilon, learning rate, beta) and early stopping count epochs.
+
+    `reward.discount` is replaced by `gamma`, and a `reward.reference_volatility` of 0 by the median of the training
+    rows. `input_noise` is added to scaled features while learning, in standard deviations. A checkpoint's score is its
+    net return less `selection_sigmas` standard errors.
     """
 
     # model
@@ -58,7 +62,7 @@ class TrainingSettings:
     beta: float = 0.4
     beta_end: float = 1.0
     # reward, trading
-    shaping: Literal["on", "pure"] = "pure"
+    reward: RewardConfig = field(default_factory=RewardConfig)
     min_q_gap: float = 0.0
 
     def __post_init__(self) -> None:

@@ -98,7 +98,7 @@ class Database(StateReader):
         Returns:
             Resolved after the commit; fails with JournalFailed (kept, tried again) or InvariantBroken (dropped).
         """
-        batch = Batch(records, state, event_lines, marks)
+        batch = Batch(tuple(records), state, event_lines, dict(marks) if marks else _NO_MARKS)
         self._writer.put(batch)
         return batch.future
 

@@ -39,6 +39,7 @@ Fact: TypeAlias = Record | entries.Entry
 _SENT: Final = frozenset(
     {OrderStatus.SENT, OrderStatus.UNKNOWN, OrderStatus.WAITING, OrderStatus.RESTING, OrderStatus.FILLED}
 )
+_encode: Final = msgspec.json.Encoder().encode
 
 
 @dataclass(slots=True)
@@ -176,7 +177,7 @@ def why(decision: Decision) -> str:
 
 def _decision(record: Decision, stamp: Stamp) -> Values:
     q = record.q if record.q is not None else (None, None, None)
-    gates = msgspec.json.encode([{"name": g.name, "ok": g.ok, "reason": g.reason} for g in record.gates]).decode()
+    gates = _encode(record.gates).decode()
     return (
         stamp.seq,
         record.time_ms,

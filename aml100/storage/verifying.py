@@ -11,12 +11,14 @@ import heapq
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from decimal import Decimal, localcontext
 from pathlib import Path
 from typing import Any, Final, TypeAlias
+
+import msgspec
 
 from aml100.domain.errors import StateError
 from aml100.domain.orders import Fill, Position, Side
@@ -83,7 +85,10 @@ def verify(
         tables = ("orders", "fills", "ledger", "equity", "decisions", "core_state")
         books = {row[0] for table in tables for row in connection.execute(f"SELECT DISTINCT book FROM {table}")}
         for book in sorted(books):
-            found = [*_books(connection, book, fold, state_positions), *_rules(connection, book)]
+            try:
+                found = [*_books(connection, book, fold, state_positions), *_rules(connection, book)]
+            except (ValueError, ArithmeticError) as error:
+                found = [Check("values", False, f"a row holds what is no value ({type(error).__name__}: {error})")]
             checks += [Check(f"{book}: {check.name}", check.ok, check.detail) for check in found]
     return checks
 
@@ -142,11 +147,13 @@ def _journal_order(connection: sqlite3.Connection, book: str) -> Iterable[tuple[
     equity = connection.execute(
         "SELECT seq, time_ms, equity, balance, marks FROM equity WHERE book = ? ORDER BY seq", (book,)
     )
-    streams = (
-        ((row[0], name, row) for row in rows)
-        for name, rows in (("fill", fills), ("ledger", ledger), ("equity", equity))
-    )
+    streams = (_tagged("fill", fills), _tagged("ledger", ledger), _tagged("equity", equity))
     return heapq.merge(*streams, key=lambda item: item[0])
+
+
+def _tagged(kind: str, rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[int, str, tuple[Any, ...]]]:
+    for row in rows:
+        yield row[0], kind, row
 
 
 def _fold_fill(walk: _Walk, row: tuple[Any, ...], fold: Fold, positions: _Finding) -> None:
@@ -203,7 +210,11 @@ def _compare_state(
     row = connection.execute("SELECT state FROM core_state WHERE book = ?", (book,)).fetchone()
     if row is None:
         return
-    stated = {coin: size for coin, size in state_positions(bytes(row[0])).items() if size != 0}
+    try:
+        stated = {coin: size for coin, size in state_positions(bytes(row[0])).items() if size != 0}
+    except (ValueError, ArithmeticError, msgspec.MsgspecError) as error:
+        positions.wrong.append(f"core state cannot be read ({error})")
+        return
     folded = {coin: position.size for coin, position in walk.positions.items() if position.size != 0}
     positions.expect(stated == folded, lambda: f"core state holds {stated}, fills fold to {folded}")
 

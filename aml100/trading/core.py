@@ -15,11 +15,13 @@ position is gone.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import assert_never
+from typing import Final, assert_never
 
 import numpy as np
+import numpy.typing as npt
 
 from aml100.domain.events import (
     AskOrders,
@@ -63,6 +65,9 @@ from aml100.trading.rules import TradingRules
 from aml100.trading.sizing import entry_size, q_gap
 from aml100.trading.state import CoinState, CoreState, decode_state, encode_state
 
+REMEMBERED_ROWS: Final = 20_000
+"""Rows of features kept for a policy that is adopted in mid-series; an encoder forgets older ones anyway."""
+
 _STATE_GATES = {
     TradingState.HALTED: "halt",
     TradingState.PAUSED: "pause",
@@ -105,6 +110,7 @@ class TradingCore:
         self.risk = RiskGuards(rules.risk, self.state.risk)
         self._features: dict[Coin, FeatureStream] = {}
         self._policies: dict[Coin, Policy] = {}
+        self._rows: dict[Coin, deque[npt.NDArray[np.float64]]] = {}
         self._books: dict[Coin, BookTop] = {}
         self._dead_streams: dict[Coin, set[str]] = {}
         self._wall_s = 0.0
@@ -118,6 +124,7 @@ class TradingCore:
                 if known.policy_name == policy.name:
                     policy.restore(known.policy)
             self._features[coin], self._policies[coin] = features, policy
+            self._rows[coin] = deque(maxlen=REMEMBERED_ROWS)
         self.protection = Protection(self)
 
     # --- what the outside may ask ---------------------------------------------------------------------------
@@ -142,9 +149,11 @@ class TradingCore:
         return self._policies[coin]
 
     def adopt_policy(self, policies: Callable[[Coin], Policy]) -> None:
-        """Change who decides. The caller has already shown the new policies the history they need."""
+        """Change who decides; the new policies are shown the history of the present series first."""
         for coin in self.instruments:
-            self._policies[coin] = policies(coin)
+            policy = self._policies[coin] = policies(coin)
+            for row in self._rows[coin]:
+                policy.observe(row)
             self.state.coins[coin].exported_bars = -1
 
     def know_funding(self, coin: Coin, rate: float | None) -> None:
@@ -212,6 +221,7 @@ class TradingCore:
         if known.last_end_ms and bar.open_ms != known.last_end_ms:
             features.reset()
             policy.reset()
+            self._rows[bar.coin].clear()
             known.complete_rows = 0
         known.last_end_ms = bar.end_ms
         known.close = bar.close
@@ -229,6 +239,7 @@ class TradingCore:
             known.complete_rows += 1
             known.regime = regime_of_row(row)
             policy.observe(row)
+            self._rows[bar.coin].append(row)
 
     def _guard_equity(self, equity: Decimal, now_ms: int) -> list[Effect]:
         """Mark the equity; the breaker cancels, flattens and pauses, the hard stop halts until a person resumes."""
@@ -356,7 +367,7 @@ class TradingCore:
         gates += self.risk.entry_gates(rules, instrument, equity, sized.size, bar.close, others, seen)
         return gates, sized.size
 
-    def _position_row(self, coin: Coin, known: CoinState) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    def _position_row(self, coin: Coin, known: CoinState) -> npt.NDArray[np.float64]:
         position = self.ledger.position(coin)
         side = 0.0 if position.size == 0 else (1.0 if position.size > 0 else -1.0)
         position_features(

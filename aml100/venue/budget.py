@@ -8,11 +8,13 @@ reserve: the venue decides then. Times are monotonic wall seconds.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from enum import Enum
 from typing import Final
 
 WINDOW_S: Final = 60.0
+_FIRST_PAUSE_S: Final = 2.0
 
 
 class Use(Enum):
@@ -28,6 +30,8 @@ class IpBudget:
         self.reserve = reserve
         self._spent: deque[tuple[float, int]] = deque()
         self._sum = 0
+        self._refusals = 0
+        self._pause_until_s = -math.inf
 
     def used(self, now_s: float) -> int:
         """Weight spent within the last minute."""
@@ -43,12 +47,12 @@ class IpBudget:
         if use is Use.PROTECTIVE:
             return 0.0
         over = self.used(now_s) + weight - (self.limit - self.reserve)
-        wait_s = 0.0
+        wait_s = self._pause_until_s - now_s
         for spent_s, spent in self._spent:
             if over <= 0:
                 break
             over -= spent
-            wait_s = spent_s + WINDOW_S - now_s
+            wait_s = max(wait_s, spent_s + WINDOW_S - now_s)
         return max(wait_s, 0.0)
 
     def take(self, now_s: float, weight: int) -> None:
@@ -56,11 +60,17 @@ class IpBudget:
         self._spent.append((now_s, weight))
         self._sum += weight
 
-    def exhaust(self, now_s: float) -> None:
-        """The venue says (429) that more was spent than is known here, as by another process behind this address."""
-        missing = self.limit - self.used(now_s)
-        if missing > 0:
-            self.take(now_s, missing)
+    def note_refusal(self, now_s: float) -> None:
+        """The venue says (429) that too much was asked, more than is known here: others may share this address.
+
+        Routine use pauses, longer with every refusal in a row.
+        """
+        self._refusals += 1
+        self._pause_until_s = now_s + min(_FIRST_PAUSE_S * 2.0 ** (self._refusals - 1), WINDOW_S)
+
+    def note_answer(self) -> None:
+        """A request was served: the next refusal is the first again."""
+        self._refusals = 0
 
 
 class ActionBudget:

@@ -127,13 +127,14 @@ class VenueRest(Queries):
             raise SafetyRefusal(f"only cancels and reduce-only orders: {self.refuses_risk_because}")
         if not self._instruments:
             await self.instruments()
-        wires = [self._wire(order) for order in orders]
+        fitted = [self._fitted(order) for order in orders]
+        wires = [placing.order_to_wire(order, self._instrument(order.coin).asset_id) for order in fitted]
         use = Use.PROTECTIVE if protective else Use.ROUTINE
         if (refusal := await self._budget_refusal(len(orders), use)) is not None:
             return [OrderChanged(order.cloid, OrderStatus.REJECTED, None, refusal) for order in orders]
         expires = None if self._expires_after_ms is None else self._wall() + self._expires_after_ms
         answer = await self._act(placing.order_action(wires, grouping), len(orders), expires)
-        return placing.place_results(orders, answer)
+        return placing.place_results(fitted, answer)
 
     async def cancel(self, orders: Sequence[tuple[Coin, Cloid]]) -> list[str | None]:
         """Cancel by client id: for each None, or the venue's text."""
@@ -180,17 +181,17 @@ class VenueRest(Queries):
             raise InvariantBroken(f"{coin} is not listed at the venue; nothing was sent")
         return instrument
 
-    def _wire(self, order: Order) -> dict[str, Json]:
-        instrument = self._instrument(order.coin)
+    def _fitted(self, order: Order) -> Order:
+        """The order on the venue's grid; one that stands on it already is unchanged."""
         placing.require_meant(order)
+        instrument = self._instrument(order.coin)
         trigger = order.trigger_price
-        rounded = replace(
+        return replace(
             order,
             size=instrument.round_size(order.size),
             price=instrument.limit_price(order.price, order.side),
             trigger_price=None if trigger is None else instrument.round_price(trigger),
         )
-        return placing.order_to_wire(rounded, instrument.asset_id)
 
     async def _budget_refusal(self, actions: int, use: Use) -> str | None:
         """Why so many actions are not admitted now; the venue's own count is asked for once a minute at most."""

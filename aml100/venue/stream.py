@@ -8,7 +8,7 @@ closed. A slow consumer slows the socket down (its buffer is bounded), so nothin
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -97,6 +97,7 @@ class VenueStream:
         self._socket: ClientConnection | None = None
         self._closed = asyncio.Event()
         self._lost_because = ""
+        self._sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
     async def __aenter__(self) -> VenueStream:
         return self
@@ -173,7 +174,7 @@ class VenueStream:
         """Ping by time; give up a line on which nothing comes."""
         with suppress(ConnectionClosed):
             while True:
-                await asyncio.sleep(1.0)
+                await self._sleep(1.0)
                 due = self._session.due(self._clock.monotonic_s())
                 if due.problem is not None:
                     self._lost_because = due.problem

@@ -9,7 +9,7 @@ send again (GUARANTEES D1).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -62,6 +62,7 @@ class Transport:
         self._timeouts = timeouts
         self._rng = rng
         self._http: aiohttp.ClientSession | None = None
+        self._sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
     async def __aenter__(self) -> Transport:
         self._http = aiohttp.ClientSession(headers=_JSON, raise_for_status=False)
@@ -98,15 +99,16 @@ class Transport:
                 reason = _described(problem)
             else:
                 if status == 200:
+                    self._budget.note_answer()
                     return decode_answer(data, answer, what)
                 reason = f"HTTP {status}: {_excerpt(data)}"
                 if status == _TOO_MANY:
-                    self._budget.exhaust(self._clock.monotonic_s())
+                    self._budget.note_refusal(self._clock.monotonic_s())
                 elif 400 <= status < 500:
                     raise ProtocolViolation(f"{what}: {reason}")
             if backoff.failures + 1 >= self._timeouts.info_attempts:
                 raise VenueUnavailable(f"{what}: {reason} ({self._timeouts.info_attempts} attempts)")
-            await asyncio.sleep(backoff.next_s())
+            await self._sleep(backoff.next_s())
 
     async def send_action(self, body: Mapping[str, Json], weight: int) -> wire.ExchangeAnswer:
         """Send a signed action, once.
@@ -123,11 +125,12 @@ class Transport:
         except _NETWORK as problem:
             raise VenueUnavailable(f"exchange: {_described(problem)}; outcome unknown") from None
         if status == _TOO_MANY:
-            self._budget.exhaust(self._clock.monotonic_s())
+            self._budget.note_refusal(self._clock.monotonic_s())
         elif 400 <= status < 500 and status != 408:
             return wire.ExchangeAnswer("err", f"HTTP {status}: {_excerpt(data)}")
         if status != 200:
             raise VenueUnavailable(f"exchange: HTTP {status}: {_excerpt(data)}; outcome unknown")
+        self._budget.note_answer()
         try:
             return decode_answer(data, wire.ExchangeAnswer, "exchange")
         except ProtocolViolation as problem:
@@ -135,8 +138,8 @@ class Transport:
 
     async def _wait_for_weight(self, weight: int, use: Use) -> None:
         """Several may wait for the same moment, so after waking it is looked at again."""
-        while (wait_s := self._budget.wait_s(self._clock.monotonic_s(), weight, use)) > 0:  # noqa: ASYNC110
-            await asyncio.sleep(wait_s)
+        while (wait_s := self._budget.wait_s(self._clock.monotonic_s(), weight, use)) > 0:
+            await self._sleep(wait_s)
         self._budget.take(self._clock.monotonic_s(), weight)
 
     async def _post(self, path: str, body: bytes, timeout_s: float) -> tuple[int, bytes]:

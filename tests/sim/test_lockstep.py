@@ -50,7 +50,7 @@ async def test_an_order_sent_at_a_close_fills_at_the_next_open_and_the_stop_coun
         fills = [fill for frame in client.of("userFills")[1:] for fill in frame["fills"]]  # type: ignore[index]
         assert [(fill["px"], fill["time"]) for fill in fills] == [
             ("60106.01", START + 180_000),
-            ("59494.05", START + 180_000),
+            ("59494.05", START + 240_000),
         ]
         words = [one["status"] for frame in client.of("orderUpdates") for one in frame]  # type: ignore[attr-defined]
         assert words == ["filled", "open", "open", "filled", "siblingFilledCanceled"]

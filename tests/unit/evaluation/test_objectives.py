@@ -13,20 +13,17 @@ from aml100.config.models import Objectives
 from aml100.domain.units import DAY_MS, HOUR_MS
 from aml100.evaluation.objectives import (
     EvidenceResult,
-    PhaseRecord,
     PhaseState,
     PhaseTracker,
     Trials,
     Verdict,
-    Window,
     account_phases,
     gather_evidence,
     judge_figures,
     look_confidence,
     phase_rules,
-    window_of,
-    windows,
 )
+from aml100.evaluation.windows import PhaseRecord, Window, window_of, windows
 
 RULES = phase_rules(Objectives())
 FOUNDATION, GROWTH, PRODUCTION = RULES
@@ -35,7 +32,7 @@ FOUNDATION, GROWTH, PRODUCTION = RULES
 def record(
     daily: np.ndarray, *, first_ms: int = 0, wins: float = 0.6, trades_a_day: int = 4, interval_ms: int = HOUR_MS
 ) -> PhaseRecord:
-    """A curve that earns each day's return evenly over its bars; a share `wins` of the trades wins 2, the rest lose 1."""
+    """A curve that earns each day's return evenly over its bars; a share `wins` of trades wins 2, others lose 1."""
     per_day = DAY_MS // interval_ms
     equity = 1000.0 * np.cumprod(np.repeat((1.0 + daily) ** (1.0 / per_day), per_day))
     opens = first_ms + np.arange(len(equity), dtype=np.int64) * interval_ms

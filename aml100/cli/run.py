@@ -1,0 +1,186 @@
+"""`run` and `sim`: the engine in the foreground, the engine behind a console, or the simulated venue alone."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aml100.cli.options import RunOptions
+from aml100.control.attach import engine_is_running, greet
+from aml100.domain.errors import AmlError, UsageError
+
+if TYPE_CHECKING:
+    from aml100.domain.events import Record
+    from aml100.headless import EventWriter
+    from aml100.wiring import RunPlan
+
+START_TIMEOUT_S = 60.0
+
+
+def run(options: RunOptions) -> int:
+    """Start the engine (or find the one that runs on this state.db) and open the console on it."""
+    _check(options)
+    if options.no_tui:
+        return _headless(options)
+    from aml100.cli.operate import attach
+    from aml100.tui.terminal import require_terminal
+
+    require_terminal()
+    if engine_is_running(options.state):
+        _check_agreement(options)
+    else:
+        _start_engine(options)
+    return attach(options)
+
+
+def _check(options: RunOptions) -> None:
+    if options.policy == "oracle":
+        raise UsageError("--policy oracle: it sees the future; allowed: in backtest only")
+    if options.venue.kind != "sim":
+        raise UsageError(f"--venue {options.venue}: not built yet; allowed: sim")
+    if options.effective_execution != "venue":
+        raise UsageError("--execution paper: not built yet; allowed: venue on sim")
+
+
+def _check_agreement(options: RunOptions) -> None:
+    """A running engine is joined only where the options that were given mean the same one."""
+    theirs = greet(options.state, "cli").options
+    for name, wanted in (("policy", options.policy), ("speed", options.speed)):
+        if name in options.given and theirs.get(name) != wanted:
+            raise UsageError(f"--{name} {wanted}: the engine on {options.state} runs with {theirs.get(name)}")
+
+
+def _plan(options: RunOptions) -> RunPlan:
+    from aml100.cli.bars import tape_files
+    from aml100.domain.units import Coin
+    from aml100.learning.bundle import load_bundle
+    from aml100.wiring import RunPlan, model_folder
+
+    settings = options.load_settings()
+    series = tape_files(options).series if options.data else ()
+    bundle = None if options.model is None else load_bundle(model_folder(options.folder, options.model))
+    return RunPlan(
+        settings=settings,
+        state=options.state,
+        coins=tuple(Coin(coin) for coin in options.coins),
+        series=series,
+        process=options.process,
+        seed=options.seed,
+        speed=options.speed,
+        warmup_bars=options.warmup_bars,
+        policy=options.policy,
+        bundle=bundle,
+        duration_s=options.duration_s,
+        max_cycles=options.cycles,
+    )
+
+
+# --- in the foreground ------------------------------------------------------------------------------------------
+
+
+class _Lines:
+    """The engine's events as lines on stdout."""
+
+    def __init__(self, writer: EventWriter) -> None:
+        self._writer = writer
+        self.is_closed = False
+
+    def on_record(self, record: Record) -> None:
+        from aml100.headless import OutputClosed
+
+        try:
+            self._writer.write_record(record)
+        except OutputClosed:
+            self.is_closed = True
+
+    def on_event(self, kind: str, fields: Mapping[str, object]) -> None:
+        from aml100.domain.market import Bar
+        from aml100.headless import OutputClosed, bar_event
+
+        bar = fields.get("bar")
+        try:
+            self._writer.write(bar_event(bar) if isinstance(bar, Bar) else {"type": kind, **fields})
+        except OutputClosed:
+            self.is_closed = True
+
+
+def _headless(options: RunOptions) -> int:
+    if engine_is_running(options.state):
+        raise UsageError(f"{options.state}: an engine runs on it already; allowed: attach, or another --state")
+    plan = _plan(options)
+    return asyncio.run(_run_engine(plan, options))
+
+
+async def _run_engine(plan: RunPlan, options: RunOptions) -> int:
+    from aml100.domain.clock import ManualClock
+    from aml100.engine.listener import Listeners
+    from aml100.headless import EventWriter
+    from aml100.wiring import embedded_engine
+
+    clock = ManualClock()
+    lines = _Lines(EventWriter(sys.stdout, options.json, clock))
+    listeners = Listeners(lines)
+    async with embedded_engine(plan, listeners, clock) as (engine, desk):
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, engine.request_stop, f"{signal.Signals(number).name}")
+        loop.add_signal_handler(signal.SIGHUP, lambda: None)
+        watcher = asyncio.create_task(_stop_when_unheard(lines, engine.request_stop))
+        try:
+            return await engine.run(desk)
+        finally:
+            watcher.cancel()
+
+
+async def _stop_when_unheard(lines: _Lines, stop: object) -> None:
+    """Nobody reads the events any more: end as if asked to."""
+    while not lines.is_closed:  # noqa: ASYNC110 -- set by a synchronous writer
+        await asyncio.sleep(0.2)
+    assert callable(stop)
+    stop("output closed")
+
+
+# --- behind a console -------------------------------------------------------------------------------------------
+
+
+def _start_engine(options: RunOptions) -> None:
+    """The engine as its own process in a session of its own: no dropped line touches it."""
+    options.state.parent.mkdir(parents=True, exist_ok=True)
+    log = options.state.parent / "engine.log"
+    command = [sys.executable, "-m", "aml100", *_arguments_of_this_process(), "--no-tui"]
+    with log.open("ab") as file:
+        start = file.tell()
+        child = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True, env=dict(os.environ)
+        )
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if engine_is_running(options.state):
+            return
+        if child.poll() is not None:
+            raise _failure(child.returncode, log, start)
+        time.sleep(0.05)
+    child.terminate()
+    raise AmlError(f"the engine did not come up within {START_TIMEOUT_S:.0f} s; see {log}")
+
+
+def _arguments_of_this_process() -> list[str]:
+    return sys.argv[1:]
+
+
+def _failure(code: int, log: Path, start: int) -> AmlError:
+    """The engine's last line, with its exit code."""
+    last = "no word of why"
+    with suppress(OSError), log.open("rb") as file:
+        file.seek(start)
+        lines = file.read().decode("utf-8", "replace").strip().splitlines()
+        last = lines[-1] if lines else last
+    return UsageError(last) if code == UsageError.exit_code else AmlError(last)

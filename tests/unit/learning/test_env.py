@@ -1,0 +1,224 @@
+"""The Gymnasium environment, single and batched."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pandas as pd
+import pytest
+from gymnasium.utils.env_checker import check_env
+
+from aml100.domain.units import Coin
+from aml100.evaluation.kernel import KernelRules, Market, flat_positions, position_rows, step_batch
+from aml100.learning.arena import Arena, series_from_frame
+from aml100.learning.env import BatchedEnv, PerpEnv
+from aml100.learning.reward import RewardConfig, Shaping
+from aml100.market.features import FEATURES
+from aml100.market.position import POSITION_SIZE
+
+PURE = RewardConfig(shaping=Shaping.PURE, pnl_scale=1.0)
+WINDOW = 8
+
+
+def frame(n: int = 260, gap_at: int | None = None, seed: int = 5) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    close = 100.0 * np.exp(np.cumsum(rng.normal(0.0, 0.004, n)))
+    opening = np.concatenate([[100.0], close[:-1]])
+    time = 1_700_000_100_000 // 900_000 * 900_000 + 900_000 * np.arange(n, dtype=np.int64)
+    if gap_at is not None:
+        time[gap_at:] += 900_000 * 10
+    return pd.DataFrame(
+        {
+            "time": time,
+            "open": opening,
+            "high": np.maximum(opening, close) * 1.001,
+            "low": np.minimum(opening, close) * 0.999,
+            "close": close,
+            "volume": rng.uniform(1.0, 5.0, n),
+        }
+    )
+
+
+def test_it_passes_the_environment_checker_made_by_name() -> None:
+    made = gymnasium.make("AML100/Perp-v0", bars=frame(), window=WINDOW)
+    check_env(made.unwrapped)
+    observation, _ = made.reset(seed=1)
+    assert observation["market"].shape == (WINDOW, len(FEATURES))
+    assert observation["position"].shape == (POSITION_SIZE,)
+
+
+def test_the_module_s_name_in_make_registers_it_and_the_package_alone_loads_nothing() -> None:
+    program = (
+        "import sys, aml100\n"
+        "assert not {'numpy', 'numba', 'gymnasium', 'torch'} & set(sys.modules)\n"
+        "import gymnasium, numpy as np, pandas as pd\n"
+        "bars = pd.DataFrame({name: np.ones(200) for name in ('open', 'high', 'low', 'close', 'volume')})\n"
+        "bars['time'] = 900_000 * np.arange(200)\n"
+        "gymnasium.make('aml100.learning.env:AML100/Perp-v0', bars=bars).reset(seed=1)\n"
+        "assert 'AML100/Perp-v0' in gymnasium.registry and 'torch' not in sys.modules\n"
+    )
+    root = Path(__file__).parents[3]
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=root, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_same_seed_begins_at_the_same_row_and_another_one_elsewhere() -> None:
+    env = PerpEnv(frame(), window=WINDOW)
+    rows = [env.reset(seed=seed)[1]["row"] for seed in (3, 3, 4)]
+    assert rows[0] == rows[1] != rows[2]
+
+
+def test_the_window_ends_with_the_decision_bar_and_the_reward_is_the_kernel_s() -> None:
+    bars = frame()
+    env = PerpEnv(bars, window=WINDOW, reward=PURE)
+    rng = np.random.default_rng(2)
+    observation, info = env.reset(seed=9)
+    t = info["row"]
+    market, states = Market.from_series(series_from_frame(bars)), flat_positions(1)
+    rules = KernelRules().as_record()
+    total = 0.0
+    for _ in range(60):
+        np.testing.assert_array_equal(observation["market"], env.arena.features[t - WINDOW + 1 : t + 1])
+        action = int(rng.integers(3))
+        wanted = step_batch(market, rules, np.array([t]), states, np.array([action], np.int8))
+        observation, reward, terminated, truncated, _ = env.step(action)
+        assert reward == pytest.approx(wanted["net"][0])
+        total += reward
+        if truncated:
+            break
+        t += 1
+        seen = position_rows(states, market.bars["close"][t : t + 1].copy())
+        np.testing.assert_array_equal(observation["position"], seen[0])
+        assert not terminated
+    assert env.summary()["profit"] == pytest.approx(total)
+    assert env.summary()["terms"]["pnl"] == pytest.approx(total)
+
+
+def test_an_episode_is_truncated_where_the_bars_stop_and_its_position_closed_at_its_costs() -> None:
+    bars = frame(gap_at=200)
+    env = PerpEnv(bars, window=WINDOW, reward=PURE, rules=KernelRules(take_profit=0.0, stop_loss=0.0, max_hold=0))
+    env.reset(seed=0, options={"row": 195})
+    outcomes = [env.step(1) for _ in range(5)]
+    assert [(terminated, truncated) for _, _, terminated, truncated, _ in outcomes] == [(False, False)] * 4 + [
+        (False, True)
+    ]
+    close = bars["close"][199]
+    entry = bars["open"][196] * 1.0001
+    assert outcomes[-1][1] == pytest.approx(-(0.0001 * close + 0.00045 * close * 0.9999) / entry)
+    np.testing.assert_array_equal(outcomes[-1][0]["market"], env.arena.features[192:200])
+    assert outcomes[-1][0]["position"][0] == 0.0
+
+
+def test_no_episode_begins_without_a_whole_window_on_its_side_of_a_gap() -> None:
+    arena = Arena.build(frame(n=400, gap_at=200), window=WINDOW)
+    assert set(range(199, 200 + WINDOW)).isdisjoint(arena.starts.tolist())
+    assert 198 in arena.starts
+    assert arena.starts.max() == 398
+    with pytest.raises(ValueError, match="row 199"):
+        PerpEnv(frame(n=400, gap_at=200), window=WINDOW).reset(options={"row": 199})
+
+
+def test_an_episode_of_given_length_is_truncated_with_its_position_open() -> None:
+    env = PerpEnv(frame(), window=WINDOW, episode_bars=3, rules=KernelRules(take_profit=0.0, stop_loss=0.0))
+    env.reset(seed=0, options={"row": 100})
+    flags = [env.step(1)[2:4] for _ in range(3)]
+    assert flags == [(False, False), (False, False), (False, True)]
+    assert env.step(0)[0]["position"][0] == 1.0
+
+
+def test_a_ruined_account_terminates_the_episode() -> None:
+    bars = frame()
+    bars.loc[151:, ["open", "high", "low", "close"]] /= 2.0
+    wild = KernelRules(take_profit=0.0, stop_loss=0.0, notional_frac=10.0)
+    env = PerpEnv(bars, window=WINDOW, rules=wild)
+    env.reset(options={"row": 149})
+    assert env.step(1)[2] is False
+    _, _, terminated, truncated, info = env.step(0)
+    assert (terminated, truncated) == (True, False)
+    assert info["equity"] <= 0.0
+
+
+def test_another_action_than_the_three_is_refused() -> None:
+    env = PerpEnv(frame(), window=WINDOW)
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="0, 1 and 2"):
+        env.step(3)
+
+
+def test_the_batch_takes_the_steps_of_single_environments() -> None:
+    bars = frame(n=500)
+    arena = Arena.build(bars, window=WINDOW)
+    batch = BatchedEnv(arena, 16, seed=1, episode_bars=12)
+    singles = [PerpEnv(bars, window=WINDOW, episode_bars=12) for _ in range(16)]
+    rng = np.random.default_rng(3)
+    observation = batch.reset()
+    for env, row in zip(singles, observation["market_index"], strict=True):
+        env.reset(options={"row": int(row)})
+    ended = 0
+    for _ in range(40):
+        actions = rng.integers(0, 3, 16).astype(np.int8)
+        observation, reward, terminated, truncated = batch.step(actions)
+        windows = batch.windows(observation["market_index"])
+        for k, env in enumerate(singles):
+            seen, alone, ruined, cut, _ = env.step(int(actions[k]))
+            assert (alone, ruined, cut) == (pytest.approx(reward[k]), terminated[k], truncated[k])
+            if cut:
+                ended += 1
+                seen, _ = env.reset(options={"row": int(observation["market_index"][k])})
+            np.testing.assert_array_equal(seen["position"], observation["position"][k])
+            np.testing.assert_array_equal(seen["market"], windows[k])
+    assert ended >= 16 * 3
+
+
+def test_batches_repeat_by_seed_and_keep_what_they_handed_out() -> None:
+    arena = Arena.build(frame(), window=WINDOW)
+    runs = []
+    for seed in (4, 4, 5):
+        batch = BatchedEnv(arena, 8, seed=seed)
+        first = batch.reset()
+        kept = first["market_index"].copy()
+        second = batch.step(np.ones(8, np.int8))[0]
+        batch.step(np.zeros(8, np.int8))
+        np.testing.assert_array_equal(first["market_index"], kept)
+        runs.append((kept.tolist(), second["position"].tolist()))
+    assert runs[0] == runs[1] != runs[2]
+
+
+def test_the_scaler_knows_the_fitted_rows_only() -> None:
+    bars = frame(n=400)
+    changed = bars.copy()
+    changed.loc[300:, "volume"] *= 50.0
+    ours, theirs = (Arena.build(each, window=WINDOW, fit_rows=300).features for each in (bars, changed))
+    np.testing.assert_array_equal(ours[:300], theirs[:300])
+    assert not np.array_equal(ours[300:], theirs[300:])
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "datetime", "zone"])
+def test_times_may_be_seconds_milliseconds_or_datetimes(unit: str) -> None:
+    bars = frame(n=10)
+    wanted = bars["time"].to_numpy().copy()
+    stamps = pd.to_datetime(bars["time"], unit="ms")
+    bars["time"] = {
+        "s": bars["time"] // 1000,
+        "ms": bars["time"],
+        "datetime": stamps,
+        "zone": stamps.dt.tz_localize("UTC"),
+    }[unit]
+    series = series_from_frame(bars, "BTC")
+    np.testing.assert_array_equal(series.open_ms, wanted)
+    assert (series.coin, series.interval_ms) == (Coin("BTC"), 900_000)
+
+
+def test_bars_that_cannot_be_are_refused_with_their_row() -> None:
+    bars = frame(n=10)
+    bars.loc[4, "low"] = bars.loc[4, "high"] * 2
+    with pytest.raises(ValueError, match="row 4"):
+        series_from_frame(bars)
+    with pytest.raises(ValueError, match="volume"):
+        series_from_frame(bars.drop(columns="volume"))
+    with pytest.raises(ValueError, match="ascend"):
+        series_from_frame(frame(n=10).iloc[::-1])

@@ -1,0 +1,120 @@
+"""One gradient step against its plain transition-by-transition form, and the pieces of its loss."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from aml100.learning.learner import Batch, Learner, bias_penalty, double_q_value, reference_loss
+from aml100.learning.settings import TrainingSettings
+from aml100.market.position import POSITION_SIZE
+from tests.unit.learning.planted import tiny_settings
+
+CPU = torch.device("cpu")
+
+
+def make_batch(seed: int, paths: int = 1, ends: bool = True) -> Batch:
+    """2 stretches of 3 + 6 + 1 bars, 3 positions; where paths are given their states follow on one another."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator)
+
+    position, following = draw(2, 6, 3, POSITION_SIZE), draw(2, 6, 3, 3, POSITION_SIZE)
+    taken = torch.randint(0, 3, (2, 6, paths), generator=generator)
+    for b in range(2):
+        for bar in range(5):
+            for path in range(paths):
+                position[b, bar + 1, path] = following[b, bar, path, taken[b, bar, path]]
+    discount = torch.full((2, 6, 3, 3), 0.9)
+    if ends:
+        discount[0, 2, 0] = 0.0
+    return Batch(draw(2, 10, 5), position, following, draw(2, 6, 3, 3), discount, torch.tensor([1.0, 0.4]), taken)
+
+
+@pytest.mark.parametrize("n_step", [1, 3])
+def test_loss_equals_the_transition_by_transition_form(n_step: int) -> None:
+    settings = tiny_settings(n_step=n_step, bias_weight=0.5, bias_threshold=0.34)
+    learner = Learner(5, settings, seed=1, device=CPU)
+    with torch.no_grad():
+        for weight in learner.target.parameters():
+            weight.add_(0.05)
+        learner.online.duel.weight.mul_(10.0)
+    for seed in range(3):
+        batch = make_batch(seed)
+        loss, _, _ = learner.loss(batch)
+        plain = reference_loss(learner.online, learner.target, batch, settings)
+        assert float(loss.detach()) == pytest.approx(float(plain.detach()), rel=1e-5)
+
+
+def test_multi_step_targets_differ_from_one_step_where_the_path_follows_the_policy() -> None:
+    batch = make_batch(0, ends=False)
+    losses = []
+    for n_step in (1, 4):
+        learner = Learner(5, tiny_settings(n_step=n_step, bias_weight=0.0), seed=1, device=CPU)
+        best = learner.online(batch.market[:, :-1], _padded(batch))[:, 3:, :1].argmax(dim=-1)
+        followed = Batch(*[getattr(batch, name) for name in Batch.__slots__[:-1]], taken=best)
+        losses.append(float(learner.loss(followed)[0].detach()))
+    assert losses[0] != losses[1]
+
+
+def _padded(batch: Batch) -> torch.Tensor:
+    return torch.cat([torch.zeros(2, 3, 3, POSITION_SIZE), batch.position], dim=1)
+
+
+def test_targets_carry_no_gradient_and_only_the_online_network_learns() -> None:
+    learner = Learner(5, tiny_settings(), seed=0, device=CPU)
+    learner.step(make_batch(0))
+    assert all(weight.grad is None for weight in learner.target.parameters())
+    assert all(weight.grad is not None for weight in learner.online.parameters())
+
+
+def test_the_online_network_picks_and_the_target_network_prices() -> None:
+    online, target = torch.tensor([[1.0, 3.0, 2.0]]), torch.tensor([[10.0, 20.0, 30.0]])
+    assert double_q_value(online, target).tolist() == [20.0]
+
+
+def test_bias_penalty_has_a_gradient_and_is_nothing_below_the_threshold() -> None:
+    lopsided = torch.tensor([[5.0, 0.0, 0.0], [4.0, 0.0, 0.0]], requires_grad=True)
+    penalty = bias_penalty(lopsided, 0.7)
+    expected = np.mean([np.exp(v) / (np.exp(v) + 2) for v in (5.0, 4.0)]) - 0.7
+    assert float(penalty.detach()) == pytest.approx(expected, rel=1e-5)
+    penalty.backward()  # type: ignore[no-untyped-call]
+    assert lopsided.grad is not None
+    assert (lopsided.grad[:, 0] > 0).all()  # descent lowers the favoured action
+    assert float(bias_penalty(torch.zeros(4, 3), 0.7)) == 0.0
+
+
+def test_importance_weights_scale_a_stretch() -> None:
+    learner = Learner(5, tiny_settings(bias_weight=0.0), seed=0, device=CPU)
+    batch = make_batch(0)
+    parts = []
+    for weight in ([1.0, 0.0], [0.0, 1.0], [1.0, 0.4]):
+        weighed = Batch(*[getattr(batch, n) for n in Batch.__slots__ if n not in ("weight", "taken")],
+                        weight=torch.tensor(weight), taken=batch.taken)  # fmt: skip
+        parts.append(float(learner.loss(weighed)[0].detach()))
+    assert parts[2] == pytest.approx(parts[0] + 0.4 * parts[1], rel=1e-5)
+
+
+def test_repeated_steps_on_one_batch_bring_its_error_down() -> None:
+    learner = Learner(5, tiny_settings(learning_rate=1e-2, target_update=0.0, bias_weight=0.0), seed=0, device=CPU)
+    batch = make_batch(0)
+    first = learner.step(batch)
+    for _ in range(60):
+        last = learner.step(batch)
+    assert last.loss < 0.5 * first.loss
+    assert last.td_errors.shape == (2,)
+    assert np.isfinite(last.gradient_norm)
+
+
+def test_schedules_count_epochs() -> None:
+    plan = TrainingSettings(epochs=101)
+    assert plan.epsilon_at(0) == 1.0
+    assert plan.epsilon_at(1) == pytest.approx(0.985)
+    assert plan.epsilon_at(400) == 0.03
+    assert plan.beta_at(0) == pytest.approx(0.4)
+    assert plan.beta_at(50) == pytest.approx(0.7)
+    assert plan.beta_at(100) == pytest.approx(1.0)
+    assert plan.learning_rate_at(50) == pytest.approx(8e-5)  # warm restart
+    assert plan.learning_rate_at(25) == pytest.approx((8e-5 + 1e-6) / 2)

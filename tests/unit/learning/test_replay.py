@@ -1,0 +1,101 @@
+"""The sum tree, prioritised draws and multi-step sums."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aml100.learning.replay import PrioritizedReplay, SumTree, n_step_returns
+
+writes = st.lists(st.tuples(st.integers(0, 12), st.floats(0, 1e6)), min_size=1, max_size=60)
+
+
+@given(writes)
+def test_root_is_the_sum_of_the_leaves(pairs: list[tuple[int, float]]) -> None:
+    tree, plain = SumTree(13), np.zeros(13)
+    for slot, value in pairs:
+        tree.set(np.array([slot]), np.array([value]))
+        plain[slot] = value
+    assert tree.total == pytest.approx(plain.sum(), rel=1e-12)
+    assert np.array_equal(tree.values(np.arange(13)), plain)
+
+
+@given(st.lists(st.floats(0.01, 100), min_size=1, max_size=20), st.floats(0, 1, exclude_max=True))
+def test_a_point_of_the_cumulated_values_finds_its_slot(values: list[float], share: float) -> None:
+    tree = SumTree(len(values))
+    tree.set(np.arange(len(values)), np.array(values))
+    slot = int(tree.find(np.array([share * tree.total]))[0])
+    below = sum(values[:slot])
+    assert below - 1e-9 <= share * sum(values) <= below + values[slot] + 1e-9
+
+
+def test_priorities_that_are_no_numbers_are_refused() -> None:
+    with pytest.raises(ValueError, match="finite"):
+        SumTree(2).set(np.array([0]), np.array([np.nan]))
+
+
+def test_alpha_is_applied_once() -> None:
+    replay = PrioritizedReplay(4, alpha=0.5)
+    replay.update(replay.add(2), np.array([4.0, 16.0]))
+    assert replay.total == pytest.approx(2.0 + 4.0, rel=1e-5)
+
+
+def test_draws_follow_priorities_and_weights_undo_them() -> None:
+    replay = PrioritizedReplay(2, alpha=1.0)
+    replay.update(replay.add(2), np.array([1.0, 3.0]))
+    drawn = replay.sample(4000, beta=1.0, random=np.random.default_rng(0))
+    assert np.mean(drawn.slots == 1) == pytest.approx(0.75, abs=0.001)  # stratified: nearly exact
+    # probabilities 1/4 and 3/4 of 2 slots: weights 1 / 0.5 and 1 / 1.5, over the larger
+    assert drawn.weights[drawn.slots == 0] == pytest.approx(1.0)
+    assert drawn.weights[drawn.slots == 1] == pytest.approx(1 / 3, rel=1e-5)
+
+
+def test_new_entries_are_sure_to_be_seen_and_the_oldest_gives_way() -> None:
+    replay = PrioritizedReplay(3, alpha=1.0)
+    replay.update(replay.add(3), np.array([0.0, 0.0, 9.0]))
+    assert replay.add(2).tolist() == [0, 1]
+    assert len(replay) == 3
+    assert replay.total == pytest.approx(27.0, rel=1e-5)  # new ones at the largest priority yet
+
+
+def test_replay_goes_on_from_its_saved_state() -> None:
+    first, second = PrioritizedReplay(8, 0.6), PrioritizedReplay(8, 0.6)
+    first.update(first.add(5), np.arange(5.0))
+    second.restore(first.export_state())
+    draws = [r.sample(6, 0.4, np.random.default_rng(1)).slots.tolist() for r in (first, second)]
+    assert draws[0] == draws[1]
+    assert first.add(4).tolist() == second.add(4).tolist()
+
+
+def _n_step(reward: list[float], discount: list[float], ends: list[bool], n: int) -> tuple[list[float], ...]:
+    arrays = [np.array([reward]), np.array([discount]), np.array([ends])]
+    total, left, last = np.zeros((1, len(reward))), np.zeros((1, len(reward))), np.zeros((1, len(reward)), np.int64)
+    n_step_returns(*arrays, n, total, left, last)
+    return total[0].tolist(), left[0].tolist(), last[0].tolist()
+
+
+def test_multi_step_sum_by_hand() -> None:
+    total, left, last = _n_step([1, 2, 4, 8], [0.5] * 4, [False, False, True, False], 3)
+    assert total == [1 + 1 + 1, 2 + 2, 4, 8]  # the third transition ends each sum
+    assert left == [0.125, 0.25, 0.5, 0.5]
+    assert last == [2, 2, 2, 3]
+
+
+def test_a_true_end_stops_the_sum_and_leaves_nothing_to_bootstrap() -> None:
+    total, left, last = _n_step([1, 2, 4], [0.5, 0.0, 0.5], [False] * 3, 3)
+    assert (total[0], left[0], last[0]) == (2.0, 0.0, 1)
+
+
+@settings(max_examples=60)
+@given(st.data(), st.integers(1, 6), st.integers(1, 12))
+def test_one_step_sums_chained_give_the_multi_step_sum(data: st.DataObject, n: int, length: int) -> None:
+    floats = st.lists(st.floats(-10, 10), min_size=length, max_size=length)
+    reward, value = data.draw(floats), data.draw(floats)
+    ends = data.draw(st.lists(st.booleans(), min_size=length, max_size=length))
+    total, left, last = _n_step(reward, [0.9] * length, ends, n)
+    for t in range(length):
+        stop = min([length - 1, t + n - 1, *[i for i in range(t, length) if ends[i]]])
+        expected = sum(0.9 ** (i - t) * reward[i] for i in range(t, stop + 1)) + 0.9 ** (stop - t + 1) * value[stop]
+        assert total[t] + left[t] * value[int(last[t])] == pytest.approx(expected, abs=1e-9)

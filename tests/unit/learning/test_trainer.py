@@ -1,0 +1,99 @@
+"""The training loop: repeatable bit for bit, resumable, stopped early by money in validation."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from aml100.domain.clock import ManualClock
+from aml100.domain.errors import UsageError
+from aml100.learning.checkpoint import CHECKPOINT_FILE
+from aml100.learning.trainer import TrainingJob, TrainingProgress, TrainingResult, train
+from tests.unit.learning.planted import coin_data, mean_reverting, tiny_settings
+
+DATA = (coin_data(mean_reverting(1600, 1)), coin_data(mean_reverting(1400, 2)))
+
+
+def run(job: TrainingJob, stop_after: int | None = None) -> tuple[TrainingResult, list[TrainingProgress]]:
+    """Train to the end; `stop_after` asks to stop at the so-many-th question."""
+    asked = itertools.count()
+    events = list(train(job, ManualClock(wall_s=0.0), lambda: stop_after is not None and next(asked) >= stop_after))
+    result = events.pop()
+    assert isinstance(result, TrainingResult)
+    return result, [event for event in events if isinstance(event, TrainingProgress)]
+
+
+def same_weights(one: TrainingResult, other: TrainingResult) -> bool:
+    return all(one.weights[name].tobytes() == other.weights[name].tobytes() for name in one.weights)
+
+
+def test_same_seed_and_data_give_the_same_model_and_another_seed_another(tmp_path: Path) -> None:
+    """B17."""
+    job = TrainingJob(DATA, tiny_settings(), seed=3)
+    (first, _), (again, _), (other, _) = run(job), run(job), run(replace(job, seed=4))
+    assert first.curve == again.curve
+    assert same_weights(first, again)
+    assert first.save(job, tmp_path).name == again.save(job, tmp_path).name
+    assert not same_weights(first, other)
+    assert other.save(replace(job, seed=4), tmp_path).name != first.save(job, tmp_path).name
+
+
+def test_a_stopped_training_resumed_equals_the_uninterrupted_one(tmp_path: Path) -> None:
+    job = TrainingJob(DATA, tiny_settings(input_noise=0.1), seed=3, folder=tmp_path)
+    straight, _ = run(replace(job, folder=None))
+    stopped, _ = run(job, stop_after=5)  # in the middle of the second epoch
+    assert stopped.ended == "stopped"
+    resumed, progress = run(replace(job, resume=True))
+    assert progress[0].epoch == 1
+    assert (resumed.epochs, resumed.updates, resumed.transitions) == (
+        straight.epochs, straight.updates, straight.transitions,
+    )  # fmt: skip
+    assert resumed.curve == straight.curve
+    assert same_weights(resumed, straight)
+
+
+def test_a_checkpoint_of_another_seed_or_a_broken_one_is_refused(tmp_path: Path) -> None:
+    job = TrainingJob(DATA, tiny_settings(epochs=1), seed=3, folder=tmp_path, resume=True)
+    with pytest.raises(UsageError, match="no checkpoint"):
+        run(job)
+    run(replace(job, resume=False))
+    with pytest.raises(UsageError, match="other data, settings or seed"):
+        run(replace(job, seed=4))
+    file = tmp_path / CHECKPOINT_FILE
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(UsageError, match="not a checkpoint"):
+        run(job)
+
+
+def test_patience_ends_a_training_that_no_longer_gets_better() -> None:
+    result, _ = run(TrainingJob(DATA, tiny_settings(epochs=60, early_stop_patience=2, learning_rate=1e-9), seed=1))
+    assert result.ended == "early"
+    assert result.epochs - result.best_epoch == 2
+
+
+def test_the_best_checkpoint_is_kept_not_the_last() -> None:
+    result, _ = run(TrainingJob(DATA, tiny_settings(epochs=6), seed=2))
+    assert len(result.curve) == 7
+    assert result.best_epoch == int(np.argmax(result.curve))
+    assert result.validation.score == max(result.curve)
+
+
+def test_a_spent_budget_ends_training_with_what_it_has() -> None:
+    result, _ = run(TrainingJob(DATA, tiny_settings(), seed=1, budget_s=0.0))
+    assert (result.ended, result.updates) == ("budget", 0)
+    assert result.weights
+
+
+def test_progress_counts_and_the_process_settings_come_back() -> None:
+    threads = torch.get_num_threads()
+    result, progress = run(TrainingJob(DATA, tiny_settings(epochs=2), seed=1))
+    assert [event.epoch for event in progress] == [0, 1, 2]
+    assert progress[-1].loss is not None
+    assert result.transitions == result.updates * 4 * 24 * 4 * 3
+    assert torch.get_num_threads() == threads
+    assert not torch.are_deterministic_algorithms_enabled()

@@ -248,7 +248,12 @@ class ConsoleApp(App[int]):
             text = str(error)
             if operation.command == "halt":
                 path = self.source.leave_halt_file()
-                text += f"; left {path}, which halts it" if path else "; and no HALT file could be written"
+                text = (
+                    f"not confirmed ({text}); left {path}, which halts it"
+                    if path
+                    else f"not confirmed, and no HALT file could be written ({text})"
+                )
+                self.say("HALT not confirmed: left a file HALT, which halts the engine" if path else text, 10.0)
             self._settle(operation, Outcome.FAILED, text)
             return
         self._settle(operation, Outcome.DONE if answer.ok else Outcome.FAILED, answer.text)

@@ -52,8 +52,11 @@ async def test_halt_that_nobody_hears_leaves_a_file_and_says_so(tmp_path: Path) 
         await pilot.press("h", "h")
         text = await desk.settle(pilot)
         assert (tmp_path / "HALT").exists()
+        assert "HALT not confirmed: left a file HALT, which halts the engine" in text
+        desk.clock.wall_s = 1015.0
+        text = await desk.settle(pilot)
         assert "✗ halt failed" in text
-        assert "no engine to talk to; left" in text
+        assert "not confirmed (no engine to talk to); left" in text
 
 
 async def test_halt_works_behind_a_question() -> None:

@@ -202,10 +202,11 @@ def feed_lines(view: View, width: int, height: int) -> list[Line]:
     bad = sum(1 for one in feeds if one.state != "LIVE")
     shown: list[Line] = []
     for one in feeds:
-        glyph, role = FEED_ROLES.get(one.state, ("✗", "bad"))
+        glyph, role = ("○", "dim") if view.age_note else FEED_ROLES.get(one.state, ("✗", "bad"))
         gaps = (f" gap {one.gap_bars}", "warn") if one.gap_bars else ("", "text")
         age = figures.span(one.age_ms / 1000)
-        shown.append(line((f" {glyph} {one.state}", role), f" {one.coin} {one.channel} ", (age, "dim"), gaps))
+        word = f"was {one.state}" if view.age_note else one.state
+        shown.append(line((f" {glyph} {word}", role), f" {one.coin} {one.channel} ", (age, "dim"), gaps))
     body: list[Line] = []
     room = height - 1
     hidden = 0

@@ -5,6 +5,7 @@ Enter alone never confirms anything. `h` goes on working behind every dialog tha
 
 from __future__ import annotations
 
+import textwrap
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -110,6 +111,8 @@ class Leave(ModalScreen[str]):
         self.dismiss(choice)
 
 
+HELP_WIDTH = 72
+
 WORDS = (
     ("mode", "SIM simulated venue, PAPER real market and pretended fills, TESTNET, LIVE real money"),
     ("equity", "cash and unrealised profit in USD, after fees, funding and slippage"),
@@ -143,10 +146,14 @@ class Help(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         rows = [
-            f"  {self.remapped.get(command.id) or shown_keys(command) or '(palette)':<14}{command.tooltip}"
+            f"  {self.remapped.get(command.id) or shown_keys(command) or '(palette)':<11}{command.label:<11}"
+            f"{command.tooltip}"
             for command in COMMAND_TABLE
         ]
-        words = [f"  {word:<14}{meaning}" for word, meaning in WORDS]
+        words = [
+            textwrap.fill(f"{word:<13}{meaning}", HELP_WIDTH, initial_indent="  ", subsequent_indent=" " * 15)
+            for word, meaning in WORDS
+        ]
         with VerticalScroll(classes="dialog help"):
             yield Static("Keys (Esc closes)", classes="dialog-title", markup=False)
             yield Static("\n".join(rows), markup=False)

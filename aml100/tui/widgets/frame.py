@@ -44,14 +44,28 @@ def banner_lines(view: View, width: int, _height: int) -> list[Line]:
     if snapshot is None:
         head = line((" mode ? ", "chip"), " ", ("no word from the engine yet", "dim"))
         return [spread(head, tail, width), _console_line(view, width)]
+    fresh = view.link.state is LinkState.LIVE
+    state = (f" {state_word(snapshot.state)} ", STATE_ROLES.get(snapshot.state, "alarm"))
     chips = line(
         (f" mode {snapshot.mode} ", f"mode-{snapshot.mode.lower()}" if _known(snapshot.mode) else "alarm"),
         " ",
-        (f" {state_word(snapshot.state)} ", STATE_ROLES.get(snapshot.state, "alarm")),
+        state if fresh else (f" was {state_word(snapshot.state)} ", "chip"),
         " ",
     )
-    reason = cut_words(snapshot.state_reason, max(width - cells(chips) - cells(tail) - 1, 0))
-    return [spread((*chips, (reason, "text")), tail, width), _facts_line(view, snapshot, width)]
+    trouble = _trouble(view.link)
+    reason = cut_words(trouble or snapshot.state_reason, max(width - cells(chips) - cells(tail) - 1, 0))
+    return [spread((*chips, (reason, "warn" if trouble else "text")), tail, width), _facts_line(snapshot, width)]
+
+
+def _trouble(link: Link) -> str:
+    """Why what is shown is old; empty while it is not."""
+    match link.state:
+        case LinkState.STALE:
+            return "the engine is connected but silent"
+        case LinkState.OFFLINE:
+            return link.detail or "the engine is not there"
+        case _:
+            return ""
 
 
 def _known(mode: str) -> bool:
@@ -59,9 +73,10 @@ def _known(mode: str) -> bool:
 
 
 def _link_chip(link: Link) -> Line:
+    """The line to the engine. Never the word LIVE: that is the mode of real money."""
     match link.state:
         case LinkState.LIVE:
-            return line((" LIVE ", "good"))
+            return line((" CONNECTED ", "good"))
         case LinkState.STALE:
             return line((f" STALE {figures.span(link.age_s)} ", "alarm"))
         case LinkState.OFFLINE:
@@ -79,10 +94,7 @@ def _console_line(view: View, width: int) -> Line:
     return line((cut_words(" " + view.link.detail, width), "dim"))
 
 
-def _facts_line(view: View, snapshot: Snapshot, width: int) -> Line:
-    if view.link.state is LinkState.STALE:
-        silent = f" the engine is connected but silent for {figures.span(view.link.age_s)}; this console works"
-        return line((cut_words(silent, width), "warn"))
+def _facts_line(snapshot: Snapshot, width: int) -> Line:
     origin_role = "warn" if snapshot.origin.startswith("synthetic") else "text"
     speed = f" ×{figures.trimmed(snapshot.speed)}" if snapshot.speed != 1 else ""
     lag_role = "text" if snapshot.loop_lag_ms < 100 else "warn"
@@ -97,8 +109,6 @@ def _facts_line(view: View, snapshot: Snapshot, width: int) -> Line:
         line((f"run {snapshot.run_id}", "dim")),
         line((f"engine {snapshot.pid}", "dim")),
     ]
-    if view.link.state is not LinkState.LIVE and view.link.detail:
-        parts.insert(1, line((cut_words(view.link.detail, width // 2), "warn")))
     return pack(width, parts)
 
 

@@ -222,3 +222,37 @@ def test_bars_that_cannot_be_are_refused_with_their_row() -> None:
         series_from_frame(bars.drop(columns="volume"))
     with pytest.raises(ValueError, match="ascend"):
         series_from_frame(frame(n=10).iloc[::-1])
+
+
+def test_on_a_random_walk_holding_still_earns_the_most_reward() -> None:
+    """D25: neither always buying, nor going with the trend, nor cashing small wins is paid for by the shaping."""
+    rng = np.random.default_rng(8)
+    n, inside = 20_000, 16  # bars, and moves inside each, so that stops are met on the way and not jumped over
+    moves = rng.normal(0.0, 0.002 / inside**0.5, n * inside // 2)
+    path = 100.0 * np.exp(np.cumsum(np.concatenate([[0.0], moves, -moves])))  # every move comes back: no drift
+    within = np.lib.stride_tricks.sliding_window_view(path, inside + 1)[::inside]
+    bars = frame(n=n)
+    bars["open"], bars["close"] = within[:, 0], within[:, -1]
+    bars["high"], bars["low"] = within.max(axis=1), within.min(axis=1)
+    arena = Arena.build(bars, window=WINDOW)
+
+    def mean_reward(policy: str) -> float:
+        batch = BatchedEnv(arena, 256, seed=2)
+        seen, total = batch.reset(), 0.0
+        for _ in range(1_500):
+            position, trend = seen["position"], arena.signals[seen["market_index"], 1]
+            side, gain = position[:, 0], position[:, 1]
+            actions = {
+                "hold": np.zeros(256),
+                "buy": np.ones(256),
+                "trend": np.where(trend > 0, 1, np.where(trend < 0, 2, 0)),
+                "small wins": np.where(side == 0, 1, np.where(gain > 0.15, 2, 0)),
+            }[policy]
+            seen, reward, _, _ = batch.step(actions.astype(np.int8))
+            total += float(reward.mean())
+        return total / 1_500
+
+    still = mean_reward("hold")
+    assert still == pytest.approx(0.0, abs=1e-3)
+    for policy in ("buy", "trend", "small wins"):
+        assert mean_reward(policy) < still - 0.0001

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest_asyncio
-from fake_venue import FakeVenue
+from tests.unit.venue.fake_venue import FakeVenue
 
 
 @pytest_asyncio.fixture

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from fake_venue import FakeVenue, text
+from tests.unit.venue.fake_venue import FakeVenue, text
 
 from aml100.domain.clock import SystemClock
 from aml100.domain.errors import InvariantBroken, SafetyRefusal, VenueUnavailable

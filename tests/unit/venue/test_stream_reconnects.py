@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from fake_venue import FakeVenue
+from tests.unit.venue.fake_venue import FakeVenue
 
 from aml100.domain.clock import ManualClock, SystemClock
 from aml100.domain.errors import ConfigError, VenueUnavailable

@@ -226,7 +226,7 @@ def _walk(
             if price > 0.0:
                 _finish(s, trades[count], t, price, step.exit_reason)
                 count += 1
-        if not _is_last(bars, t):
+        if s.side == 0 or not _is_last(bars, t):
             s.peak = max(s.peak, s.equity)
         equity[t] = s.equity
         position[t] = s.side * s.size

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from aml100.domain.units import HOUR_MS, Coin, decimal_from_float, floor_size, round_price, truncate_usd
@@ -236,8 +236,21 @@ def rates_of(funding: FundingSeries) -> dict[int, Decimal]:
     return {int(t): decimal_from_float(r) for t, r in zip(funding.time_ms, funding.rate, strict=True)}
 
 
+PEAK_WHILE_FLAT = KernelRules(
+    take_profit=0.0,
+    stop_loss=0.0,
+    taker_fee=0.0,
+    slippage=0.0,
+    notional_frac=2.0,
+    max_hold=1,
+    sz_decimals=0,
+    hard_dd=0.015,
+)
+
+
 @settings(max_examples=300, deadline=None)
 @given(tapes, rule_sets, seeds)
+@example(wild_tape(432), PEAK_WHILE_FLAT, 432)  # the highest equity stands flat, on the last bar before a gap
 def test_a_fixed_signal_makes_the_trades_and_the_equity_of_the_exact_reference(
     tape: tuple[BarSeries, FundingSeries], rules: KernelRules, seed: int
 ) -> None:

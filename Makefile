@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install run test check format screens clean
+.PHONY: install run test check format clean
 
 install: $(STAMP)
 
@@ -27,7 +27,7 @@ check: install
 	$(BIN)/lint-imports
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 format: install
 	$(BIN)/ruff format .

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from tests.unit.venue.fake_venue import FakeVenue, text
 
 from aml100.domain.clock import SystemClock
 from aml100.domain.errors import InvariantBroken, SafetyRefusal, VenueUnavailable
@@ -22,6 +21,7 @@ from aml100.venue.placing import MarginMode
 from aml100.venue.rest import VenueRest
 from aml100.venue.signing import Signer, recover_signer
 from aml100.venue.transport import Timeouts
+from tests.unit.venue.fake_venue import FakeVenue, text
 
 SIGNER = Signer("22" * 32, "other")
 USER = "0x" + "1" * 40

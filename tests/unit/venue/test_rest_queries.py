@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from tests.unit.venue.fake_venue import FakeVenue, text
 
 from aml100.domain.clock import ManualClock, SystemClock
 from aml100.domain.errors import ConfigError, ProtocolViolation, VenueUnavailable
@@ -18,6 +17,7 @@ from aml100.domain.units import Cloid, Coin
 from aml100.venue.budget import IpBudget
 from aml100.venue.rest import VenueRest
 from aml100.venue.transport import Timeouts
+from tests.unit.venue.fake_venue import FakeVenue, text
 
 USER = "0xAbCd000000000000000000000000000000000001"
 BTC = Coin("BTC")

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from tests.unit.venue.fake_venue import FakeVenue
 
 from aml100.domain.clock import ManualClock, SystemClock
 from aml100.domain.errors import ConfigError, VenueUnavailable
@@ -16,6 +15,7 @@ from aml100.domain.units import Coin
 from aml100.venue.news import FillsSeen, TradesSeen
 from aml100.venue.session import FrameRefused, StreamUp, Subscription, account_subscriptions, market_subscriptions
 from aml100.venue.stream import Received, StreamDown, StreamEvent, VenueStream
+from tests.unit.venue.fake_venue import FakeVenue
 
 BTC = Coin("BTC")
 USER = "0x" + "1" * 40

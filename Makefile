@@ -15,10 +15,14 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $(STAMP)
 
-# A demonstration: market time runs 60 times faster and a cycle lasts a quarter of a (market) day.
+# A demonstration: market time runs 60 times faster, a cycle lasts a quarter of a (market) day, and a small network
+# with a high learning rate is trained, so that all of it is seen within minutes. config/ is not changed.
+DEMO := AML100_OBJECTIVES__CYCLE_DAYS=0.25 AML100_MODEL__LSTM_LAYERS=1 AML100_MODEL__LSTM_HIDDEN=64 \
+	AML100_TRAINING__LEARNING_RATE=0.001
+
 run: install
 	mkdir -p run
-	AML100_OBJECTIVES__CYCLE_DAYS=0.25 $(BIN)/aml100-console run --speed 60 --state run/state.db
+	$(DEMO) $(BIN)/aml100-console run --speed 60 --state run/state.db
 
 check: install
 	$(BIN)/ruff format --check .

@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import stat
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -387,9 +388,16 @@ async def test_a_file_that_is_no_socket_is_left_alone(state: Path) -> None:
     assert path.read_text() == "mine"
 
 
-async def test_a_path_too_long_goes_to_a_private_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    runtime = tmp_path / "run"
-    runtime.mkdir()
+@pytest.fixture
+def runtime() -> Iterator[Path]:
+    """A runtime directory with a short path, wherever pytest keeps its own."""
+    with tempfile.TemporaryDirectory(prefix="r") as folder:
+        yield Path(folder)
+
+
+async def test_a_path_too_long_goes_to_a_private_folder(
+    tmp_path: Path, runtime: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
     deep = tmp_path / ("a" * 60) / ("b" * 60)
     deep.mkdir(parents=True)
@@ -404,9 +412,11 @@ async def test_a_path_too_long_goes_to_a_private_folder(tmp_path: Path, monkeypa
         assert engine_is_running(state)
 
 
-async def test_a_private_folder_open_to_others_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    folder = tmp_path / f"aml100-{os.getuid()}"
+async def test_a_private_folder_open_to_others_is_refused(
+    tmp_path: Path, runtime: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    folder = runtime / f"aml100-{os.getuid()}"
     folder.mkdir()
     folder.chmod(0o755)
     deep = tmp_path / ("a" * 100)

@@ -167,12 +167,24 @@ def _policy(options: BacktestOptions) -> PolicyChoice:
     if options.policy == "model":
         from aml100.learning.bundle import load_bundle
 
-        if options.model is None:
+        model = options.model or _champion(options)
+        if model is None:
             raise UsageError("--policy model: no champion here; allowed: --model ID_OR_PATH, or another --policy")
-        return choose_bundle(load_bundle(model_folder(options.folder, options.model)))
+        return choose_bundle(load_bundle(model_folder(options.folder, model)))
     if options.policy == "oracle":
         raise UsageError("--policy oracle is not built yet")
     return choose_baseline(options.policy, options.seed)
+
+
+def _champion(options: BacktestOptions) -> str | None:
+    """The folder of the model that decides on this state file; None where there is none."""
+    from aml100.storage.reader import StateReader
+
+    if not options.state.is_file():
+        return None
+    with StateReader.read(options.state) as reader:
+        version = reader.champion()
+    return None if version is None else version.path
 
 
 def _run(

@@ -29,6 +29,9 @@ from aml100.evaluation.windows import PhaseRecord, Window, window_of
 from aml100.storage.database import Database
 from aml100.storage.entries import Cycle, PhaseStep
 
+EARLIEST_RETURN = 0.5
+"""Share of a window that must have passed before its return is compounded to a month."""
+
 _IN_PERCENT = frozenset({"monthly_return", "win_rate", "max_drawdown", "trade_density"})
 
 
@@ -185,7 +188,7 @@ class CycleKeeper:
             progress = min((now_ms - self._start_ms) / self._span_ms, 1.0)
             window = self._window(now_ms)
             if len(window.equity):
-                objectives = tuple(_view(o) for o in self._tracker.preview(window).objectives)
+                objectives = tuple(_view(o, progress) for o in self._tracker.preview(window).objectives)
         return PhaseView(
             name=rules.name,
             number=state.index + 1,
@@ -205,7 +208,12 @@ def _shown(name: str, value: float | None) -> float | None:
     return value * 100 if value is not None and name in _IN_PERCENT else value
 
 
-def _view(result: ObjectiveResult) -> ObjectiveView:
+def _view(result: ObjectiveResult, progress: float) -> ObjectiveView:
+    """As the screen shows it; a return compounded to a month from the first minutes of a window says nothing yet."""
+    if result.name == "monthly_return" and progress < EARLIEST_RETURN:
+        return ObjectiveView(
+            "monthly_return_pct", None, result.threshold * 100, None, Verdict.UNKNOWN.value, "too early"
+        )
     name = f"{result.name}_pct" if result.name in _IN_PERCENT else result.name
     threshold = _shown(result.name, result.threshold)
     assert threshold is not None

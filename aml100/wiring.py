@@ -7,6 +7,7 @@ state.db, and with the embedded venue also its server, matching engine and tape)
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -51,6 +52,8 @@ from aml100.venue.stream import VenueStream
 
 if TYPE_CHECKING:
     from aml100.learning.bundle import Bundle
+
+log = logging.getLogger(__name__)
 
 SIMULATED_BAND: Final = Decimal("0.5")
 """How far a simulated market order's price may lie from the decision close: far enough never to bind."""
@@ -423,8 +426,13 @@ def _assemble(
 
 
 def _champion_of(database: Database) -> Bundle | None:
-    """The model that decided last, loaded from its folder; none where there was none."""
-    from aml100.learning.bundle import load_bundle
+    """The newest champion, or an earlier one, whose folder is whole; none where none is (GUARANTEES D24)."""
+    from aml100.learning.bundle import BundleError, load_bundle
 
-    version = database.champion()
-    return None if version is None else load_bundle(Path(version.path))
+    kept = [one for one in database.models() if one.state in ("champion", "retired") and one.path]
+    for version in sorted(kept, key=lambda one: (one.state == "champion", one.updated_ms), reverse=True):
+        try:
+            return load_bundle(Path(version.path))
+        except BundleError as error:
+            log.warning("model %s is not used: %s", version.id, error)
+    return None

@@ -52,7 +52,7 @@ def test_messages_survive_the_pipe(message: Progress | Stopped | Failed) -> None
 
 def test_a_setting_out_of_range_names_itself() -> None:
     line = encode_line(SPEC).replace(b'"gamma":0.998', b'"gamma":1.5')
-    with pytest.raises(ConfigError, match="gamma: 1.5 is not allowed"):
+    with pytest.raises(ConfigError, match=r"gamma: 1\.5 is not allowed"):
         decode_spec(line)
 
 

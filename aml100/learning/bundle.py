@@ -260,21 +260,24 @@ class ModelPolicy:
 
     def q(self, position: npt.NDArray[np.float64]) -> tuple[float, float, float]:
         """(hold, buy, sell) for one position row [P] at the bar last observed, averaged over the members."""
-        each = np.array([network.q(position) for network in self._networks])
-        hold, buy, sell = each.mean(axis=0)
-        return float(hold), float(buy), float(sell)
+        each = [network.q(position) for network in self._networks]
+        if len(each) == 1:
+            return each[0]
+        hold, buy, sell = (math.fsum(values) / len(each) for values in zip(*each, strict=True))
+        return hold, buy, sell
 
     def decide(self, position: npt.NDArray[np.float64], bar_ms: int = 0) -> PolicyAnswer:
         """The action with the best Q, HOLD on ties; confidence grows with the gap of the two best, up to 1."""
-        each = np.array([network.q(position) for network in self._networks])
-        self._q[:] = each.mean(axis=0)
+        q = self.q(position)
+        self._q[:] = q
         action = greedy_action(self._q, float(position[0]), 0.0)
-        second, best = np.argsort(self._q, kind="stable")[-2:]
-        gap = float(self._q[best] - self._q[second])
-        doubt = float((each[:, best] - each[:, second]).std())
-        confidence = min(1.0, max(0.0, gap - doubt) / FULL_CONFIDENCE_GAP)
-        hold, buy, sell = (float(value) for value in self._q)
-        return PolicyAnswer(Action(action), (hold, buy, sell), confidence)
+        best, second, _ = sorted(range(3), key=q.__getitem__, reverse=True)
+        gap = q[best] - q[second]
+        if len(self._networks) > 1:
+            gaps = [values[best] - values[second] for values in (network.q(position) for network in self._networks)]
+            mean = math.fsum(gaps) / len(gaps)
+            gap -= math.sqrt(math.fsum((one - mean) ** 2 for one in gaps) / len(gaps))
+        return PolicyAnswer(Action(action), q, min(1.0, max(0.0, gap) / FULL_CONFIDENCE_GAP))
 
     def reset(self) -> None:
         """A contiguous series begins: memory is zero."""

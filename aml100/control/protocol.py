@@ -15,7 +15,11 @@ PROTOCOL_VERSION = 1
 
 
 class ObjectiveView(msgspec.Struct, frozen=True):
-    """One objective of the phase. `state` is FAIL, PROVISIONAL, PASS or UNKNOWN; percent where the name says so."""
+    """One objective of the phase. `state` is FAIL, PROVISIONAL, PASS or UNKNOWN; percent where the name says so.
+
+    `bound` is what the figure is worth at 95 % confidence over the phase so far, one-sided on the side that hurts (from
+    above for a drawdown); None where the record is too short to say.
+    """
 
     name: str
     value: float | None
@@ -23,6 +27,17 @@ class ObjectiveView(msgspec.Struct, frozen=True):
     met: bool | None
     state: str
     note: str = ""
+    bound: float | None = None
+
+
+class EvidenceView(msgspec.Struct, frozen=True):
+    """One piece of evidence that honest gates ask for, over the phase so far; `days_to_go` None: unknown or never."""
+
+    name: str
+    value: float | None
+    threshold: float
+    met: bool
+    days_to_go: float | None = None
 
 
 class PhaseView(msgspec.Struct, frozen=True):
@@ -37,6 +52,26 @@ class PhaseView(msgspec.Struct, frozen=True):
     """Share of the running cycle's window that has passed, 0 to 1."""
     cycle_days: float = 30.0
     last_verdict: str = ""
+    last_source: str = ""
+    """What the last cycle was judged by: `realised`, or `backtest` (out of sample, the ledger had too little)."""
+    gates_mode: str = "honest"
+    evidence: tuple[EvidenceView, ...] = ()
+    """Empty in mode `document`."""
+    days_to_go: float | None = None
+    """Until the evidence suffices, if things go on as in this phase so far; None: unknown or never."""
+    luck: float | None = None
+    """How often a strategy without any skill shows a Sharpe ratio as good as this phase's, 0 to 1."""
+    feasibility: str = ""
+    """One sentence: whether the targets of the phase can hold together, and what true Sharpe ratio they imply."""
+    failures_in_row: int = 0
+    step_back_after: int = 0
+    """Failed cycles in a row that cost a phase; 0 is never."""
+    live_phase: str = ""
+    """The phase earned by PASS cycles on testnet or mainnet data, paper included; empty: none."""
+    live_min_phase: str = ""
+    status: str = ""
+    """CRITICAL, POOR, MODERATE, GOOD, or empty before the first operational check."""
+    status_reason: str = ""
 
 
 class PositionView(msgspec.Struct, frozen=True):
@@ -134,14 +169,52 @@ class TrainingView(msgspec.Struct, frozen=True):
     reason: str = ""
     losses: tuple[float, ...] = ()
     validations: tuple[float, ...] = ()
+    learning_rate: float | None = None
+    epsilon: float | None = None
+    """Share of random actions while learning, 0 to 1."""
+    actions: tuple[float, float, float] | None = None
+    """Shares of HOLD, BUY and SELL of the greedy policy on the validation part."""
+    cause: str = ""
+    """Why it was begun: bootstrap, schedule, status, bias, drift, operator or reset."""
+    next_ms: int | None = None
+    """Market time of the next scheduled training; None: none is scheduled."""
 
 
 class ModelView(msgspec.Struct, frozen=True):
+    """One model version. `state` is trained, challenger, champion, refused, rolled_back or retired."""
+
     id: str | None
     name: str
     trained_ms: int | None = None
     validation: float | None = None
+    """Net profit on the purged hold-out, percent of one notional."""
     note: str = ""
+    state: str = ""
+
+
+class ShadowView(msgspec.Struct, frozen=True):
+    """A challenger that decides on the same bars as the champion, without orders; both priced net of costs.
+
+    Percent of one unit of notional, over the same bars.
+    """
+
+    id: str
+    since_ms: int
+    bars: int
+    bars_needed: int
+    trades: int
+    net_pct: float
+    champion_id: str
+    champion_net_pct: float
+    note: str = ""
+
+
+class HealthView(msgspec.Struct, frozen=True):
+    """One named check of the live policy's health over the last `cycle_hours` and more (GUARANTEES B15)."""
+
+    name: str
+    healthy: bool
+    detail: str
 
 
 class BudgetView(msgspec.Struct, frozen=True):
@@ -217,6 +290,10 @@ class Snapshot(msgspec.Struct, frozen=True, tag="snapshot"):
     training: TrainingView = TrainingView(state="idle")
     model: ModelView = ModelView(id=None, name="none")
     models: tuple[ModelView, ...] = ()
+    """The latest first."""
+    shadow: ShadowView | None = None
+    """The challenger that is being tried, if one is."""
+    health: tuple[HealthView, ...] = ()
     loop_lag_ms: float = 0.0
     order_latency_ms: float | None = None
     budget: BudgetView = BudgetView(0, 1200, 0, 10_000)
@@ -250,9 +327,10 @@ class Goodbye(msgspec.Struct, frozen=True, tag="goodbye"):
 
 
 class Request(msgspec.Struct, frozen=True, tag="request"):
-    """A command by name: halt, resume, pause, flatten, retrain, reset, stop, status, why, take_over, backup.
+    """A command by name: halt, resume, pause, flatten, retrain, reset, promote, rollback, stop, status, why, take_over,
+    cancel_training, backup.
 
-    `arguments` are the command's own, e.g. {"coin": "BTC", "last": 20} for why.
+    `arguments` are the command's own, e.g. {"coin": "BTC", "last": 20} for why, {"model": "m-..."} for promote.
     """
 
     id: int

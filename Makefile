@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml
 # A demonstration: market time runs 60 times faster, a cycle lasts a quarter of a (market) day, and a small network
 # with a high learning rate is trained, so that all of it is seen within minutes. config/ is not changed.
 DEMO := AML100_OBJECTIVES__CYCLE_DAYS=0.25 AML100_MODEL__LSTM_LAYERS=1 AML100_MODEL__LSTM_HIDDEN=64 \
-	AML100_TRAINING__LEARNING_RATE=0.001
+	AML100_TRAINING__LEARNING_RATE=0.001 AML100_REWARD__SHAPING=pure
 
 run: install
 	mkdir -p run

@@ -33,6 +33,7 @@ from aml100.engine.runtime import Engine, EngineOptions
 from aml100.engine.telemetry import Telemetry
 from aml100.evaluation.backtest import Backtest
 from aml100.evaluation.kernel import KernelRules
+from aml100.learning.reward import RewardConfig, Shaping
 from aml100.learning.settings import TrainingSettings
 from aml100.market.series import BarSeries, FundingSeries
 from aml100.sim.exchange import Exchange, ExchangeRules
@@ -193,12 +194,13 @@ def kernel_rules(params: Params, instrument: Instrument) -> KernelRules:
 def training_settings(params: Params, epochs: int | None = None) -> TrainingSettings:
     """The learner's settings by their names in params.json."""
     given: dict[str, object] = {}
-    for section in (params.trading, params.reward, params.replay, params.training, params.model):
+    for section in (params.trading, params.replay, params.training, params.model):
         given.update(section.model_dump())
     known = {field.name: given[field.name] for field in fields(TrainingSettings) if field.name in given}
     if epochs is not None:
         known["epochs"] = epochs
-    return TrainingSettings(**known)  # type: ignore[arg-type]
+    reward = params.reward.model_dump() | {"shaping": Shaping(params.reward.shaping)}
+    return TrainingSettings(**known, reward=RewardConfig(**reward))  # type: ignore[arg-type]
 
 
 # --- an engine on the embedded venue ----------------------------------------------------------------------------

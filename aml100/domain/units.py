@@ -19,6 +19,7 @@ Cloid = NewType("Cloid", str)
 
 ZERO: Final = Decimal(0)
 USD_STEP: Final = Decimal("0.000001")
+_LEDGER_STEP: Final = Decimal("1e-12")
 MIN_NOTIONAL_USD: Final = Decimal(10)
 
 MINUTE_MS: Final = 60_000
@@ -92,6 +93,18 @@ def truncate_usd(value: Decimal) -> Decimal:
     (Decimal('0.004845'), Decimal('-0.012639'))
     """
     return value.quantize(USD_STEP, rounding=ROUND_DOWN)
+
+
+def ledger_usd(value: Decimal) -> Decimal:
+    """A profit as the ledger posts it: at most 12 decimals, so that sums below 10^16 USD stay exact in 28 digits.
+
+    An average entry price may have no end; what was realised against it would then lose digits with every addition.
+
+    >>> ledger_usd(Decimal("20")), ledger_usd(Decimal("1") / 3)
+    (Decimal('20'), Decimal('0.333333333333'))
+    """
+    exponent = value.as_tuple().exponent
+    return value.quantize(_LEDGER_STEP) if isinstance(exponent, int) and exponent < -12 else value
 
 
 def floor_size(size: Decimal, sz_decimals: int) -> Decimal:

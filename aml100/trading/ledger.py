@@ -12,7 +12,7 @@ from decimal import Decimal
 
 from aml100.domain.events import FundingPaid, LedgerPosted, TradeClosed
 from aml100.domain.orders import Fill, Position, Side
-from aml100.domain.units import ZERO, Coin
+from aml100.domain.units import ZERO, Coin, ledger_usd
 
 REMEMBERED_FILLS = 64
 """Fill ids kept against duplicates; the venue repeats only the latest ones, and state.db refuses any older one."""
@@ -35,7 +35,7 @@ def apply_fill(position: Position, fill: Fill) -> tuple[Position, Decimal]:
         entry = (position.size * position.entry + signed * fill.price) / size
         return Position(size, entry), ZERO
     closed = min(abs(signed), abs(position.size))
-    realised = closed * (fill.price - position.entry) * (1 if position.size > 0 else -1)
+    realised = ledger_usd(closed * (fill.price - position.entry) * (1 if position.size > 0 else -1))
     if size == 0:
         return Position(), realised
     if (size > 0) == (position.size > 0):

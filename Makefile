@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install run test check format clean
+.PHONY: install run test check format bench-peers clean
 
 install: $(STAMP)
 
@@ -36,6 +36,10 @@ test: check
 format: install
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# The projects that `aml100-console bench` measures against, each in an environment of its own (several GB).
+bench-peers: install
+	$(BIN)/python -m aml100.bench.environments .bench-peers
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,6 +1,7 @@
-"""Looking after the house: `config`, `verify`, `why` and `backup`.
+"""Looking after the house: `config`, `verify`, `why`, `backup` and `bench`.
 
-All of them read the state file itself, so they work with an engine running and without one, and change nothing.
+What reads the state file reads the file itself, so it works with an engine running and without one, and changes
+nothing.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 
-from aml100.cli.options import BackupOptions, ConfigOptions, Options, WhyOptions
+from aml100.cli.options import BackupOptions, BenchOptions, ConfigOptions, Options, WhyOptions
 from aml100.cli.output import write_json, write_line, write_table
+from aml100.cli.progress import Progress
 from aml100.config.loading import config_init, flatten
 from aml100.domain.errors import UsageError
 from aml100.domain.events import Decision
@@ -100,6 +102,31 @@ def backup(options: BackupOptions) -> int:
         write_json({"path": str(options.file), "bytes": options.file.stat().st_size})
     else:
         write_line(f"copied {options.state} to {options.file}")
+    return 0
+
+
+def bench(options: BenchOptions) -> int:
+    """Measure against the named peers; a missed or open goal is in the figures, not in the exit code."""
+    from aml100.bench.families import trials_of
+    from aml100.bench.report import TABLE_HEADER, summary, table_row
+    from aml100.bench.running import run_trial
+
+    trials = trials_of(options.names)
+    rows = []
+    with Progress("bench", len(trials)) as progress:
+        for done, (family, trial) in enumerate(trials):
+
+            def say(text: str, done: int = done) -> None:
+                progress.update(done, text)
+
+            say(f"{family}: {trial.budget} {trial.figures[0].name}")
+            rows += run_trial(trial, options.peers, options.repetitions, say)
+    if options.json:
+        write_json([row.document() for row in rows])
+    else:
+        write_table(TABLE_HEADER, map(table_row, rows))
+        write_line("")
+        write_line(summary(rows))
     return 0
 
 

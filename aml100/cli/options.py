@@ -262,7 +262,11 @@ class ConfigOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class BenchOptions(Options):
-    names: tuple[str, ...] = operand("NAME", str, "family of benchmarks; none = all", many=True, default=())
+    names: tuple[str, ...] = operand("NAME", str, "family, or a budget's id as P7; none = all", many=True, default=())
+    peers: Path = option(
+        "--peers", parse_path, "folder of the peers' environments (see make bench-peers)", Path(".bench-peers")
+    )
+    repetitions: int | None = option("--repetitions", parse_count, "so many of each (default: as each trial has it)")
 
 
 @dataclass(frozen=True, kw_only=True)

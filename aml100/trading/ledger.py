@@ -174,7 +174,7 @@ class Ledger:
         return Folded(tuple(posted), realised, after, trade)
 
     def _remember(self, fill: Fill) -> None:
-        """Ids are dropped only once the venue's time has moved on, so that no fill of one instant is cut from others."""
+        """Ids go only once the venue's time has moved on: the fills of one instant are told apart to the last."""
         book = self.book
         book.recent_fills.append(fill.fill_id)
         while len(book.recent_fills) > REMEMBERED_FILLS:

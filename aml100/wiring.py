@@ -27,6 +27,7 @@ from aml100.domain.units import Coin
 from aml100.engine.cycle import CycleKeeper
 from aml100.engine.desk import DeskOptions, TrainingDesk
 from aml100.engine.feeds import FeedBoard
+from aml100.engine.funding import FundingWatch, TapeFunding
 from aml100.engine.listener import Listeners
 from aml100.engine.operator import OperatorDesk
 from aml100.engine.runtime import Engine, EngineOptions
@@ -222,6 +223,7 @@ class RunPlan:
     state: Path
     coins: tuple[Coin, ...]
     series: tuple[BarSeries, ...]
+    funding: Mapping[Coin, FundingSeries]
     process: str
     seed: int
     speed: float
@@ -237,7 +239,7 @@ def embedded_tape(plan: RunPlan) -> tuple[Tape, int]:
     params = plan.settings.params
     if plan.series:
         rows = max(len(one) for one in plan.series)
-        return make_tape(plan.series, {}, params), warmup_for(rows, plan.warmup_bars)
+        return make_tape(plan.series, plan.funding, params), warmup_for(rows, plan.warmup_bars)
     if plan.process not in process_names():
         raise UsageError(f"--process {plan.process}: not known; allowed: {', '.join(process_names())}")
     warmup_bars = SYNTHETIC_HISTORY_BARS if plan.warmup_bars is None else plan.warmup_bars
@@ -300,6 +302,7 @@ def stand_alone_venue(
     settings: Settings,
     series: Sequence[BarSeries],
     *,
+    funding: Mapping[Coin, FundingSeries],
     coins: Sequence[Coin],
     process: str,
     seed: int,
@@ -313,7 +316,7 @@ def stand_alone_venue(
     """The simulated venue for any client, its market at wall time; answers it with its two worthless keys."""
     params, now_ms = settings.params, wall_ms()
     if series:
-        played = make_tape(series, {}, params)
+        played = make_tape(series, funding, params)
         history = warmup_for(max(len(one) for one in series), warmup_bars)
         tape = shifted_to_now(played, history, now_ms)
     else:
@@ -422,6 +425,7 @@ def _assemble(
         seed=plan.seed,
         pid=os.getpid(),
     )
+    engine.funding = FundingWatch(TapeFunding(tape), core)
     engine.socket, engine.model_id = str(socket), policy.model
     described = {"venue": "sim", "execution": "venue", "coins": list(coins), "policy": plan.policy, "speed": plan.speed}
     return engine, OperatorDesk(engine, socket, plan.state, described)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from aml100.cli.options import BarsOptions, TapeOptions
+from aml100.cli.options import BarsOptions, TapeOptions, TrainOptions, WalkforwardOptions
 from aml100.domain.errors import UsageError
-from aml100.domain.units import INTERVALS, Coin
+from aml100.domain.units import DAY_MS, INTERVALS, Coin, iso_utc
 from aml100.market.series import BarSeries, FundingSeries
-from aml100.storage.history import HistoryStore
-from aml100.storage.importing import read_bars, read_funding, sha256_of
+from aml100.storage.funding_files import read_funding
+from aml100.storage.history import HistoryStore, gaps
+from aml100.storage.importing import read_bars, sha256_of
+
+LONGEST_GAP_MS = DAY_MS
+"""A longer hole in the history store is not trained across unasked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +41,13 @@ def load_files(data: Sequence[Path], funding: Sequence[Path], coins: Sequence[st
     """
     if coins and len(coins) != len(data):
         raise UsageError(f"--coin: {len(coins)} given for {len(data)} --data; allowed: one for each, or none")
-    if funding and len(funding) != len(data):
-        raise UsageError(f"--funding: {len(funding)} given for {len(data)} --data; allowed: one for each, or none")
     names: list[Coin | None] = [Coin(coin) for coin in coins] if coins else [None] * len(data)
     series = tuple(read_bars(path, coin) for path, coin in zip(data, names, strict=True))
     if len({one.coin for one in series}) < len(series):
         raise UsageError(f"--data: two files are of {series[-1].coin}; allowed: one a coin (name them with --coin)")
     if len({one.interval_ms for one in series}) > 1:
         raise UsageError("--data: the files have different intervals; allowed: one")
-    rates = {one.coin: read_funding(path, one.coin) for one, path in zip(series, funding, strict=False)}
+    rates = _funding_of(funding, series)
     return Market(series, rates, ",".join(one.origin for one in series), _joined_digest(data))
 
 
@@ -55,12 +57,33 @@ def load_market(options: BarsOptions) -> Market:
         return _cut(load_files(options.data, options.funding, options.coins), options)
     if not options.coins:
         raise UsageError(f"{options.command}: no bars; allowed: --data FILE, or --coin NAME from the history store")
-    store = HistoryStore(options.folder / "history")
+    store = HistoryStore(options.folder / "history", options.network)
     interval = options.interval or options.load_settings().params.trading.interval
     series = tuple(store.load(Coin(coin), INTERVALS[interval]) for coin in options.coins)
-    rates = {one.coin: store.load_funding(one.coin) for one in series}
-    digest = hashlib.sha256(b"".join(one.close.tobytes() + one.open_ms.tobytes() for one in series)).hexdigest()
-    return _cut(Market(series, rates, ",".join(one.origin for one in series), digest), options)
+    if options.funding:
+        rates = _funding_of(options.funding, series)
+    else:
+        rates = {one.coin: store.load_funding(one.coin) for one in series if store.has_funding(one.coin)}
+    market = _cut(Market(series, rates, ",".join(one.origin for one in series), ""), options)
+    if isinstance(options, TrainOptions | WalkforwardOptions):
+        _refuse_long_gaps(market)
+    return replace(market, sha256=_digest_of(market))
+
+
+def _refuse_long_gaps(market: Market) -> None:
+    """A training is not given an archive with a hole in it unasked (GUARANTEES B13); shorter gaps are never straddled.
+
+    UsageError names the longest gap.
+    """
+    for one in market.series:
+        found = gaps(one.open_ms, one.interval_ms)
+        from_ms, to_ms = max(found, key=lambda gap: gap[1] - gap[0], default=(0, 0))
+        if to_ms - from_ms > LONGEST_GAP_MS:
+            raise UsageError(
+                f"--coin {one.coin}: the history store has a gap of {(to_ms - from_ms) // one.interval_ms} bars from "
+                f"{iso_utc(from_ms)} to {iso_utc(to_ms)}; allowed: a span without a gap of more than a day, chosen "
+                "with --from and --to, or filled with `download` or `import`"
+            )
 
 
 def tape_files(options: TapeOptions) -> Market:
@@ -81,6 +104,24 @@ def _cut(market: Market, options: BarsOptions) -> Market:
             raise UsageError(f"--from/--to: no bar of {one.coin} in that span")
         cut.append(one.rows(int(start), int(stop)))
     return Market(tuple(cut), market.funding, market.origin, market.sha256)
+
+
+def _funding_of(files: Sequence[Path], series: Sequence[BarSeries]) -> dict[Coin, FundingSeries]:
+    """`--funding` goes with the coins in their order."""
+    if files and len(files) != len(series):
+        raise UsageError(f"--funding: {len(files)} given for {len(series)} coins; allowed: one for each, or none")
+    return {one.coin: read_funding(path, one.coin) for one, path in zip(series, files, strict=False)}
+
+
+def _digest_of(market: Market) -> str:
+    """Of the bars and rates themselves, where they come from no file of the operator's."""
+    digest = hashlib.sha256()
+    for one in market.series:
+        for column in (one.open_ms, one.open, one.high, one.low, one.close, one.volume):
+            digest.update(column.tobytes())
+    for rates in market.funding.values():
+        digest.update(rates.time_ms.tobytes() + rates.rate.tobytes())
+    return digest.hexdigest()
 
 
 def _joined_digest(paths: Sequence[Path]) -> str:

@@ -2,29 +2,52 @@
 
 from __future__ import annotations
 
+import sys
+
 from aml100.cli.options import NETWORKS, HistoryOptions, ImportOptions
 from aml100.cli.output import write_json, write_line, write_table
-from aml100.domain.units import Coin, interval_name, iso_utc
-from aml100.storage.history import HistoryStore, SeriesSummary
-from aml100.storage.importing import ImportReport
-from aml100.storage.importing import import_files as import_bars
+from aml100.cli.progress import Progress
+from aml100.domain.errors import AmlError, DataFileError, SafetyRefusal
+from aml100.domain.units import Coin, iso_utc
+from aml100.storage.history import FUNDING, HistoryStore, SeriesSummary
+from aml100.storage.importing import ImportReport, import_file
 
 
 def import_files(options: ImportOptions) -> int:
-    """Each file into the store of `--network`; gaps and duplicates are told, none is filled."""
+    """Each file into the store of `--network`; gaps and duplicates are told, none is filled.
+
+    A file that is refused leaves the others alone; its line stands on stderr, the last one's at the end.
+    """
     store = HistoryStore(options.folder / "history", options.network)
     coin = Coin(options.coin) if options.coin is not None else None
-    reports = [import_bars([file], store, coin, options.source)[0] for file in options.files]
+    reports: list[ImportReport] = []
+    refused: AmlError | None = None
+    with Progress("import, file", len(options.files)) as progress:
+        for number, file in enumerate(options.files):
+            progress.update(number, file.name)
+            try:
+                reports.append(import_file(file, store, coin, options.source))
+            except (DataFileError, SafetyRefusal) as error:
+                if refused is not None:
+                    sys.stderr.write(f"{refused}\n")
+                refused = error
     if options.json:
         write_json([_report_document(report) for report in reports])
-        return 0
-    for report in reports:
-        write_line(
-            f"{report.path}: {report.coin} {interval_name(report.interval_ms)} {report.rows} bars from "
-            f"{iso_utc(report.first_ms)} to {iso_utc(report.last_ms)}, {report.added} new, "
-            f"{report.duplicates} duplicates, {_gaps_text(report.gaps, report.interval_ms)} ({report.origin})"
-        )
+    else:
+        for report in reports:
+            write_line(_report_sentence(report))
+    if refused is not None:
+        raise refused
     return 0
+
+
+def _report_sentence(report: ImportReport) -> str:
+    what = "rates" if report.interval == FUNDING else "bars"
+    return (
+        f"{report.path}: {report.coin} {report.interval} {report.rows} {what} from "
+        f"{iso_utc(report.first_ms)} to {iso_utc(report.last_ms)}, {report.added} new, "
+        f"{report.duplicates} duplicates, {gaps_text(report.gaps, report.interval_ms)} ({report.origin})"
+    )
 
 
 def history(options: HistoryOptions) -> int:
@@ -66,7 +89,7 @@ def _report_document(report: ImportReport) -> dict[str, object]:
     return {
         "path": str(report.path),
         "coin": report.coin,
-        "interval": interval_name(report.interval_ms),
+        "interval": report.interval,
         "origin": report.origin,
         "first_ms": report.first_ms,
         "last_ms": report.last_ms,
@@ -77,8 +100,9 @@ def _report_document(report: ImportReport) -> dict[str, object]:
     }
 
 
-def _gaps_text(gaps: tuple[tuple[int, int], ...], interval_ms: int) -> str:
+def gaps_text(gaps: tuple[tuple[int, int], ...], interval_ms: int) -> str:
+    """How many gaps there are, and how much is missing in them."""
     if not gaps:
         return "no gaps"
     missing = sum((to_ms - from_ms) // interval_ms for from_ms, to_ms in gaps)
-    return f"{len(gaps)} gap{'' if len(gaps) == 1 else 's'} ({missing} bars missing)"
+    return f"{len(gaps)} gap{'' if len(gaps) == 1 else 's'} ({missing} missing)"

@@ -48,7 +48,9 @@ COMMANDS: Final[dict[str, Command]] = {
     "reset": Command(o.EngineOptions, "aml100.cli.operate:reset", "retire the champion and start a new model"),
     "stop": Command(o.EngineOptions, "aml100.cli.operate:stop", "stop the engine cleanly"),
     "why": Command(o.WhyOptions, "aml100.cli.checks:why", "why it traded or did not"),
-    "download": Command(o.DownloadOptions, "aml100.cli.data:download", "candles and funding into the history store"),
+    "download": Command(
+        o.DownloadOptions, "aml100.cli.download:download", "candles and funding into the history store"
+    ),
     "import": Command(o.ImportOptions, "aml100.cli.data:import_files", "bars of other sources into the history store"),
     "history": Command(o.HistoryOptions, "aml100.cli.data:history", "what the history store holds"),
     "backtest": Command(o.BacktestOptions, "aml100.cli.research:backtest", "a policy over past bars"),

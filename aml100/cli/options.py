@@ -165,6 +165,7 @@ class BarsOptions(Options):
         "--coin", parse_coin, "market; with --data its rules, else from the store", (), many=True
     )
     interval: str | None = option("--interval", parse_interval, "bar interval in the store (default: as configured)")
+    network: str = option("--network", str, "whose market, in the store", "mainnet", NETWORKS)
     from_ms: int | None = option("--from", parse_moment_ms, "first time, ISO 8601 or ms", metavar="TIME")
     to_ms: int | None = option("--to", parse_moment_ms, "end, ISO 8601 or ms", metavar="TIME")
     seed: int = option("--seed", parse_whole, "seed of everything random", 0)

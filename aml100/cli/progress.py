@@ -29,6 +29,11 @@ class Progress:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
 
+    def update_of(self, done: int, total: int) -> None:
+        """So much is done, of a total that has only now become known."""
+        self._total = max(total, 1)
+        self.update(done)
+
     def update(self, done: int, note: str = "") -> None:
         """So much of the total is done; drawn only when it is time."""
         now = time.monotonic()

@@ -66,13 +66,14 @@ def _plan(options: RunOptions) -> RunPlan:
     from aml100.wiring import RunPlan, model_folder
 
     settings = options.load_settings()
-    series = tape_files(options).series if options.data else ()
+    market = tape_files(options) if options.data else None
     bundle = None if options.model is None else load_bundle(model_folder(options.folder, options.model))
     return RunPlan(
         settings=settings,
         state=options.state,
         coins=tuple(Coin(coin) for coin in options.coins),
-        series=series,
+        series=() if market is None else market.series,
+        funding={} if market is None else market.funding,
         process=options.process,
         seed=options.seed,
         speed=options.speed,
@@ -96,10 +97,11 @@ async def _serve_venue(options: SimOptions) -> int:
     from aml100.domain.units import Coin
     from aml100.wiring import stand_alone_venue
 
-    series = tape_files(options).series if options.data else ()
+    market = tape_files(options) if options.data else None
     server, keys = stand_alone_venue(
         options.load_settings(),
-        series,
+        () if market is None else market.series,
+        funding={} if market is None else market.funding,
         coins=tuple(Coin(coin) for coin in options.coins),
         process=options.process,
         seed=options.seed,

@@ -59,7 +59,23 @@ class Tick:
     loop_lag_ms: float = 0.0
 
 
-MarketEvent: TypeAlias = BarsClosed | BookTop | AssetContext | FeedChanged
+@dataclass(frozen=True, slots=True)
+class SettledFunding:
+    """A funding rate became known at `time_ms`, a full hour: `rate` an hour, for `hours` hours up to then.
+
+    It is a feature of the bars that open from then on.
+
+    Floats, since nothing is paid by it: what is paid comes as `FundingPaid`.
+    """
+
+    coin: Coin
+    time_ms: int
+    rate: float
+    premium: float | None = None
+    hours: int = 1
+
+
+MarketEvent: TypeAlias = BarsClosed | BookTop | AssetContext | FeedChanged | SettledFunding
 
 # --- in: our account --------------------------------------------------------------------------------------------
 
@@ -379,6 +395,7 @@ __all__ = [
     "RestingOrder",
     "RiskChanged",
     "SeriesEnd",
+    "SettledFunding",
     "StateChanged",
     "Tick",
     "TradeClosed",

@@ -98,6 +98,7 @@ class FundingRate:
     coin: Coin
     time_ms: int
     rate: Decimal
+    premium: Decimal | None = None
 
 
 # Size step and maximum leverage of the coins people trade most, as the venue's metadata states them (December 2025).

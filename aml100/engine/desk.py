@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from aml100.control.protocol import ModelView, TrainingView
 from aml100.domain.clock import wall_ms
+from aml100.domain.events import SettledFunding
 from aml100.domain.market import Bar
 from aml100.domain.units import Coin
 from aml100.engine.listener import Listeners
@@ -63,6 +64,7 @@ class TrainingDesk:
         self._database = database
         self._listeners = listeners
         self._bars: dict[Coin, list[Bar]] = {coin: [] for coin in options.rules}
+        self._funding: dict[Coin, list[SettledFunding]] = {coin: [] for coin in options.rules}
         self._task: asyncio.Task[None] | None = None
         self._process: TrainingProcess | None = None
         self._ready: tuple[Bundle, Done] | None = None
@@ -80,6 +82,10 @@ class TrainingDesk:
             kept.append(bar)
             if len(kept) > KEPT_BARS:
                 del kept[: KEPT_BARS // 10]
+
+    def on_funding(self, settled: SettledFunding) -> None:
+        """A settled rate, oldest first: a feature of the next training, and what its positions pay."""
+        self._funding[settled.coin].append(settled)
 
     def factory(self) -> Callable[[Coin], Policy]:
         """Policies of the champion; without one, policies that wait for it."""
@@ -132,9 +138,11 @@ class TrainingDesk:
         folder = options.folder / "training" / training_id
         bars = {coin: list(kept) for coin, kept in self._bars.items()}
         await asyncio.to_thread(_write_bars, folder, bars)
+        rates = {coin: list(settled) for coin, settled in self._funding.items()}
+        funding = await asyncio.to_thread(_write_funding, folder, rates)
         spec = TrainingSpec(
             data=tuple(
-                DataSource(str(folder / f"{number}.parquet"), rules, coin, None, options.hourly_rate)
+                DataSource(str(folder / f"{number}.parquet"), rules, coin, funding[coin], options.hourly_rate)
                 for number, (coin, rules) in enumerate(options.rules.items())
             ),
             settings=options.settings,
@@ -297,3 +305,19 @@ def _write_bars(folder: Path, bars: Mapping[Coin, Sequence[Bar]]) -> None:
             }
         )
         pq.write_table(table, folder / f"{number}.parquet")
+
+
+def _write_funding(folder: Path, rates: Mapping[Coin, Sequence[SettledFunding]]) -> dict[Coin, str | None]:
+    """One file a coin, as `--funding` takes it; None where nothing is known."""
+    written: dict[Coin, str | None] = {}
+    for number, (coin, settled) in enumerate(rates.items()):
+        written[coin] = str(folder / f"funding-{number}.parquet") if settled else None
+        if settled:
+            columns = {
+                "time": pa.array([one.time_ms for one in settled], pa.int64()),
+                "rate": [one.rate * one.hours for one in settled],
+                "premium": pa.array([one.premium for one in settled], pa.float64()),
+                "hours": pa.array([one.hours for one in settled], pa.int64()),
+            }
+            pq.write_table(pa.table(columns), folder / f"funding-{number}.parquet")
+    return written

@@ -38,6 +38,7 @@ from aml100.domain.events import (
     Reconciled,
     Record,
     SeriesEnd,
+    SettledFunding,
     StateChanged,
     Tick,
     TradingState,
@@ -49,6 +50,7 @@ from aml100.engine.cycle import CycleKeeper
 from aml100.engine.desk import TrainingDesk
 from aml100.engine.execution import Executor
 from aml100.engine.feeds import FeedBoard
+from aml100.engine.funding import FundingWatch
 from aml100.engine.listener import Listeners
 from aml100.engine.telemetry import Telemetry
 from aml100.market.bars import BarAssembler
@@ -152,6 +154,8 @@ class Engine:
         self.run_entry: Run | None = None
         self.socket = ""
         self.model_id: str | None = None
+        self.funding: FundingWatch | None = None
+        """What has been settled of funding, for the features; None where nobody tells."""
 
     # --- from outside ---------------------------------------------------------------------------------------
 
@@ -263,13 +267,31 @@ class Engine:
             since_ms = known.last_end_ms or 0
             bars = await self.rest.candles(coin, interval_ms, since_ms, now_ms)
             closed = [bar for bar in bars if bar.open_ms >= since_ms and bar.end_ms <= now_ms]
+            settled = await self._settled_before(coin, closed)
             for row, bar in enumerate(closed):
+                while settled and settled[0].time_ms <= bar.open_ms:
+                    self._know_funding(settled.pop(0))
                 self.core.warm_up(bar)
                 if row % 500 == 499:
                     await asyncio.sleep(0)
             self.telemetry.on_bars(closed)
             if self.desk is not None:
                 self.desk.on_history(closed)
+
+    async def _settled_before(self, coin: Coin, bars: Sequence[Bar]) -> list[SettledFunding]:
+        if self.funding is None or not bars:
+            return []
+        try:
+            return await self.funding.history(coin, bars[0].open_ms, bars[-1].end_ms)
+        except VenueError as error:
+            log.warning("funding history of %s is not known: %s", coin, error)
+            return []
+
+    def _know_funding(self, settled: SettledFunding) -> None:
+        """A feature of the bars that follow, and of the next training."""
+        self.apply(settled)
+        if self.desk is not None:
+            self.desk.on_funding(settled)
 
     async def _catch_up(self) -> None:
         """Fills, funding, orders and positions as the venue has them, so that nothing is double and nothing lost."""
@@ -336,9 +358,22 @@ class Engine:
                 self._queue.put_nowait(change)
             if not self.options.in_step:
                 await self._close_due_bars()
+                await self._ask_funding(now_s)
             self._queue.put_nowait(Tick(self.clock.now_ms(), now_s, self.loop_lag_ms))
             if self.desk is not None and self._queue.qsize() < 1000:
                 self._queue.put_nowait(_Call(self._poll_desk))
+
+    async def _ask_funding(self, now_s: float) -> None:
+        """The rate of the hour that has begun, asked for until the venue has it."""
+        now_ms = self.clock.now_ms()
+        for coin in self.options.coins:
+            if self.funding is None or not self.funding.is_due(coin, now_ms, now_s):
+                continue
+            try:
+                for settled in await self.funding.news(coin, now_ms):
+                    self._queue.put_nowait(_Call(lambda one=settled: self._know_funding(one)))  # type: ignore[misc]
+            except VenueError as error:
+                log.warning("funding rate of %s is not known yet: %s", coin, error)
 
     async def _watch_duration(self) -> None:
         """`--duration` counts wall time from `started`."""
@@ -451,9 +486,12 @@ class Engine:
         if isinstance(clock, ManualClock):
             clock.set(step.time_ms)
         if step.stage == "closed":
+            opened_ms = step.time_ms - self.core.rules.interval_ms
             for coin, assembler in self._bars.items():
                 if self.core.coin(coin).last_end_ms >= step.time_ms:
                     continue
+                for settled in [] if self.funding is None else await self.funding.news(coin, opened_ms):
+                    self._know_funding(settled)
                 bar = assembler.apply_time(step.time_ms, 0) or await self._fetch_bar(coin, step.time_ms)
                 if bar is not None and bar.end_ms > self.core.coin(coin).last_end_ms:
                     self._collect(bar)

@@ -131,6 +131,8 @@ class Backtest:
         events = self._exchange.play_bars()
         if events:
             self._tell(events)
+        for settled in step.settled:
+            self._process(settled)
         self._carry_out(self._core.process(BarsClosed(step.end_ms, step.bars, step.ending)))
         if not self._opened:
             self._open_next()

@@ -148,9 +148,7 @@ def build_dataset(
     if len(times) == 0:
         raise UsageError("there is nothing to train on: the bars are empty")
     split_ms = int(times[min(len(times) - 1, int(len(times) * (1.0 - validation_fraction)))])
-    # Funding is charged but no feature yet: a rate settled every 8 hours is charged in hours before it is known, and
-    # run and back-test do not show the policy any rate. The features say "unknown", in training as in trading.
-    frames = [compute_features(coin.series) for coin in data]
+    frames = [compute_features(coin.series, coin.funding) for coin in data]
     splits = [
         _split_ranges(coin.series, frame.valid, split_ms, embargo_bars, warm_bars, shortest)
         for coin, frame in zip(data, frames, strict=True)

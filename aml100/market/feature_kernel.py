@@ -365,6 +365,7 @@ def walk(
     volume: Floats,
     open_ms: Ints,
     funding_rate: Floats,
+    premium: Floats,
     values: Floats,
     valid: Flags,
 ) -> None:
@@ -374,7 +375,9 @@ def walk(
         if t > 0 and open_ms[t] != open_ms[t - 1] + interval:
             clock[COUNT] = 0
         row = values[t]
-        valid[t] = step(state, clock, high[t], low[t], close[t], volume[t], open_ms[t], funding_rate[t], math.nan, row)
+        valid[t] = step(
+            state, clock, high[t], low[t], close[t], volume[t], open_ms[t], funding_rate[t], premium[t], row
+        )
         if not valid[t]:
             row[:] = math.nan
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -115,35 +116,42 @@ class FeatureFrame:
     valid: Flags
 
 
-def known_funding(funding: FundingSeries | None, open_ms: Ints, known_ms: Ints | None = None) -> Floats:
-    """The hourly rate known when each bar opened, NaN where none of the last 8 hours is known; shape [n].
+def known_funding(funding: FundingSeries | None, open_ms: Ints) -> tuple[Floats, Floats]:
+    """The hourly rate and the premium known when each bar opened, NaN where unknown; both of shape [n].
 
-    Args:
-        known_ms: when each row of `funding` became known, ascending, shape [len(funding)]; None: at its own hour.
-            Rates settled every 8 hours are charged in hours before they are known.
+    What became known 8 hours before or earlier is known no longer.
     """
-    rates = np.full(len(open_ms), math.nan)
-    if funding is None or len(funding.time_ms) == 0:
-        return rates
-    known = funding.time_ms if known_ms is None else known_ms
+    rates, premiums = np.full(len(open_ms), math.nan), np.full(len(open_ms), math.nan)
+    if funding is None or len(funding) == 0:
+        return rates, premiums
+    known = funding.became_known_ms
     row = np.searchsorted(known, open_ms, side="right") - 1
     fresh = (row >= 0) & (open_ms - known[row] < FUNDING_FRESH_MS)
     rates[fresh] = funding.rate[row[fresh]]
-    return rates
+    if funding.premium is not None:
+        premiums[fresh] = funding.premium[row[fresh]]
+    return rates, premiums
+
+
+def known_at(settled: Sequence[tuple[int, float, float | None]], open_ms: int) -> tuple[float | None, float | None]:
+    """The same for one bar: rate and premium of the latest of `settled` (time_ms, rate, premium; ascending)."""
+    for time_ms, rate, premium in reversed(settled):
+        if time_ms <= open_ms:
+            return (rate, premium) if open_ms - time_ms < FUNDING_FRESH_MS else (None, None)
+    return None, None
 
 
 def compute_features(
     series: BarSeries,
     funding: FundingSeries | None = None,
     *,
-    known_ms: Ints | None = None,
     thresholds: RegimeThresholds = DEFAULT_THRESHOLDS,
 ) -> FeatureFrame:
-    """Every bar's row; each contiguous stretch warms up by itself. `known_ms` as in `known_funding`."""
+    """Every bar's row; each contiguous stretch warms up by itself."""
     state, clock = new_state(series.interval_ms, thresholds)
     values = np.empty((len(series), FEATURE_COUNT))
     valid = np.empty(len(series), np.bool_)
-    rates = known_funding(funding, series.open_ms, known_ms)
+    rates, premiums = known_funding(funding, series.open_ms)
     walk(
         state,
         clock,
@@ -153,6 +161,7 @@ def compute_features(
         np.ascontiguousarray(series.volume, np.float64),
         np.ascontiguousarray(series.open_ms, np.int64),
         rates,
+        premiums,
         values,
         valid,
     )

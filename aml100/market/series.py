@@ -13,6 +13,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from aml100.domain.events import SettledFunding
 from aml100.domain.market import Bar
 from aml100.domain.units import HOUR_MS, Coin, decimal_from_float
 
@@ -79,33 +80,56 @@ class BarSeries:
         )
 
 
+def hours_covered(time_ms: Ints) -> Ints:
+    """For how many hours each settled rate is: the step to the row before (the first: to the second), 1 to 8; [n]."""
+    steps = np.diff(np.asarray(time_ms, dtype=np.int64) // HOUR_MS)
+    first = steps[:1] if len(steps) else np.ones(min(len(time_ms), 1), np.int64)
+    covered: Ints = np.clip(np.concatenate([first, steps]), 1, 8)
+    return covered
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class FundingSeries:
     """Hourly funding as it is charged: one rate a full hour. `time_ms` int64 [n] ascending, `rate` float64 [n].
 
-    Positive: longs pay shorts. Hours that are not listed were not known.
+    Positive: longs pay shorts. Hours that are not listed were not known. `known_ms` int64 [n], ascending: when each
+    row was settled and so became known, None where that is its own hour; a rate settled every 8 hours is charged in
+    hours before. `premium` float64 [n], NaN where unknown, None where nothing is.
     """
 
     coin: Coin
     time_ms: Ints
     rate: Floats
+    known_ms: Ints | None = None
+    premium: Floats | None = None
 
     @staticmethod
-    def from_settlements(coin: Coin, time_ms: Ints, rate: Floats) -> FundingSeries:
+    def from_settlements(
+        coin: Coin, time_ms: Ints, rate: Floats, premium: Floats | None = None, hours: Ints | None = None
+    ) -> FundingSeries:
         """Spread settlement rates over the hours they cover (SPEC section 2, `--funding`).
 
         A rate stamped H covers n hours, n the step to the previous row (for the first row, to the second), at least 1
-        and at most 8: it is charged as rate / n at each full hour in (H - n h, H].
+        and at most 8: it is charged as rate / n at each full hour in (H - n h, H], and known from H on. `hours` gives
+        the n where they are known.
         """
         hour = np.asarray(time_ms, dtype=np.int64) // HOUR_MS
         if len(hour) == 0:
             return FundingSeries(coin, np.zeros(0, np.int64), np.zeros(0))
-        steps = np.diff(hour)
-        first = steps[:1] if len(steps) else np.ones(1, np.int64)
-        span = np.clip(np.concatenate([first, steps]), 1, 8)
-        hours = np.concatenate([np.arange(h - n + 1, h + 1) for h, n in zip(hour, span, strict=True)])
+        span = hours_covered(time_ms) if hours is None else hours
+        last = np.cumsum(span)
+        charged = np.repeat(hour, span) - (np.repeat(last, span) - 1 - np.arange(last[-1]))
         rates = np.repeat(np.asarray(rate, dtype=np.float64) / span, span)
-        return FundingSeries(coin, hours * HOUR_MS, rates)
+        premiums = None if premium is None else np.repeat(np.asarray(premium, dtype=np.float64), span)
+        return FundingSeries(coin, charged * HOUR_MS, rates, np.repeat(hour, span) * HOUR_MS, premiums)
+
+    def __len__(self) -> int:
+        return len(self.time_ms)
+
+    @property
+    def became_known_ms(self) -> Ints:
+        """When each row became known, shape [n]."""
+        return self.time_ms if self.known_ms is None else self.known_ms
 
     def rate_at(self, time_ms: int) -> float | None:
         """The rate charged at this full hour, None where it is not known."""
@@ -113,3 +137,27 @@ class FundingSeries:
         if row < len(self.time_ms) and self.time_ms[row] == time_ms:
             return float(self.rate[row])
         return None
+
+    def settlements(self) -> tuple[SettledFunding, ...]:
+        """What became known, and when: one for each settlement, oldest first."""
+        known = self.became_known_ms
+        if len(known) == 0:
+            return ()
+        rows = np.flatnonzero(np.append(known[1:] != known[:-1], True))
+        hours = np.diff(rows, prepend=-1)
+        premium = np.full(len(self), np.nan) if self.premium is None else self.premium
+        return tuple(
+            SettledFunding(
+                self.coin,
+                int(known[row]),
+                float(self.rate[row]),
+                None if np.isnan(premium[row]) else float(premium[row]),
+                int(n),
+            )
+            for row, n in zip(rows, hours, strict=True)
+        )
+
+    def shifted(self, by_ms: int) -> FundingSeries:
+        """The same rates at other times."""
+        known = None if self.known_ms is None else self.known_ms + by_ms
+        return FundingSeries(self.coin, self.time_ms + by_ms, self.rate, known, self.premium)

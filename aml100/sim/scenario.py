@@ -18,7 +18,7 @@ from typing import Final
 
 import numpy as np
 
-from aml100.domain.events import SeriesEnd
+from aml100.domain.events import SeriesEnd, SettledFunding
 from aml100.domain.market import Bar, instrument_for
 from aml100.domain.units import HOUR_MS, Coin, decimal_from_float
 from aml100.market.series import BarSeries, Floats, FundingSeries
@@ -35,6 +35,8 @@ class TapeStep:
     bars: tuple[Bar, ...]
     funding: Mapping[Coin, Decimal]
     ending: tuple[tuple[Coin, SeriesEnd], ...]
+    settled: tuple[SettledFunding, ...] = ()
+    """What became known of funding since the step before, up to this open."""
 
 
 class Tape:
@@ -67,6 +69,7 @@ class Tape:
         self.origin = series[0].origin
         self._times = np.unique(np.concatenate([one.open_ms for one in series]))
         self._identity: str | None = None
+        self._settled = self._settlements_by_row()
 
     @classmethod
     def endless(cls, processes: Sequence[SyntheticProcess], *, hourly_rate: Decimal | None = None) -> Tape:
@@ -132,7 +135,24 @@ class Tape:
                 rate = self.rate_at(one.coin, open_ms)
                 if rate is not None:
                     funding[one.coin] = rate
-        return TapeStep(open_ms, end_ms, tuple(bars), funding, tuple(ending))
+        return TapeStep(open_ms, end_ms, tuple(bars), funding, tuple(ending), self._settled.get(row, ()))
+
+    def settlements(self, coin: Coin) -> tuple[SettledFunding, ...]:
+        """What became known of a coin's funding, oldest first; nothing where no history of it was given."""
+        rates = self._funding.get(coin)
+        return () if rates is None else rates.settlements()
+
+    def _settlements_by_row(self) -> dict[int, tuple[SettledFunding, ...]]:
+        """Each settlement at the first step that opens when it is known, or later; of many, only the last matter."""
+        found: dict[int, tuple[SettledFunding, ...]] = {}
+        for coin in self._funding:
+            settled = self.settlements(coin)
+            by_row: dict[int, list[SettledFunding]] = {}
+            for row, one in zip(np.searchsorted(self._times, [s.time_ms for s in settled]), settled, strict=True):
+                by_row.setdefault(int(row), []).append(one)
+            for row, ones in by_row.items():
+                found[row] = (*found.get(row, ()), *ones[-_SETTLED_AT_ONCE:])
+        return found
 
     def rate_at(self, coin: Coin, time_ms: int) -> Decimal | None:
         """The funding rate charged for a coin at this full hour; None where none is."""
@@ -151,7 +171,7 @@ class Tape:
         if self._processes:
             raise ValueError("an endless tape is not shifted: give its processes another start")
         series = [replace(one, open_ms=one.open_ms + by_ms) for one in self._series]
-        funding = {coin: replace(rates, time_ms=rates.time_ms + by_ms) for coin, rates in self._funding.items()}
+        funding = {coin: rates.shifted(by_ms) for coin, rates in self._funding.items()}
         return Tape(series, funding=funding, hourly_rate=self._hourly_rate)
 
     def _reach(self, row: int) -> None:
@@ -162,6 +182,7 @@ class Tape:
 
 
 _CHUNK: Final = 4096
+_SETTLED_AT_ONCE: Final = 3
 
 
 def _joined(first: BarSeries, second: BarSeries) -> BarSeries:

@@ -20,10 +20,12 @@ import pyarrow.parquet as pq
 
 from aml100.domain.errors import DataFileError, SafetyRefusal
 from aml100.domain.units import HOUR_MS, INTERVALS, Coin, interval_name
-from aml100.market.series import BarSeries, Floats, FundingSeries, Ints
+from aml100.market.series import BarSeries, Floats, FundingSeries, Ints, hours_covered
 
 _BAR_COLUMNS: Final = ("open", "high", "low", "close", "volume")
 _LAST_MS: Final = 2**62
+FUNDING: Final = "funding"
+"""What stands in place of an interval for a series of funding rates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +75,35 @@ class HistoryStore:
             SafetyRefusal: the bars are simulated.
             DataFileError: the store holds bars of another origin, or its file cannot be read or written.
         """
-        if series.origin.startswith(("synthetic:", "sim")):
-            raise SafetyRefusal(f"{series.origin}: bars of a simulated venue never enter the history store")
+        _refuse_simulated(series.origin)
         columns = {"time": series.open_ms} | {name: getattr(series, name) for name in _BAR_COLUMNS}
         path = self.path_of(series.coin, series.interval_ms)
         return self._merge(path, columns, series.coin, interval_name(series.interval_ms), series.origin)
 
-    def append_funding(self, coin: Coin, time_ms: Ints, rate: Floats, origin: str) -> int:
-        """Merge settled funding rates as the venue states them; answers how many are new. Errors as `append`."""
-        columns = {"time": np.asarray(time_ms, np.int64), "rate": np.asarray(rate, np.float64)}
-        return self._merge(self.funding_path_of(coin), columns, coin, "funding", origin)
+    def append_funding(
+        self,
+        coin: Coin,
+        time_ms: Ints,
+        rate: Floats,
+        origin: str,
+        premium: Floats | None = None,
+        hours: Ints | None = None,
+    ) -> int:
+        """Merge settled funding rates as the venue states them; answers how many are new. Errors as `append`.
+
+        Args:
+            time_ms: when each was settled; kept as the full hour it lies in.
+            premium: NaN where unknown; None: all are.
+            hours: for how many hours up to then each rate is; None: the step to the row before, at most 8.
+        """
+        _refuse_simulated(origin)
+        columns = {
+            "time": np.asarray(time_ms, np.int64) // HOUR_MS * HOUR_MS,
+            "rate": np.asarray(rate, np.float64),
+            "premium": np.full(len(time_ms), np.nan) if premium is None else np.asarray(premium, np.float64),
+            "hours": hours_covered(time_ms) if hours is None else np.asarray(hours, np.int64),
+        }
+        return self._merge(self.funding_path_of(coin), columns, coin, FUNDING, origin)
 
     def load(self, coin: Coin, interval_ms: int, from_ms: int = 0, to_ms: int = _LAST_MS) -> BarSeries:
         """Bars that open in [from_ms, to_ms), gaps and all; DataFileError where the store has none of this series."""
@@ -95,8 +116,27 @@ class HistoryStore:
 
     def load_funding(self, coin: Coin) -> FundingSeries:
         """Funding by hour; DataFileError where the store has none of this coin."""
-        table = self._read(self.funding_path_of(coin), coin, "funding")
-        return FundingSeries.from_settlements(coin, table.column("time").to_numpy(), table.column("rate").to_numpy())
+        table = self._read(self.funding_path_of(coin), coin, FUNDING)
+        columns = [table.column(name).to_numpy() for name in ("time", "rate", "premium", "hours")]
+        return FundingSeries.from_settlements(coin, *columns)
+
+    def has_funding(self, coin: Coin) -> bool:
+        return self.funding_path_of(coin).exists()
+
+    def missing(self, coin: Coin, interval_ms: int, from_ms: int, to_ms: int) -> tuple[tuple[int, int], ...]:
+        """What is not held of the bars that open in [from_ms, to_ms), as [from_ms, to_ms) stretches on the grid."""
+        path = self.path_of(coin, interval_ms)
+        held = self._read(path).column("time").to_numpy() if path.exists() else np.zeros(0, np.int64)
+        return _missing(held, held + interval_ms, interval_ms, from_ms, to_ms)
+
+    def missing_funding(self, coin: Coin, from_ms: int, to_ms: int) -> tuple[tuple[int, int], ...]:
+        """Full hours in [from_ms, to_ms) for which no rate is held, as stretches."""
+        path = self.funding_path_of(coin)
+        if not path.exists():
+            return _missing(np.zeros(0, np.int64), np.zeros(0, np.int64), HOUR_MS, from_ms, to_ms)
+        table = self._read(path)
+        end = table.column("time").to_numpy() + HOUR_MS
+        return _missing(end - table.column("hours").to_numpy() * HOUR_MS, end, HOUR_MS, from_ms, to_ms)
 
     def has(self, coin: Coin, interval_ms: int) -> bool:
         return self.path_of(coin, interval_ms).exists()
@@ -108,7 +148,7 @@ class HistoryStore:
             table = self._read(path)
             interval = _metadata(table, "interval")
             times: Ints = table.column("time").to_numpy()
-            span = INTERVALS.get(interval, HOUR_MS)
+            hours = table.column("hours").to_numpy() if interval == FUNDING else None
             found.append(
                 SeriesSummary(
                     coin=Coin(_metadata(table, "coin")),
@@ -116,7 +156,7 @@ class HistoryStore:
                     first_ms=int(times[0]),
                     last_ms=int(times[-1]),
                     rows=len(times),
-                    gaps=gaps(times, span) if interval in INTERVALS else (),
+                    gaps=gaps(times, INTERVALS[interval]) if hours is None else funding_gaps(times, hours),
                     origin=_metadata(table, "origin"),
                     network=_metadata(table, "network"),
                 )
@@ -155,6 +195,26 @@ class HistoryStore:
         if network != self.network:
             raise SafetyRefusal(f"{path}: holds bars of {network or 'no network'}, not of {self.network}")
         return table
+
+
+def funding_gaps(time_ms: Ints, hours: Ints) -> tuple[tuple[int, int], ...]:
+    """Hours between two settled rates for which neither is."""
+    covered_from = time_ms - (hours - 1) * HOUR_MS
+    cuts = np.flatnonzero(covered_from[1:] > time_ms[:-1] + HOUR_MS)
+    return tuple((int(time_ms[cut]) + HOUR_MS, int(covered_from[cut + 1])) for cut in cuts)
+
+
+def _missing(begin: Ints, end: Ints, step_ms: int, from_ms: int, to_ms: int) -> tuple[tuple[int, int], ...]:
+    """[from_ms, to_ms), widened to the grid, without the ascending stretches [begin, end)."""
+    first, last = from_ms // step_ms * step_ms, -(-to_ms // step_ms) * step_ms
+    inside = (end > first) & (begin < last)
+    edges = [first, *np.stack([begin[inside], end[inside]], axis=1).ravel().tolist(), last]
+    return tuple((edges[at], edges[at + 1]) for at in range(0, len(edges), 2) if edges[at] < edges[at + 1])
+
+
+def _refuse_simulated(origin: str) -> None:
+    if origin.startswith(("synthetic:", "sim")):
+        raise SafetyRefusal(f"{origin}: bars of a simulated venue never enter the history store")
 
 
 def _file_stem(coin: Coin) -> str:

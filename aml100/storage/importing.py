@@ -1,6 +1,6 @@
-"""Bars and funding out of files. A file is used exactly as it is, or refused with the row that is wrong.
+"""Bars out of files. A file is used exactly as it is, or refused with the row that is wrong.
 
-Two doors: `read_bars` is strict and serves `--data`, `train` and back-tests; `import_files` knows what other sources
+Two doors: `read_bars` is strict and serves `--data`, `train` and back-tests; `import_file` knows what other sources
 call their columns and how they count time, sorts and de-duplicates, reports what it found, and puts the bars into the
 history store. Neither fills a gap.
 """
@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from aml100.domain.errors import DataFileError
+from aml100.domain.errors import DataFileError, SafetyRefusal
 from aml100.domain.market import known_coins
-from aml100.domain.units import INTERVALS, Coin, interval_name, iso_utc
-from aml100.market.series import BarSeries, Floats, FundingSeries, Ints
+from aml100.domain.units import HOUR_MS, INTERVALS, Coin, interval_name, iso_utc
+from aml100.market.series import BarSeries, Floats, Ints
 from aml100.storage.columns import PRICES, RawTable, floats, headless_columns, read_table, times_ms
-from aml100.storage.history import HistoryStore, gaps
+from aml100.storage.funding_files import holds_funding, settlements_of
+from aml100.storage.history import FUNDING, HistoryStore, funding_gaps, gaps
 
 _MIXED_RUN: Final = 5
 """So many equal steps in a row of a longer interval are bars of that interval, not gaps."""
@@ -46,15 +48,21 @@ _VENUES: Final = (
     "bitget",
     "hyperliquid",
 )
+_KINDS: Final = ("perp", "spot", "futures", "swap")
+_KLINE_COLUMNS: Final = 11
 _QUOTES: Final = ("USDT", "USDC", "USD", "PERP", "BUSD")
 
 
 @dataclass(frozen=True, slots=True)
 class ImportReport:
-    """What one file brought. `duplicates` are rows dropped because a later one has the same time."""
+    """What one file brought. `duplicates` are rows dropped because a later one has the same time.
+
+    `interval` is the bars' by its name, or `funding`, whose `interval_ms` is an hour.
+    """
 
     path: Path
     coin: Coin
+    interval: str
     interval_ms: int
     origin: str
     first_ms: int
@@ -121,82 +129,86 @@ def read_bars(path: Path, coin: Coin | None = None) -> BarSeries:
     return _on_grid(raw, _sound(raw, series))
 
 
-def read_funding(path: Path, coin: Coin) -> FundingSeries:
-    """Settled funding rates (columns time and rate), spread over the hours they cover.
-
-    Raises:
-        DataFileError: a column or value is missing, a rate is not finite, or times do not ascend.
-    """
-    raw = read_table(path)
-    for name in ("time", "rate"):
-        if raw.names.count(name) != 1:
-            raise DataFileError(f"{path}: row 1: column {name!r} is missing; allowed: time, rate")
-    _need_rows(raw)
-    time_ms, rate = times_ms(raw), floats(raw, "rate")
-    bad = np.flatnonzero(~np.isfinite(rate))
-    if len(bad):
-        at = iso_utc(int(time_ms[bad[0]]))
-        raise raw.refuse(int(bad[0]), f"({at}) rate is {rate[bad[0]]}; allowed: a finite number")
-    wrong = np.flatnonzero(np.diff(time_ms) <= 0)
-    if len(wrong):
-        index = int(wrong[0]) + 1
-        raise raw.refuse(index, f"({iso_utc(int(time_ms[index]))}) time does not ascend; allowed: ascending, each once")
-    return FundingSeries.from_settlements(coin, time_ms, rate)
-
-
-def import_files(
-    paths: Sequence[Path], store: HistoryStore, coin: Coin | None = None, venue: str | None = None
-) -> list[ImportReport]:
-    """Put bars of other sources into the history store, file by file.
+def import_file(path: Path, store: HistoryStore, coin: Coin | None = None, venue: str | None = None) -> ImportReport:
+    """Put the bars or the funding rates of another source into the history store.
 
     CSV with or without a header (Binance's twelve columns), Feather as freqtrade writes it, Parquet; any order of
     rows; a time that comes again replaces the earlier row and is counted.
 
     Args:
-        coin: whose bars these are; None: from each file's name.
+        coin: whose they are; None: from the file's name.
         venue: where they come from; None: from the file's name or shape, else `file`.
 
     Raises:
-        DataFileError: a file cannot be understood, a bar is unsound, or the store holds bars of another origin.
+        DataFileError: the file cannot be understood, a row is unsound, or the store holds bars of another origin.
+        SafetyRefusal: they are a simulated venue's. Nothing was written in any of these cases.
     """
-    reports = []
-    for path in paths:
-        series, duplicates = _lenient(path, coin or coin_of(path), venue)
-        added = store.append(series)
-        reports.append(
-            ImportReport(
-                path=path,
-                coin=series.coin,
-                interval_ms=series.interval_ms,
-                origin=series.origin,
-                first_ms=int(series.open_ms[0]),
-                last_ms=int(series.open_ms[-1]),
-                rows=len(series),
-                added=added,
-                duplicates=duplicates,
-                gaps=gaps(series.open_ms, series.interval_ms),
-            )
-        )
-    return reports
-
-
-def _lenient(path: Path, coin: Coin, venue: str | None) -> tuple[BarSeries, int]:
-    """Bars in ascending order, each time once, and how many rows that took away."""
     headless = headless_columns(path) if path.is_file() else None
     raw = read_table(path, headless)
+    coin = coin or coin_of(path)
+    origin = _origin(raw, venue, store.network)
+    if holds_funding(raw):
+        found = settlements_of(raw)
+        with _naming(path):
+            added = store.append_funding(coin, found.time_ms, found.rate, origin, found.premium, found.hours)
+        first_ms, last_ms = int(found.time_ms[0]), int(found.time_ms[-1])
+        missing = funding_gaps(found.time_ms // HOUR_MS * HOUR_MS, found.hours)
+        rows, duplicates = len(found.time_ms), found.duplicates
+        return ImportReport(path, coin, FUNDING, HOUR_MS, origin, first_ms, last_ms, rows, added, duplicates, missing)
+    series, duplicates = _lenient(raw, coin, origin)
+    with _naming(path):
+        added = store.append(series)
+    return ImportReport(
+        path=path,
+        coin=series.coin,
+        interval=interval_name(series.interval_ms),
+        interval_ms=series.interval_ms,
+        origin=series.origin,
+        first_ms=int(series.open_ms[0]),
+        last_ms=int(series.open_ms[-1]),
+        rows=len(series),
+        added=added,
+        duplicates=duplicates,
+        gaps=gaps(series.open_ms, series.interval_ms),
+    )
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """The store's refusal, with the file whose rows it refuses."""
+    try:
+        yield
+    except (DataFileError, SafetyRefusal) as error:
+        raise type(error)(f"{path}: {error}") from None
+
+
+def _origin(raw: RawTable, venue: str | None, network: str) -> str:
+    """Where rows come from: as the file says, else `import:VENUE` or `import:VENUE_KIND` by its name or shape.
+
+    The trading venue's own are called as those that are downloaded from it, so that both make one series.
+    """
+    if raw.origin:
+        return raw.origin
+    words = re.split(r"[^a-z0-9]+", raw.path.stem.lower())
+    kline = raw.is_headless and len(raw.names) >= _KLINE_COLUMNS
+    source = venue or next((word for word in words if word in _VENUES), "binance" if kline else "file")
+    kind = next((word for word in words if word in _KINDS), None)
+    if source == "hyperliquid" and kind != "spot":
+        return f"hyperliquid:{network}"
+    return f"import:{source}" if kind is None or venue else f"import:{source}_{kind}"
+
+
+def _lenient(raw: RawTable, coin: Coin, origin: str) -> tuple[BarSeries, int]:
+    """Bars in ascending order, each time once, and how many rows that took away."""
     names = list(raw.names)
     for ours, theirs in _ALIASES.items():
         found = [names.index(name) for name in theirs if name in names]
         if not found:
-            raise DataFileError(f"{path}: row 1: no column for {ours!r}; found: {', '.join(raw.names)}")
+            raise DataFileError(f"{raw.path}: row 1: no column for {ours!r}; found: {', '.join(raw.names)}")
         names[found[0]] = ours
     raw = replace(raw, names=tuple(names))
     _need_rows(raw)
-    if venue is None:
-        words = re.split(r"[^a-z0-9]+", path.stem.lower())
-        kline = raw.is_headless and len(raw.names) >= 11
-        venue = next((word for word in words if word in _VENUES), "binance" if kline else "file")
-    series = _sound(raw, _series(raw, times_ms(raw, unit_by_row=True), coin, raw.origin or f"import:{venue}"))
+    series = _sound(raw, _series(raw, times_ms(raw, unit_by_row=True), coin, origin))
     order = np.argsort(series.open_ms, kind="stable")
     times = series.open_ms[order]
     last = np.append(np.diff(times) > 0, True)
@@ -247,8 +259,15 @@ def _sound(raw: RawTable, series: BarSeries) -> BarSeries:
         first = int(bad[0])
         what = f"high {series.high[first]} is below low {series.low[first]}; allowed: high >= low"
         problems.append((first, what))
+    for name in ("open", "close"):
+        column = getattr(series, name)
+        bad = np.flatnonzero((column > series.high) | (column < series.low))
+        if len(bad):
+            first = int(bad[0])
+            what = f"{name} {column[first]} is outside {series.low[first]} to {series.high[first]}"
+            problems.append((first, f"{what}; allowed: from low to high"))
     if problems:
-        raise _refuse(raw, series, *min(problems))
+        raise _refuse(raw, series, *min(problems, key=lambda problem: problem[0]))
     return series
 
 

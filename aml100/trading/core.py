@@ -47,6 +47,7 @@ from aml100.domain.events import (
     Reconciled,
     RiskChanged,
     SeriesEnd,
+    SettledFunding,
     StateChanged,
     Tick,
     TradingState,
@@ -54,7 +55,7 @@ from aml100.domain.events import (
 from aml100.domain.market import AssetContext, Bar, BookTop, Instrument
 from aml100.domain.orders import Action, ExitReason, Fill, Order, OrderKind, OrderStatus, Side, TimeInForce
 from aml100.domain.units import Coin
-from aml100.market.features import FeatureStream, regime_of_row
+from aml100.market.features import FeatureStream, known_at, regime_of_row
 from aml100.market.position import POSITION_SIZE, position_features
 from aml100.trading.blotter import Blotter, Tracked
 from aml100.trading.ledger import Ledger
@@ -65,6 +66,7 @@ from aml100.trading.rules import TradingRules
 from aml100.trading.sizing import entry_size, q_gap
 from aml100.trading.state import CoinState, CoreState, decode_state, encode_state
 
+KEPT_SETTLEMENTS: Final = 3
 REMEMBERED_ROWS: Final = 20_000
 """Rows of features kept for a policy that is adopted in mid-series; an encoder forgets older ones anyway."""
 
@@ -156,10 +158,6 @@ class TradingCore:
                 policy.observe(row)
             self.state.coins[coin].exported_bars = -1
 
-    def know_funding(self, coin: Coin, rate: float | None) -> None:
-        """The hourly rate that is known from now on, None where none is; a feature of the bars that follow."""
-        self.state.coins[coin].funding_rate = rate
-
     def warm_up(self, bar: Bar) -> None:
         """Take in a bar of history: features and policy move on, nothing is decided."""
         known = self.state.coins[bar.coin]
@@ -190,6 +188,9 @@ class TradingCore:
                 dead = self._dead_streams.setdefault(event.coin, set())
                 (dead.discard if event.state == "live" else dead.add)(event.channel)
                 return []
+            case SettledFunding():
+                self._know_funding(event)
+                return []
             case Command():
                 return self._on_command(event)
             case Reconciled():
@@ -215,6 +216,15 @@ class TradingCore:
             effects += self._step_coin(bar, ending.get(bar.coin), equity, event.end_ms)
         return effects
 
+    def _know_funding(self, settled: SettledFunding) -> None:
+        """Keep the latest settlements, whatever the order in which they are told."""
+        known = self.state.coins.get(settled.coin)
+        if known is None or any(time_ms == settled.time_ms for time_ms, _, _ in known.fundings):
+            return
+        known.fundings.append((settled.time_ms, settled.rate, settled.premium))
+        known.fundings.sort(key=lambda one: one[0])
+        del known.fundings[:-KEPT_SETTLEMENTS]
+
     def _observe(self, bar: Bar, known: CoinState) -> None:
         """Features and policy take in a closed bar; a gap starts the series anew."""
         features, policy = self._features[bar.coin], self._policies[bar.coin]
@@ -226,6 +236,7 @@ class TradingCore:
         known.last_end_ms = bar.end_ms
         known.close = bar.close
         known.bars_seen += 1
+        rate, premium = known_at(known.fundings, bar.open_ms)
         row = features.update(
             float(bar.open),
             float(bar.high),
@@ -233,7 +244,8 @@ class TradingCore:
             float(bar.close),
             float(bar.volume),
             bar.open_ms,
-            known.funding_rate,
+            rate,
+            premium,
         )
         if row is not None:
             known.complete_rows += 1

@@ -25,7 +25,8 @@ class CoinState:
     last_end_ms: int = 0
     close: Decimal = ZERO
     regime: str = "range"
-    funding_rate: float | None = None
+    fundings: list[tuple[int, float, float | None]] = field(default_factory=list)
+    """The latest settlements (time_ms, hourly rate, premium), oldest first."""
     bars_held: int = 0
     opened_ms: int = 0
     holds_in_row: int = 0

@@ -22,7 +22,8 @@ from aml100.domain.errors import AmlError
 from aml100.domain.units import Coin
 from aml100.learning.dataset import CoinData
 from aml100.learning.trainer import TrainingJob, TrainingProgress, TrainingResult, train
-from aml100.storage.importing import read_bars, read_funding
+from aml100.storage.funding_files import read_funding
+from aml100.storage.importing import read_bars
 from aml100.training.messages import (
     DataSource,
     Done,

@@ -219,7 +219,8 @@ def book_from(book: wire.BookWire) -> BookTop:
 
 def funding_rate_from(row: wire.FundingRateWire) -> FundingRate:
     """Rows are stamped some milliseconds past the hour they settle; the stamp here is that hour."""
-    return FundingRate(Coin(row.coin), row.time - row.time % HOUR_MS, number(row.fundingRate, "fundingRate"))
+    premium = None if row.premium is None else number(row.premium, "premium")
+    return FundingRate(Coin(row.coin), row.time - row.time % HOUR_MS, number(row.fundingRate, "fundingRate"), premium)
 
 
 def fill_from(row: wire.FillWire, user: str | None = None) -> Fill:

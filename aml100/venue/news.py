@@ -112,6 +112,7 @@ class ExchangeStatus:
     time_ms: int
     speed: float
     ended: bool
+    is_simulated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

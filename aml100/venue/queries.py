@@ -126,7 +126,8 @@ class Queries:
 
     async def exchange_status(self) -> ExchangeStatus:
         answer = await self._transport.fetch_info({"type": "exchangeStatus"}, wire.ExchangeStatusWire, _LIGHT)
-        return ExchangeStatus(answer.time, answer.speed, answer.ended)
+        speed = 1.0 if answer.speed is None else answer.speed
+        return ExchangeStatus(answer.time, speed, answer.ended, answer.speed is not None)
 
     # --- the account --------------------------------------------------------------------------------------------
 

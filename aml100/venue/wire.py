@@ -98,6 +98,7 @@ class FundingRateWire(Struct, frozen=True, gc=False):
     coin: str
     fundingRate: str
     time: int
+    premium: str | None = None
 
 
 class MidsWire(Struct, frozen=True):
@@ -250,7 +251,7 @@ class ExchangeStatusWire(Struct, frozen=True):
     """`speed` and `ended` come from a simulated venue only."""
 
     time: int
-    speed: float = 1.0
+    speed: float | None = None
     ended: bool = False
 
 

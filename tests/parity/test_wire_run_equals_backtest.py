@@ -44,11 +44,20 @@ def tape(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "volume": rng.gamma(2.0, 5.0, BARS),
     }
     pq.write_table(pa.table(columns), path)
+    settled = times[0] + np.arange(1, 5) * 8 * 3_600_000
+    rates = {"time": settled.astype(np.int64), "rate": [0.0024, -0.0016, 0.0008, 0.0032]}
+    pq.write_table(pa.table(rates), funding_of(path))
     return path
+
+
+def funding_of(tape: Path) -> Path:
+    """Rates settled every 8 hours, large enough to be seen in the money."""
+    return tape.with_name("funding.parquet")
 
 
 def arguments(tape: Path, state: Path) -> list[str]:
     run = [*COMMAND, "run", "--no-tui", "--json", "--data", str(tape), "--warmup-bars", str(WARMUP)]
+    run += ["--funding", str(funding_of(tape))]
     return [*run, "--speed", "1000000", "--policy", "random", "--seed", "5", "--state", str(state)]
 
 
@@ -88,7 +97,7 @@ def test_run_over_the_wire_equals_the_back_test(
     out = tmp_path / "out"
     options = ["--policy", "random", "--seed", "5", "--warmup-bars", str(WARMUP), "--json", "--out", str(out)]
     done = subprocess.run(
-        [*COMMAND, "backtest", "--data", str(tape), *options],
+        [*COMMAND, "backtest", "--data", str(tape), "--funding", str(funding_of(tape)), *options],
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,
@@ -102,6 +111,7 @@ def test_run_over_the_wire_equals_the_back_test(
     lines = (out / "trades.csv").read_text().splitlines()[1:]
     by_wire = trades_of(state)
     assert len(lines) == len(by_wire) == metrics["trades"] > 10
+    assert metrics["funding_usd"] != 0
     for line, row in zip(lines, by_wire, strict=True):
         _, _, side, entry_ms, entry_px, exit_ms, exit_px, size, pnl, _, _, _, reason, held = line.split(",")
         assert (side, int(entry_ms), int(exit_ms), reason, int(held)) == (row[0], row[1], row[3], row[7], row[8])

@@ -47,7 +47,7 @@ def test_import_then_history(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 def test_import_says_in_words_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = write_bars(tmp_path / "BTC_1h.csv", [0, 1, 2, 5, 6])
     assert main(["import", str(file), "--state", str(tmp_path / "state.db")]) == 0
-    assert "1 gap (2 bars missing)" in capsys.readouterr().out
+    assert "1 gap (2 missing)" in capsys.readouterr().out
 
 
 def test_history_of_one_coin_and_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -191,15 +191,23 @@ def test_each_stretch_between_gaps_warms_up_by_itself() -> None:
 def test_funding_is_a_feature_from_its_hour_on_and_for_eight_hours() -> None:
     funding = FundingSeries(Coin("BTC"), np.array([5, 6], np.int64) * HOUR_MS, np.array([1e-5, -2e-5]))
     opens = np.array([5 * HOUR_MS - 1, 5 * HOUR_MS, 6 * HOUR_MS - 1, 6 * HOUR_MS, 14 * HOUR_MS - 1, 14 * HOUR_MS])
-    rates = known_funding(funding, opens)
+    rates, premiums = known_funding(funding, opens)
     np.testing.assert_array_equal(rates, [np.nan, 1e-5, 1e-5, -2e-5, -2e-5, np.nan])
+    assert np.isnan(premiums).all()
 
 
 def test_a_rate_settled_for_eight_hours_is_not_known_in_the_hours_it_is_charged_for() -> None:
     funding = FundingSeries.from_settlements(Coin("BTC"), np.array([8, 16]) * HOUR_MS, np.array([8e-5, 16e-5]))
-    stamps = np.repeat(np.array([8, 16]) * HOUR_MS, 8)
-    rates = known_funding(funding, np.arange(8, 17) * HOUR_MS, stamps)
-    np.testing.assert_array_equal(rates, [1e-5] * 8 + [2e-5])
+    assert [funding.rate_at(hour * HOUR_MS) for hour in (1, 8, 9)] == [1e-5, 1e-5, 2e-5]
+    rates, _ = known_funding(funding, np.arange(1, 17) * HOUR_MS)
+    np.testing.assert_array_equal(rates, [np.nan] * 7 + [1e-5] * 8 + [2e-5])
+
+
+def test_the_premium_is_known_with_its_settlement() -> None:
+    hours = np.array([5, 6]) * HOUR_MS
+    funding = FundingSeries.from_settlements(Coin("BTC"), hours, np.array([1e-5, 2e-5]), np.array([3e-4, np.nan]))
+    _, premiums = known_funding(funding, np.array([4, 5, 6]) * HOUR_MS)
+    np.testing.assert_array_equal(premiums, [np.nan, 3e-4, np.nan])
 
 
 def test_unknown_funding_and_premium_are_flagged_not_invented() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,9 @@ import pytest
 
 from aml100.domain.errors import DataFileError
 from aml100.domain.units import Coin
+from aml100.storage.funding_files import read_funding
 from aml100.storage.history import HistoryStore
-from aml100.storage.importing import coin_of, import_files, read_bars, read_funding, sha256_of
+from aml100.storage.importing import coin_of, import_file, read_bars, sha256_of
 
 START = 1_700_000_040_000
 """2023-11-14T22:14:00Z, on the minute."""
@@ -278,7 +280,7 @@ def test_binance_klines_without_a_header_are_understood(tmp_path: Path) -> None:
     path = tmp_path / "BTCUSDT-1m-2025-01.csv"
     path.write_text("\n".join(lines) + "\n")
     store = HistoryStore(tmp_path / "history")
-    (report,) = import_files([path], store)
+    report = import_file(path, store)
     assert (report.coin, report.origin, report.rows, report.added, report.duplicates) == (
         "BTC",
         "import:binance",
@@ -295,7 +297,7 @@ def test_freqtrade_feather_is_understood(tmp_path: Path) -> None:
     table = frame()
     table["time"] = pd.to_datetime(table["time"], unit="ms", utc=True)
     path = write(table.rename(columns={"time": "date"}), tmp_path / "BTC_USDT_USDT-1m-futures.feather")
-    (report,) = import_files([path], HistoryStore(tmp_path / "h"))
+    report = import_file(path, HistoryStore(tmp_path / "h"))
     assert (report.coin, report.interval_ms, report.rows, report.first_ms) == ("BTC", 60_000, 10, START)
 
 
@@ -306,7 +308,7 @@ def test_gaps_and_duplicates_are_reported_and_the_later_row_wins(tmp_path: Path)
     lines = path.read_text().splitlines()
     path.write_text("\n".join([lines[0], *lines[2:], lines[1]]))
     store = HistoryStore(tmp_path / "h")
-    (report,) = import_files([path], store)
+    report = import_file(path, store)
     assert (report.rows, report.duplicates) == (8, 1)
     assert report.gaps == ((START + 4 * 60_000, START + 6 * 60_000),)
     assert store.load(Coin("BTC"), 60_000).close[2] == 102.25
@@ -317,7 +319,7 @@ def test_an_unsound_bar_is_not_imported(tmp_path: Path) -> None:
     table.loc[3, "high"] = 1.0
     store = HistoryStore(tmp_path / "h")
     with pytest.raises(DataFileError, match="row 5"):
-        import_files([write(table, tmp_path / "btc.csv")], store)
+        import_file(write(table, tmp_path / "btc.csv"), store)
     assert store.summary() == ()
 
 
@@ -325,4 +327,60 @@ def test_unknown_columns_are_listed(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_text("when,price\n2024,5\n")
     with pytest.raises(DataFileError, match="no column for 'time'; found: when, price"):
-        import_files([path], HistoryStore(tmp_path / "h"))
+        import_file(path, HistoryStore(tmp_path / "h"))
+
+
+def test_funding_files_are_told_by_their_columns_and_keep_their_hours(tmp_path: Path) -> None:
+    """An eight-hourly rate stays one when later rows are added and when a settlement is missing."""
+    hour, day = 3_600_000, 1_704_067_200_000
+    store = HistoryStore(tmp_path / "h")
+    stamps = [day + 8 * hour + 31, day + 16 * hour + 15, day + 40 * hour]
+    table = pd.DataFrame({"calc_time": stamps, "last_funding_rate": [0.0008, -0.0016, 0.0004]})
+    report = import_file(write(table, tmp_path / "BTCUSDT-fundingRate-binance.csv"), store)
+    assert (report.coin, report.interval, report.rows, report.added) == ("BTC", "funding", 3, 3)
+    assert report.origin == "import:binance"
+    assert report.gaps == ((day + 17 * hour, day + 33 * hour),)
+    funding = store.load_funding(Coin("BTC"))
+    assert [funding.rate_at(day + h * hour) for h in (1, 8, 9, 17, 32, 33, 40)] == [
+        0.0001, 0.0001, -0.0002, None, None, 0.00005, 0.00005
+    ]  # fmt: skip
+    (held,) = store.summary()
+    assert (held.interval, held.rows, held.gaps) == ("funding", 3, report.gaps)
+
+
+def test_freqtrades_funding_candles_are_rates(tmp_path: Path) -> None:
+    times = pd.to_datetime([1_704_067_200_000, 1_704_070_800_000], unit="ms", utc=True)
+    rates = {"open": [1e-5, -2e-5]} | {name: [0.0, 0.0] for name in ("high", "low", "close", "volume")}
+    path = write(pd.DataFrame({"date": times} | rates), tmp_path / "BTC_USDC_USDC-1h-funding_rate.feather")
+    store = HistoryStore(tmp_path / "h")
+    assert import_file(path, store).interval == "funding"
+    np.testing.assert_array_equal(store.load_funding(Coin("BTC")).rate, [1e-5, -2e-5])
+
+
+def test_spot_and_perpetual_do_not_mix_and_the_venues_own_bars_join_what_is_downloaded(tmp_path: Path) -> None:
+    store = HistoryStore(tmp_path / "h")
+    assert import_file(write(frame(), tmp_path / "binance_spot_BTC_1m.csv"), store).origin == "import:binance_spot"
+    perp = write(frame(), tmp_path / "binance_perp_BTC_1m.csv")
+    with pytest.raises(DataFileError, match=r"binance_perp_BTC_1m.csv: .*holds bars of import:binance_spot"):
+        import_file(perp, store)
+    own = write(frame(), tmp_path / "hyperliquid_perp_ETH_1m.csv")
+    assert import_file(own, HistoryStore(tmp_path / "h", "testnet")).origin == "hyperliquid:testnet"
+
+
+def test_every_real_file_is_imported_whole(shared: Path, tmp_path: Path) -> None:
+    """Bars and funding of every venue, each into a store of its own; tick and book samples are refused by name."""
+    index = json.loads((shared / "data" / "market" / "index.json").read_text())
+    small = [p for p in sorted((shared / "data" / "market").glob("*.parquet")) if p.stat().st_size < 800_000]
+    assert len(small) > 20
+    for path in small:
+        store = HistoryStore(tmp_path / path.stem)
+        if "sample" in path.name:
+            with pytest.raises(DataFileError, match="no column for"):
+                import_file(path, store)
+            assert not store.folder.exists()
+            continue
+        report = import_file(path, store)
+        assert report.rows == report.added == pq.read_metadata(path).num_rows
+        assert report.duplicates == 0
+        if report.interval != "funding":
+            assert len(report.gaps) == len(index[path.name]["windows"]) - 1

@@ -140,6 +140,15 @@ class Fill:
         return self.size if self.side is Side.BUY else -self.size
 
 
+def fill_time_ms(fill_id: str) -> int:
+    """When the fill of this id happened.
+
+    >>> fill_time_ms("1700000000000-BTC-17")
+    1700000000000
+    """
+    return int(fill_id.partition("-")[0])
+
+
 @dataclass(frozen=True, slots=True)
 class Position:
     """Signed net size and average entry price of one coin; size 0 has no entry."""

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from aml100.domain.events import FundingPaid, LedgerPosted, TradeClosed
-from aml100.domain.orders import Fill, Position, Side
+from aml100.domain.orders import Fill, Position, Side, fill_time_ms
 from aml100.domain.units import ZERO, Coin, ledger_usd
 
-REMEMBERED_FILLS = 64
-"""Fill ids kept against duplicates; the venue repeats only the latest ones, and state.db refuses any older one."""
+REMEMBERED_FILLS = 256
+"""Fill ids kept against duplicates. Whatever is as old as the newest id that was dropped counts as known: at every
+connection the venue tells its fills again, up to 2000 of them, and each may be folded only once (GUARANTEES D16)."""
 
 
 def apply_fill(position: Position, fill: Fill) -> tuple[Position, Decimal]:
@@ -68,6 +69,7 @@ class Book:
     marks: dict[Coin, Decimal] = field(default_factory=dict)
     trades: dict[Coin, OpenTrade] = field(default_factory=dict)
     recent_fills: list[str] = field(default_factory=list)
+    forgotten_fills_ms: int = -1
     last_fill_ms: int = 0
     last_funding_ms: dict[Coin, int] = field(default_factory=dict)
 
@@ -144,7 +146,7 @@ class Ledger:
 
     def knows_fill(self, fill: Fill) -> bool:
         """Whether this fill is already folded."""
-        return fill.fill_id in self.book.recent_fills
+        return fill.time_ms <= self.book.forgotten_fills_ms or fill.fill_id in self.book.recent_fills
 
     def apply_fill(self, fill: Fill, exit_reason: str, bars_held: int) -> Folded:
         """Fold a new fill: realised profit and fee are posted, the position moves, a round trip may close.
@@ -154,8 +156,7 @@ class Ledger:
             bars_held: closed bars the position was held, should this fill close it.
         """
         book = self.book
-        book.recent_fills.append(fill.fill_id)
-        del book.recent_fills[:-REMEMBERED_FILLS]
+        self._remember(fill)
         book.last_fill_ms = max(book.last_fill_ms, fill.time_ms)
         before = self.position(fill.coin)
         after, realised = apply_fill(before, fill)
@@ -171,6 +172,17 @@ class Ledger:
             book.positions[fill.coin] = after
         trade = self._follow_trade(before, after, fill, realised, exit_reason, bars_held)
         return Folded(tuple(posted), realised, after, trade)
+
+    def _remember(self, fill: Fill) -> None:
+        """Ids go only once the venue's time has moved on: the fills of one instant are told apart to the last."""
+        book = self.book
+        book.recent_fills.append(fill.fill_id)
+        while len(book.recent_fills) > REMEMBERED_FILLS:
+            oldest_ms = fill_time_ms(book.recent_fills[0])
+            if oldest_ms >= fill.time_ms:
+                break
+            book.forgotten_fills_ms = max(book.forgotten_fills_ms, oldest_ms)
+            del book.recent_fills[0]
 
     def _follow_trade(
         self, before: Position, after: Position, fill: Fill, realised: Decimal, exit_reason: str, bars_held: int

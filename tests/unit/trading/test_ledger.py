@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from aml100.domain.events import FundingPaid
 from aml100.domain.orders import Fill, Position, Side
 from aml100.domain.units import Cloid, Coin
-from aml100.trading.ledger import Ledger, apply_fill
+from aml100.trading.ledger import REMEMBERED_FILLS, Ledger, apply_fill
 
 BTC = Coin("BTC")
 
@@ -64,6 +64,28 @@ def test_a_fill_that_was_folded_is_known_again() -> None:
     assert not ledger.knows_fill(once)
     ledger.apply_fill(once, "", 0)
     assert ledger.knows_fill(once)
+
+
+def test_every_old_fill_is_known_however_many_followed() -> None:
+    """D16: the venue's snapshot repeats up to 2000 fills after a restart."""
+    ledger = Ledger()
+    told = [fill(Side.BUY if n % 2 else Side.SELL, "1", "100", number=n, time_ms=n // 2) for n in range(1, 2001)]
+    for one in told:
+        assert not ledger.knows_fill(one)
+        ledger.apply_fill(one, "", 0)
+    assert all(ledger.knows_fill(one) for one in told)
+    assert len(ledger.book.recent_fills) == REMEMBERED_FILLS
+
+
+def test_fills_of_one_instant_are_never_taken_for_known() -> None:
+    """One order may sweep more levels than ids are kept, all at one time."""
+    ledger = Ledger()
+    ledger.apply_fill(fill(Side.BUY, "1", "100", number=1), "", 0)
+    for n in range(1000):
+        one = Fill(BTC, Side.BUY, Decimal("100"), Decimal("1"), Decimal(0), 50, n, 1, None, True)
+        assert not ledger.knows_fill(one)
+        ledger.apply_fill(one, "", 0)
+    assert ledger.position(BTC).size == 1001
 
 
 fills = st.lists(

@@ -36,7 +36,7 @@ ENVIRONMENTS: Final[dict[str, Environment]] = {
     "polars": Environment((("polars==2.1.0", "numpy==2.4.6"),)),
     "orjson": Environment((("orjson==3.13.0", "websockets==17.4"),)),
     "vectorbt": Environment((("vectorbt==1.2.0",),)),
-    "raptorbt": Environment((("raptorbt==0.13.4",),)),
+    "raptorbt": Environment((("raptorbt==0.13.4", "numpy==2.4.6"),)),
     "backtesting": Environment((("backtesting==0.6.6",),)),
     "nautilus": Environment((("nautilus_trader==1.221.0",),)),
     "freqtrade": Environment((("freqtrade==2026.9", "gymnasium==1.4.0"),)),

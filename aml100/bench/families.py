@@ -12,6 +12,7 @@ from aml100.domain.errors import UsageError
 
 FAMILIES: Final[dict[str, str]] = {
     "env": "aml100.bench.env",
+    "backtest": "aml100.bench.backtest",
 }
 """Family -> module that holds its `TRIALS`; imported when it is run."""
 

@@ -23,7 +23,11 @@ from typing import IO, Any, Final
 from aml100.bench.frame import PEER_SCRIPTS, Figure, Goal, Peer, Readings, Row, State, Trial, reading
 
 ONE_THREAD: Final = dict.fromkeys(
-    ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "POLARS_MAX_THREADS"), "1"
+    (
+        *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"),
+        *("NUMBA_NUM_THREADS", "POLARS_MAX_THREADS", "RAYON_NUM_THREADS"),
+    ),
+    "1",
 )
 LEAVING_S: Final = 10.0
 READY: Final = '"ready"'

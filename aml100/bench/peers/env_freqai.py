@@ -41,10 +41,10 @@ env = Env(
 
 def measure():
     env.reset()
-    started = time.perf_counter()
+    started = time.process_time()
     for action in actions:
         env.step(action)
-    return {key: len(actions) / (time.perf_counter() - started)}
+    return {key: len(actions) / (time.process_time() - started)}
 
 
 measure()

@@ -69,6 +69,7 @@ def train(options: TrainOptions) -> int:
     from aml100.learning.dataset import CoinData
     from aml100.learning.trainer import TrainingJob, TrainingProgress, TrainingResult
     from aml100.learning.trainer import train as run_training
+    from aml100.learning.trials import TrialRegistry
 
     settings = options.load_settings()
     params, market = settings.params, load_market(options)
@@ -85,6 +86,7 @@ def train(options: TrainOptions) -> int:
         folder=home / "training",
         budget_s=options.budget_s,
         resume=options.resume,
+        registry=TrialRegistry.beside(home / "models"),
     )
     stopping: list[int] = []
     before = signal.signal(signal.SIGINT, lambda number, frame: stopping.append(number))

@@ -18,7 +18,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -35,6 +35,7 @@ from aml100.learning.memory import POSITIONS, StretchMemory, weights_of
 from aml100.learning.network import ACTIONS
 from aml100.learning.scores import HealthFinding, Validation, policy_health
 from aml100.learning.settings import TrainingSettings
+from aml100.learning.trials import ABORTED, TrialRegistry
 from aml100.learning.validation import validate
 from aml100.market.position import POSITION_FEATURES
 
@@ -54,6 +55,8 @@ class TrainingJob:
         folder: where checkpoints go, and `models/` arise with `save`; None keeps nothing on disk.
         budget_s: wall seconds after which training ends with what it has; None: no limit.
         resume: go on from the checkpoint in `folder`.
+        registry: where the trial is written down before it begins (`learning.trials`); None keeps none.
+        source: who tries, for the registry.
     """
 
     data: tuple[CoinData, ...]
@@ -63,11 +66,16 @@ class TrainingJob:
     budget_s: float | None = None
     resume: bool = False
     git_revision: str | None = None
+    registry: TrialRegistry | None = None
+    source: str = "train"
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingProgress:
-    """Where a training stands. `loss` is the mean of the epoch so far; `validation` of the last whole epoch."""
+    """Where a training stands. `loss` is the mean of the epoch so far; `validation` of the last whole epoch.
+
+    `actions` are the shares of HOLD, BUY, SELL in validation.
+    """
 
     epoch: int
     epochs: int
@@ -147,7 +155,30 @@ def train(job: TrainingJob, clock: Clock, stop: Stop = lambda: False) -> Iterato
         UsageError: too few bars, or `resume` without a fitting checkpoint.
     """
     with _deterministic(job.settings.threads):
-        yield from _Training(job, clock, stop).run()
+        training = Training(job, clock, stop)
+        if job.registry is None:
+            yield from training.run()
+        else:
+            yield from _registered(training, job.registry)
+
+
+def _registered(training: Training, registry: TrialRegistry) -> Iterator[TrainingProgress | TrainingResult]:
+    """Run a training as a trial: written down before it begins, and how it ended."""
+    job = training.job
+    trial, state, daily = training.key[:16], "failed", None
+    parameters = {"data": training.dataset.fingerprint[:16], **asdict(job.settings)}
+    registry.begin(trial, source=job.source, seed=job.seed, parameters=parameters)
+    try:
+        for event in training.run():
+            if isinstance(event, TrainingResult):
+                state = ABORTED if event.ended == "stopped" else "done"
+                daily = np.array(event.validation.daily)
+            yield event
+    except GeneratorExit:
+        state = ABORTED
+        raise
+    finally:
+        registry.finish(trial, state, daily)
 
 
 @contextmanager
@@ -164,8 +195,8 @@ def _deterministic(threads: int) -> Iterator[None]:
         torch.set_num_threads(threads_before)
 
 
-class _Training:
-    """State of one run of `train`."""
+class Training:
+    """State of one run of `train`; `best_weights` are the best checkpoint's so far."""
 
     def __init__(self, job: TrainingJob, clock: Clock, stop: Stop) -> None:
         self.job = job
@@ -255,6 +286,7 @@ class _Training:
             min_q_gap=settings.min_q_gap,
             sigmas=settings.selection_sigmas,
             device=self.device,
+            reward_weights=self.memory.reward_weights,
         )
 
     def _validate(self) -> None:

@@ -10,11 +10,13 @@ from typing import Final
 import numpy as np
 import torch
 
-from aml100.learning.acting import Walk, greedy_walk
+from aml100.evaluation.transition import Records
+from aml100.learning.acting import RewardView, Walk, greedy_walk
 from aml100.learning.dataset import CoinRows, Dataset
 from aml100.learning.inference import CompiledWeights, Floats32
 from aml100.learning.memory import weights_of
 from aml100.learning.network import LstmState, QNetwork
+from aml100.learning.reward import calm_factor
 from aml100.learning.scores import Validation, summarise
 
 CHUNK_BARS: Final = 2048
@@ -34,21 +36,38 @@ def encode_chunked(network: QNetwork, scaled: Floats32, device: torch.device) ->
 
 
 def walk_range(
-    network: QNetwork, rows: CoinRows, warm_from: int, start: int, stop: int, min_q_gap: float, device: torch.device
+    network: QNetwork,
+    rows: CoinRows,
+    warm_from: int,
+    start: int,
+    stop: int,
+    min_q_gap: float,
+    device: torch.device,
+    reward: RewardView | None = None,
 ) -> Walk:
     """Walk the greedy policy through the rows [start, stop), its memory warmed up from `warm_from` on."""
     share = encode_chunked(network, rows.scaled[warm_from:stop], device)[start - warm_from :]
     weights = CompiledWeights.from_arrays(weights_of(network))
-    return greedy_walk(rows.market, rows.rules, start, np.ascontiguousarray(share), weights, min_q_gap)
+    return greedy_walk(rows.market, rows.rules, start, np.ascontiguousarray(share), weights, min_q_gap, reward)
 
 
 def validate(
-    network: QNetwork, dataset: Dataset, *, min_q_gap: float, sigmas: float, device: torch.device
+    network: QNetwork,
+    dataset: Dataset,
+    *,
+    min_q_gap: float,
+    sigmas: float,
+    device: torch.device,
+    reward_weights: Records | None = None,
 ) -> Validation:
-    """Walk every validation range and sum up."""
-    walks = [
-        walk_range(network, rows, warm, start, stop, min_q_gap, device)
-        for rows in dataset.coins
-        for warm, (start, stop) in zip(rows.warm_from, rows.validate, strict=True)
-    ]
+    """Walk every validation range and sum up; `reward_weights` are the learner's, None for profit alone."""
+    walks = []
+    for rows in dataset.coins:
+        view = None
+        if reward_weights is not None:
+            view = RewardView(reward_weights, calm_factor(reward_weights, rows.volatility), rows.trend)
+        walks += [
+            walk_range(network, rows, warm, start, stop, min_q_gap, device, view)
+            for warm, (start, stop) in zip(rows.warm_from, rows.validate, strict=True)
+        ]
     return summarise(walks, sigmas)

@@ -29,7 +29,10 @@ class DataSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TrainingSpec(msgspec.Struct, frozen=True, tag="train", forbid_unknown_fields=True):
-    """What the child is to do. `models` is the folder that holds model versions, `folder` its own for checkpoints."""
+    """What the child is to do. `models` is the folder that holds model versions, `folder` its own for checkpoints.
+
+    The trial is written down in the registry beside `models`, as `source`'s.
+    """
 
     data: tuple[DataSource, ...]
     settings: TrainingSettings
@@ -39,6 +42,7 @@ class TrainingSpec(msgspec.Struct, frozen=True, tag="train", forbid_unknown_fiel
     budget_s: float | None = None
     resume: bool = False
     git_revision: str | None = None
+    source: str = "engine"
 
 
 class Progress(msgspec.Struct, frozen=True, tag="progress"):

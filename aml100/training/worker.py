@@ -22,6 +22,7 @@ from aml100.domain.errors import AmlError
 from aml100.domain.units import Coin
 from aml100.learning.dataset import CoinData
 from aml100.learning.trainer import TrainingJob, TrainingProgress, TrainingResult, train
+from aml100.learning.trials import TrialRegistry
 from aml100.storage.funding_files import read_funding
 from aml100.storage.importing import read_bars
 from aml100.training.messages import (
@@ -97,6 +98,8 @@ def load_job(spec: TrainingSpec) -> TrainingJob:
         budget_s=spec.budget_s,
         resume=spec.resume,
         git_revision=spec.git_revision,
+        registry=TrialRegistry.beside(Path(spec.models)),
+        source=spec.source,
     )
 
 

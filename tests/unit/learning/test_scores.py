@@ -7,19 +7,31 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from aml100.domain.units import HOUR_MS
 from aml100.evaluation.kernel import KernelRules, Market
 from aml100.learning.acting import Walk, greedy_walk, random_positions
 from aml100.learning.inference import CompiledWeights
-from aml100.learning.scores import Validation, policy_health, summarise
+from aml100.learning.scores import Validation, daily_returns, policy_health, summarise
 from tests.unit.learning.planted import series_of
 from tests.unit.learning.test_bundle import constant_network
 
-WALK = Walk(
-    net=np.array([0.01, -0.02, 0.03, 0.0]),
-    actions=np.array([1, 0, 0, 2], np.int8),
-    q=np.array([[0.0, 1.0, -3.0]] * 4),
-    trade_nets=np.array([-0.01, 0.03]),
-)
+
+def walk_of(net: list[float], actions: list[int], trade_nets: list[float], step_ms: int = HOUR_MS) -> Walk:
+    """One step each `step_ms` from 2023-11-15 00:00 UTC on; the reward is 25 times the money."""
+    n = len(net)
+    return Walk(
+        net=np.array(net),
+        actions=np.array(actions, np.int8),
+        q=np.array([[0.0, 1.0, -3.0]] * n).reshape(n, 3),
+        trade_nets=np.array(trade_nets),
+        reward=25.0 * np.array(net),
+        close_ms=DAY_START_MS + step_ms * np.arange(1, n + 1),
+        sides=np.zeros(n, np.int8),
+    )
+
+
+DAY_START_MS = 1_700_006_400_000
+WALK = walk_of([0.01, -0.02, 0.03, 0.0], [1, 0, 0, 2], [-0.01, 0.03])
 SOUND = summarise([WALK], 1.0)
 
 
@@ -34,8 +46,41 @@ def test_figures_of_a_walk_by_hand() -> None:
 
 
 def test_never_trading_scores_nothing_and_has_no_ratios() -> None:
-    idle = summarise([Walk(np.zeros(5), np.zeros(5, np.int8), np.zeros((5, 3)), np.zeros(0))], 1.0)
+    idle = summarise([walk_of([0.0] * 5, [0] * 5, [])], 1.0)
     assert (idle.score, idle.trades, idle.win_rate_frac, idle.profit_factor) == (0.0, 0, None, None)
+    assert (idle.entropy, idle.reward_correlation, idle.daily) == (0.0, None, ())
+
+
+def test_days_count_whole_and_in_utc() -> None:
+    """Steps of 8 hours from midnight: the first and the last day are not known to be whole."""
+    walk = walk_of([0.1, 0.2, 0.3, 1.0, 2.0, 3.0, 0.5], [0] * 7, [], step_ms=8 * HOUR_MS)
+    assert daily_returns([walk]).tolist() == pytest.approx([6.0])
+    assert daily_returns([walk, walk]).tolist() == pytest.approx([12.0])
+
+
+def test_a_reward_that_pays_a_loser_is_flagged() -> None:
+    """B16: reward up, money down; or the two move apart."""
+    net = np.tile([0.01, -0.02], 100)
+    bonus = replace(walk_of(net.tolist(), [1, 2] * 100, [-0.01]), reward=25.0 * net + 0.5)
+    paid = summarise([bonus], 1.0)
+    assert paid.reward > 0.0 > paid.net_return
+    finding = next(f for f in policy_health(paid, 0.0, True, 0.99) if f.name == "reward_parts_from_money")
+    assert not finding.healthy
+    assert "beside a net return of -1.0000" in finding.detail
+    random = np.random.default_rng(0)
+    drawn = 0.001 + 0.01 * random.standard_normal(500)
+    for reward, healthy in ((25.0 * drawn, True), (random.standard_normal(500), False)):
+        seen = summarise([replace(walk_of(drawn.tolist(), [1] * 500, [0.1]), reward=reward)], 1.0)
+        finding = next(f for f in policy_health(seen, 0.0, True, 0.99) if f.name == "reward_parts_from_money")
+        assert finding.healthy == healthy
+
+
+def test_turns_and_entropy_of_actions() -> None:
+    """B15: BUY, SELL, HOLD, BUY in three hours are two turns; shares 1/2, 1/4, 1/4 are 1.5 bits."""
+    seen = summarise([walk_of([0.0] * 4, [1, 2, 0, 1], [])], 1.0)
+    assert seen.flips_per_hour == pytest.approx(2 / 3)
+    assert seen.entropy == pytest.approx(1.5)
+    assert not summarise([walk_of([0.0] * 4, [1, 1, 1, 1], [])], 1.0).sees_market
 
 
 @pytest.mark.parametrize(
@@ -46,6 +91,9 @@ def test_never_trading_scores_nothing_and_has_no_ratios() -> None:
         ({"largest_q": 11_000.0}, 0.1, "exploding_q"),
         ({"largest_q": float("nan")}, 0.1, "not_finite"),
         ({"score": -0.1}, 0.0, "no_edge"),
+        ({"sees_market": False}, 0.1, "ignores_market"),
+        ({"flips_per_hour": 30.0}, 0.1, "flips"),
+        ({"reward_correlation": 0.1}, 0.1, "reward_parts_from_money"),
     ],
 )
 def test_unhealthy_policies_are_refused_by_name(changes: dict[str, float], best: float, name: str) -> None:

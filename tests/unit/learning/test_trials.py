@@ -1,0 +1,77 @@
+"""B17: every trial is written down before it begins, aborted ones too, and deflates the Sharpe ratio of the best."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aml100.domain.clock import ManualClock
+from aml100.domain.errors import StateError, UsageError
+from aml100.evaluation.statistics import deflated_sharpe, moments_of
+from aml100.learning.trainer import TrainingJob, train
+from aml100.learning.trials import TrialRegistry
+from tests.unit.learning.planted import coin_data, mean_reverting, tiny_settings
+
+JOB = TrainingJob((coin_data(mean_reverting(6000, 1)),), tiny_settings(epochs=1), seed=1)
+
+
+def finish(job: TrainingJob) -> None:
+    list(train(job, ManualClock(wall_s=0.0)))
+
+
+def test_done_aborted_and_failed_trainings_are_all_trials(tmp_path: Path) -> None:
+    """B17."""
+    registry = TrialRegistry.beside(tmp_path)
+    job = replace(JOB, registry=registry)
+    finish(job)
+    finish(job)  # the same trial again
+    left = train(replace(job, seed=2), ManualClock(wall_s=0.0))
+    next(left)
+    assert [trial.state for trial in registry.read()] == ["done", "aborted"]  # begun: killed now, it would count
+    left.close()  # type: ignore[attr-defined]
+    with pytest.raises(UsageError, match="no checkpoint"):
+        finish(replace(job, seed=3, resume=True, folder=tmp_path / "nothing"))
+    trials = registry.read()
+    assert [(trial.seed, trial.state, trial.source) for trial in trials] == [
+        (1, "done", "train"), (2, "aborted", "train"), (3, "failed", "train"),
+    ]  # fmt: skip
+    assert '"gamma":0.998' in trials[0].parameters
+    assert registry.deflation().count == 3
+
+
+def test_more_trials_deflate_the_same_record_further(tmp_path: Path) -> None:
+    """E7: the count and the variance of the Sharpe ratios tried are what the deflation uses."""
+    registry = TrialRegistry.beside(tmp_path)
+    random = np.random.default_rng(5)
+    moments = moments_of(0.002 + 0.01 * random.standard_normal(200))
+    assert moments is not None
+    found = []
+    for count in (2, 20):
+        for number in range(count):
+            daily = 0.01 * random.standard_normal(200)
+            registry.begin(f"{count}-{number}", source="optimize", seed=number, parameters={})
+            registry.finish(f"{count}-{number}", "done", daily)
+        tried = registry.deflation()
+        found.append(deflated_sharpe(moments, tried.count, tried.sharpe_variance))
+    assert registry.deflation().count == 22
+    assert found[0] is not None
+    assert found[1] is not None
+    assert found[1] < found[0]
+
+
+def test_a_line_cut_short_by_a_kill_loses_nothing_and_garbage_is_named(tmp_path: Path) -> None:
+    registry = TrialRegistry.beside(tmp_path)
+    registry.begin("a", source="train", seed=1, parameters={})
+    whole = registry.path.read_bytes()
+    registry.path.write_bytes(whole + whole[:40])
+    assert [trial.id for trial in registry.read()] == ["a"]
+    registry.begin("b", source="train", seed=1, parameters={})
+    assert [trial.id for trial in registry.read()] == ["a", "b"]
+    registry.path.write_bytes(whole + b"no json\n")
+    with pytest.raises(StateError, match="line 2 is no trial"):
+        registry.read()
+    with pytest.raises(StateError, match="never begun"):
+        TrialRegistry.beside(tmp_path / "other").finish("a", "done")

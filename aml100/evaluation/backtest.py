@@ -7,6 +7,7 @@ run over the wire on the same bars take the same decisions and end with the same
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -98,7 +99,19 @@ class Backtest:
         self.result = BacktestResult()
 
     def run(self) -> BacktestResult:
-        """From the first bar after the warm-up to the end of the tape."""
+        """From the first bar after the warm-up to the end of the tape.
+
+        A run keeps millions of records and makes no cycles: the collector would only walk them again and again.
+        """
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            return self._run()
+        finally:
+            if collects:
+                gc.enable()
+
+    def _run(self) -> BacktestResult:
         core, exchange, tape, result = self._core, self._exchange, self._tape, self.result
         for row in range(self._row):
             warm = tape.step(row)
@@ -155,6 +168,10 @@ class Backtest:
         """Keep the records; do at the venue what is asked, and fold the answers until nothing is left to do."""
         for effect in effects:
             match effect:
+                case Decision():
+                    self.result.decisions.append(effect)
+                case EquityMarked():
+                    self._mark(effect)
                 case PlaceOrders():
                     if not self._opened and effect.orders[0].coin not in self._ending:
                         self._open_next()
@@ -205,19 +222,20 @@ class Backtest:
             risk_checks=self._core.rules.risk.enabled,
         )
 
+    def _mark(self, marked: EquityMarked) -> None:
+        """A row of the curve; where a close at the end of a series marks a bar again, the later one counts."""
+        rows = self.result.equity
+        time_ms = marked.time_ms - self._tape.interval_ms
+        position = self._core.ledger.position(self._tape.coins[0]).size
+        row = EquityRow(time_ms, marked.equity, marked.balance, marked.drawdown_frac, position)
+        if rows and rows[-1].time_ms == time_ms:
+            rows[-1] = row
+        else:
+            rows.append(row)
+
     def _keep(self, record: Effect) -> None:
         result = self.result
         match record:
-            case EquityMarked():
-                time_ms = record.time_ms - self._tape.interval_ms
-                position = self._core.ledger.position(self._tape.coins[0]).size
-                row = EquityRow(time_ms, record.equity, record.balance, record.drawdown_frac, position)
-                if result.equity and result.equity[-1].time_ms == time_ms:
-                    result.equity[-1] = row
-                else:
-                    result.equity.append(row)
-            case Decision():
-                result.decisions.append(record)
             case FillRecorded():
                 result.fills.append(record)
                 result.fees += record.fill.fee

@@ -23,8 +23,11 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from aml100.domain.orders import Action
+from aml100.evaluation.course import Course
 from aml100.evaluation.kernel import BUY, SELL, KernelRules, Market
 from aml100.market.series import Floats, Ints
+from aml100.trading.policies import Scheduled
 
 _NONE: Final = -1
 
@@ -33,12 +36,14 @@ _NONE: Final = -1
 class Hindsight:
     """The optimum: `profit` is the sum of trade returns on one unit of notional each, net of all costs.
 
-    `actions` int8 [T] reaches it in the kernel when stop, target and time exit are off.
+    `actions` int8 [T] reaches it in the kernel when stop, target and time exit are off. `only_leaves` bool [T]:
+    the action only closes what is held; where a stop or target has closed it before, there is nothing to do.
     """
 
     profit: float
     trades: int
     actions: npt.NDArray[np.int8]
+    only_leaves: npt.NDArray[np.bool_]
 
 
 @njit(cache=True, nogil=True)
@@ -148,14 +153,17 @@ def _ranks(x: Floats) -> tuple[Ints, Floats]:
     return place, x[order]
 
 
-def best_in_hindsight(market: Market, rules: KernelRules) -> Hindsight:
+def best_in_hindsight(market: Market, rules: KernelRules, decides: npt.NDArray[np.bool_] | None = None) -> Hindsight:
     """The largest net profit on `market` at the costs, decision bars and reversal rule of `rules`.
 
     Stop, target and time exit of `rules` are left out of the problem; with them on, `actions` is a strong policy but
     its profit in the kernel may differ.
+
+    Args:
+        decides: bars on whose close anything may be decided at all, bool [T]; None: every one.
     """
     bars = market.bars
-    actions = np.zeros(len(bars), np.int8)
+    actions, only_leaves = np.zeros(len(bars), np.int8), np.zeros(len(bars), np.bool_)
     profit, trades = 0.0, 0
     starts = np.flatnonzero(bars["follows"] == 0)
     for start, stop in zip(starts, [*starts[1:], len(bars)], strict=True):
@@ -165,6 +173,8 @@ def best_in_hindsight(market: Market, rules: KernelRules) -> Hindsight:
         paid = np.cumsum(part["funding"] * opens)
         allowed = np.zeros(m, np.bool_)
         allowed[1:] = part["ordinal"][:-1] % max(1, rules.decision_bars) == 0
+        if decides is not None:
+            allowed[1:] &= decides[start : stop - 1]
         prices, costs = np.append(opens, part["close"][-1]), np.append(paid, paid[-1])
         pairs = [
             _ranks(prices * (1.0 - sign * rules.slippage) * (1.0 - sign * rules.taker_fee) - costs)
@@ -179,5 +189,17 @@ def best_in_hindsight(market: Market, rules: KernelRules) -> Hindsight:
         for entry, leave, side in zip(entries[:count], leaves[:count], sides[:count], strict=True):
             if leave < m and actions[start + leave - 1] == 0:
                 actions[start + leave - 1] = BUY if side else SELL
+                only_leaves[start + leave - 1] = True
             actions[start + entry - 1] = SELL if side else BUY
-    return Hindsight(float(profit), trades, actions)
+            only_leaves[start + entry - 1] = False
+    return Hindsight(float(profit), trades, actions, only_leaves)
+
+
+def hindsight_policy(course: Course, rules: KernelRules) -> Scheduled:
+    """Plays the optimum of a course through the decision core, where it obeys every rule like anybody else."""
+    found = best_in_hindsight(course.market, rules, course.decides)
+    rows = np.flatnonzero(found.actions)
+    times = course.series.open_ms[rows].tolist()
+    actions = {time: Action(code) for time, code in zip(times, found.actions[rows].tolist(), strict=True)}
+    only_leaves = frozenset(course.series.open_ms[found.only_leaves].tolist())
+    return Scheduled("oracle", actions, only_leaves)

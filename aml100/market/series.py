@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TypeAlias
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy.typing as npt
 
 from aml100.domain.events import SettledFunding
 from aml100.domain.market import Bar
-from aml100.domain.units import HOUR_MS, Coin, decimal_from_float
+from aml100.domain.units import HOUR_MS, Coin
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -66,18 +67,23 @@ class BarSeries:
 
     def bar(self, row: int) -> Bar:
         """One row as exact money."""
-        return Bar(
-            coin=self.coin,
-            interval_ms=self.interval_ms,
-            open_ms=int(self.open_ms[row]),
-            open=decimal_from_float(self.open[row]),
-            high=decimal_from_float(self.high[row]),
-            low=decimal_from_float(self.low[row]),
-            close=decimal_from_float(self.close[row]),
-            volume=decimal_from_float(self.volume[row]),
-            trades=0,
-            origin=self.origin,
-        )
+        return self.rows(row, row + 1).bars()[0]
+
+    def bars(self) -> list[Bar]:
+        """All rows as exact money."""
+        columns = [_exact(column) for column in (self.open, self.high, self.low, self.close, self.volume)]
+        coin, interval_ms, origin = self.coin, self.interval_ms, self.origin
+        return [
+            Bar(coin, interval_ms, time_ms, first, high, low, last, volume, 0, origin)
+            for time_ms, first, high, low, last, volume in zip(self.open_ms.tolist(), *columns, strict=True)
+        ]
+
+
+def _exact(column: Floats) -> list[Decimal]:
+    """Each value as `decimal_from_float` gives it; ValueError where one is not finite."""
+    if not np.isfinite(column).all():
+        raise ValueError("a bar holds a number that is not finite")
+    return [Decimal(repr(value)) for value in column.astype(np.float64).tolist()]
 
 
 def hours_covered(time_ms: Ints) -> Ints:

@@ -67,8 +67,8 @@ class Tape:
         self.interval_ms = series[0].interval_ms
         self.coins = tuple(one.coin for one in series)
         self.origin = series[0].origin
-        self._times = np.unique(np.concatenate([one.open_ms for one in series]))
         self._identity: str | None = None
+        self._index()
         self._settled = self._settlements_by_row()
 
     @classmethod
@@ -122,15 +122,14 @@ class Tape:
         bars: list[Bar] = []
         ending: list[tuple[Coin, SeriesEnd]] = []
         funding: dict[Coin, Decimal] = {}
-        for one in self._series:
-            at = int(np.searchsorted(one.open_ms, open_ms))
-            if at >= len(one) or one.open_ms[at] != open_ms:
+        for number, one in enumerate(self._series):
+            at = int(self._places[number][row])
+            if at < 0:
                 continue
-            bars.append(one.bar(at))
-            if at + 1 == len(one):
-                ending.append((one.coin, SeriesEnd.END))
-            elif one.open_ms[at + 1] != end_ms:
-                ending.append((one.coin, SeriesEnd.GAP))
+            bars.append(self._bar(number, at))
+            end = self._ends[number][at]
+            if end:
+                ending.append((one.coin, SeriesEnd.END if end == _IS_LAST else SeriesEnd.GAP))
             if open_ms % HOUR_MS == 0:
                 rate = self.rate_at(one.coin, open_ms)
                 if rate is not None:
@@ -153,6 +152,29 @@ class Tape:
             for row, ones in by_row.items():
                 found[row] = (*found.get(row, ()), *ones[-_SETTLED_AT_ONCE:])
         return found
+
+    def _index(self) -> None:
+        """Where each step finds its bars: the row of each series (-1: none), and whether that series stops there."""
+        times = self._times = np.unique(np.concatenate([one.open_ms for one in self._series]))
+        self._places, self._ends = [], []
+        for one in self._series:
+            places = np.searchsorted(one.open_ms, times)
+            held = np.minimum(places, len(one) - 1)
+            self._places.append(np.where(one.open_ms[held] == times, held, -1))
+            ends = np.zeros(len(one), np.int8)
+            ends[:-1] = np.diff(one.open_ms) != one.interval_ms
+            ends[-1] = _IS_LAST
+            self._ends.append(ends)
+        self._blocks: list[tuple[int, list[Bar]]] = [(0, [])] * len(self._series)
+
+    def _bar(self, number: int, at: int) -> Bar:
+        """Row `at` of a series as exact money; taken in blocks, since steps are asked for in order."""
+        first, block = self._blocks[number]
+        if not first <= at < first + len(block):
+            first = at - at % _BLOCK
+            block = self._series[number].rows(first, first + _BLOCK).bars()
+            self._blocks[number] = (first, block)
+        return block[at - first]
 
     def rate_at(self, coin: Coin, time_ms: int) -> Decimal | None:
         """The funding rate charged for a coin at this full hour; None where none is."""
@@ -178,11 +200,13 @@ class Tape:
         while self._processes and row >= len(self._times):
             more = [one.take(_CHUNK) for one in self._processes]
             self._series = [_joined(a, b) for a, b in zip(self._series, more, strict=True)]
-            self._times = self._series[0].open_ms
+            self._index()
 
 
 _CHUNK: Final = 4096
 _SETTLED_AT_ONCE: Final = 3
+_BLOCK: Final = 1024
+_IS_LAST: Final = 2
 
 
 def _joined(first: BarSeries, second: BarSeries) -> BarSeries:

@@ -201,17 +201,17 @@ class TradingCore:
     # --- bars -----------------------------------------------------------------------------------------------
 
     def _on_bars(self, event: BarsClosed) -> list[Effect]:
-        ending = dict(event.ending)
-        effects: list[Effect] = []
+        ending = dict(event.ending) if event.ending else {}
+        coins, ledger = self.state.coins, self.ledger
         self.state.now_ms = event.end_ms
         for bar in event.bars:
-            known = self.state.coins[bar.coin]
+            known = coins[bar.coin]
             self._observe(bar, known)
-            self.ledger.mark(bar.coin, bar.close)
-            if self.ledger.position(bar.coin).size != 0:
+            ledger.mark(bar.coin, bar.close)
+            if ledger.holds(bar.coin):
                 known.bars_held += 1
-        equity = self.ledger.equity()
-        effects += self._guard_equity(equity, event.end_ms)
+        equity = ledger.equity()
+        effects = self._guard_equity(equity, event.end_ms)
         for bar in event.bars:
             effects += self._step_coin(bar, ending.get(bar.coin), equity, event.end_ms)
         return effects
@@ -227,11 +227,12 @@ class TradingCore:
 
     def _observe(self, bar: Bar, known: CoinState) -> None:
         """Features and policy take in a closed bar; a gap starts the series anew."""
-        features, policy = self._features[bar.coin], self._policies[bar.coin]
+        coin = bar.coin
+        features, policy = self._features[coin], self._policies[coin]
         if known.last_end_ms and bar.open_ms != known.last_end_ms:
             features.reset()
             policy.reset()
-            self._rows[bar.coin].clear()
+            self._rows[coin].clear()
             known.complete_rows = 0
         known.last_end_ms = bar.end_ms
         known.close = bar.close
@@ -251,7 +252,7 @@ class TradingCore:
             known.complete_rows += 1
             known.regime = regime_of_row(row)
             policy.observe(row)
-            self._rows[bar.coin].append(row)
+            self._rows[coin].append(row)
 
     def _guard_equity(self, equity: Decimal, now_ms: int) -> list[Effect]:
         """Mark the equity; the breaker cancels, flattens and pauses, the hard stop halts until a person resumes."""
@@ -277,7 +278,7 @@ class TradingCore:
     def _step_coin(self, bar: Bar, ending: SeriesEnd | None, equity: Decimal, now_ms: int) -> list[Effect]:
         """Protections first, then the decision of this bar, if one is due."""
         known = self.state.coins[bar.coin]
-        held = self.ledger.position(bar.coin).size != 0
+        held = self.ledger.holds(bar.coin)
         if held and ending is not None:
             known.closing = ExitReason.END
         elif held and not known.closing and self.rules.max_hold_bars and known.bars_held >= self.rules.max_hold_bars:
@@ -381,17 +382,20 @@ class TradingCore:
 
     def _position_row(self, coin: Coin, known: CoinState) -> npt.NDArray[np.float64]:
         position = self.ledger.position(coin)
-        side = 0.0 if position.size == 0 else (1.0 if position.size > 0 else -1.0)
+        drawdown, wins, holds = self.risk.state.drawdown, float(self.state.wins_in_row), float(known.holds_in_row)
+        if position.size == 0:  # what needs an entry is not looked at
+            position_features(0.0, 1.0, 1.0, 0.0, 0.0, 0.0, drawdown, wins, holds, self._row)
+            return self._row
         position_features(
-            side,
+            1.0 if position.size > 0 else -1.0,
             float(position.entry),
             float(known.close),
             float(known.bars_held),
             0.0 if known.target_price is None else float(known.target_price),
             0.0 if known.stop_price is None else float(known.stop_price),
-            self.risk.state.drawdown,
-            float(self.state.wins_in_row),
-            float(known.holds_in_row),
+            drawdown,
+            wins,
+            holds,
             self._row,
         )
         return self._row

@@ -97,6 +97,10 @@ class Ledger:
     def position(self, coin: Coin) -> Position:
         return self.book.positions.get(coin, _FLAT)
 
+    def holds(self, coin: Coin) -> bool:
+        """There is a position in this coin."""
+        return coin in self.book.positions
+
     def open_coins(self) -> list[Coin]:
         """Coins with a position."""
         return list(self.book.positions)

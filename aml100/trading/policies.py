@@ -7,7 +7,7 @@ order and no clock; what state it has can be saved and restored, so that a resta
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -89,7 +89,7 @@ class AwaitingModel(_Stateless):
 
 
 class Random(_Stateless):
-    """Acts at random, one bar in `every`: a function of seed and bar alone, so any restart and any path agree."""
+    """Acts at random, one bar in 20: a function of seed and bar alone, so any restart and any path agree."""
 
     name = "random"
     every: Final = 20
@@ -147,14 +147,20 @@ class MeanReversion(_Stateless):
 
 
 class Scheduled(_Stateless):
-    """Plays actions fixed beforehand by bar: the hindsight oracle, and parity tests."""
+    """Plays actions fixed beforehand by bar: the hindsight oracle, and parity tests.
 
-    def __init__(self, name: str, actions: Mapping[int, Action]) -> None:
+    At the bars in `only_leaves` an action closes what is held against it and never opens anything.
+    """
+
+    def __init__(self, name: str, actions: Mapping[int, Action], only_leaves: Collection[int] = frozenset()) -> None:
         super().__init__()
         self.name = name
         self._actions = actions
+        self._only_leaves = only_leaves
 
     def decide(self, position: npt.NDArray[np.float64], bar_ms: int) -> PolicyAnswer:
+        if bar_ms in self._only_leaves and position[0] == 0.0:
+            return PolicyAnswer(Action.HOLD)
         return PolicyAnswer(self._actions.get(bar_ms, Action.HOLD))
 
 

@@ -1,0 +1,121 @@
+"""`phases DIR`: the accounting over finished records, as JSON and for people; bad records are refused by row."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aml100.cli.main import main
+from aml100.domain.units import DAY_MS, HOUR_MS
+
+START_MS = 1_704_067_200_000  # 2024-01-01 00:00 UTC
+HEADER = "id,coin,side,entry_time,entry_price,exit_time,exit_price,size,pnl_usd,fees_usd,funding_usd,return_pct"
+
+
+def write_record(
+    folder: Path, daily: np.ndarray, *, interval_ms: int = HOUR_MS, start_ms: int = START_MS, trades_a_day: int = 4
+) -> Path:
+    """A curve that earns each day's return evenly over its bars; six of ten trades win 2, the others lose 1."""
+    folder.mkdir(parents=True)
+    per_day = DAY_MS // interval_ms
+    equity = 10_000.0 * np.cumprod(np.repeat((1.0 + daily) ** (1.0 / per_day), per_day))
+    peak = np.maximum(np.maximum.accumulate(equity), 10_000.0)
+    rows = [
+        f"{start_ms + n * interval_ms},{e:.9f},{e:.9f},{(1 - e / p) * 100:.9f},0"
+        for n, (e, p) in enumerate(zip(equity.tolist(), peak.tolist(), strict=True))
+    ]
+    (folder / "equity.csv").write_text("\n".join(["time,equity,balance,drawdown_pct,position", *rows]) + "\n")
+    lines = [HEADER + ",exit_reason,bars_held"]
+    for n in range(len(daily) * trades_a_day):
+        exit_ms = start_ms + n * DAY_MS // trades_a_day
+        lines.append(f"{n + 1},BTC,buy,{exit_ms},1,{exit_ms},1,1,{2.0 if n % 10 < 6 else -1.0},0,0,0,signal,1")
+    (folder / "trades.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def skilled(days: int) -> np.ndarray:
+    """A true Sharpe ratio of 12 a year at a low volatility."""
+    return np.random.default_rng(5).standard_normal(days) * 0.006 + 0.006 * 12 / np.sqrt(365)
+
+
+def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, object]:
+    assert main(["phases", *arguments, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_true_skill_at_low_volatility_reaches_production_and_chance_stays_b3(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_record(tmp_path / "skill", skilled(400))
+    write_record(tmp_path / "chance", np.random.default_rng(6).standard_normal(400) * 0.006)
+    found = answer(capsys, str(tmp_path))
+    runs = {run["name"]: run for run in found["runs"]}  # type: ignore[attr-defined, index]
+    assert list(runs) == ["chance", "skill"]
+    assert (runs["chance"]["phase"], runs["skill"]["phase"]) == ("Foundation", "Production")
+    assert [cycle["number"] for cycle in runs["skill"]["cycles"]] == list(range(1, 14))
+    assert runs["skill"]["cycles"][2]["phase"] == "Foundation"
+    assert runs["skill"]["cycles"][0]["verdict"] in {"PASS", "PROVISIONAL"}
+    assert {cycle["verdict"] for cycle in runs["chance"]["cycles"]} <= {"FAIL", "PROVISIONAL"}
+
+
+def test_document_mode_keeps_the_plain_thresholds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_record(tmp_path / "lucky", np.r_[np.full(35, 0.001), np.full(5, 0.002)] + np.tile([1e-4, -1e-4], 20))
+    plain = answer(capsys, str(tmp_path), "--gates-mode", "document")
+    honest = answer(capsys, str(tmp_path), "--gates-mode", "honest", "--interval", "1h")
+    assert plain["runs"][0]["cycles"][0]["verdict"] == "PASS"  # type: ignore[index]
+    assert honest["runs"][0]["cycles"][0]["verdict"] == "PASS"  # type: ignore[index]
+    assert plain["gates_mode"] == "document"
+
+
+def test_the_opening_equity_is_the_first_rows_peak_and_makes_thirty_days_thirty_returns(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_record(tmp_path / "one", np.full(30, 0.001) + np.tile([1e-4, -1e-4], 15))
+    cycle = answer(capsys, str(tmp_path))["runs"][0]["cycles"][0]  # type: ignore[index]
+    values = {one["name"]: one["value"] for one in cycle["objectives"]}
+    assert values["monthly_return"] == pytest.approx(1.001**30 - 1, rel=1e-2)
+    assert values["sharpe"] is not None
+    assert (cycle["from"], cycle["to"]) == (START_MS, START_MS + 30 * DAY_MS)
+
+
+def test_a_table_for_people(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_record(tmp_path / "short", np.full(3, 0.001))
+    assert main(["phases", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "n/a (no finished window)" in shown
+    assert "gates: honest" in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("equity.csv", lambda text: text.replace("time,", "when,", 1), "time"),
+        ("equity.csv", lambda text: text.replace("10001", "none", 1), "Row #"),
+        ("equity.csv", lambda text: "\n".join(text.splitlines()[:1]) + "\n", "row 1"),
+        ("equity.csv", lambda text: "\n".join([*text.splitlines(), text.splitlines()[1]]) + "\n", "row 74"),
+        ("trades.csv", lambda text: text.replace("2.0", "NaN", 1), "row 2"),
+        ("trades.csv", None, "no such file"),
+    ],
+)
+def test_a_bad_record_is_refused_with_file_and_row(
+    name: str, change: object, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_record(tmp_path / "bad", np.full(3, 0.001)) / name
+    if change is None:
+        path.unlink()
+    else:
+        path.write_text(change(path.read_text()))  # type: ignore[operator]
+    assert main(["phases", str(tmp_path)]) == 2
+    shown = capsys.readouterr().err.strip().splitlines()
+    assert len(shown) == 1
+    assert str(path) in shown[0]
+    assert words in shown[0]
+
+
+def test_a_folder_without_records_is_bad_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["phases", str(tmp_path)]) == 2
+    assert main(["phases", str(tmp_path / "none")]) == 2
+    assert capsys.readouterr().err.count("\n") == 2

@@ -30,6 +30,7 @@ from aml100.engine.feeds import FeedBoard
 from aml100.engine.funding import FundingWatch, TapeFunding
 from aml100.engine.listener import Listeners
 from aml100.engine.operator import OperatorDesk
+from aml100.engine.recording import InputLog, RecordedCore
 from aml100.engine.runtime import Engine, EngineOptions
 from aml100.engine.telemetry import Telemetry
 from aml100.evaluation.backtest import Backtest
@@ -388,7 +389,18 @@ def _assemble(
     if not policy.obeys_rules:
         rules = rules.without_exits_and_risk()
     saved = database.load_core_state()
-    core = TradingCore(instruments, rules, policy.make, salt=account, state=saved)
+    log_of_inputs = InputLog()
+    database.record_inputs(log_of_inputs)
+    core = RecordedCore(
+        instruments,
+        rules,
+        policy.make,
+        salt=account,
+        state=saved,
+        log=log_of_inputs,
+        run_id=run_id,
+        seed=plan.seed,
+    )
     options = EngineOptions(
         run_id=run_id,
         venue="sim",
@@ -403,6 +415,7 @@ def _assemble(
         duration_s=plan.duration_s,
         max_cycles=plan.max_cycles,
         on_exit=params.trading.on_exit,
+        retain_days=params.storage.retain_days,
     )
     telemetry = Telemetry()
     telemetry.restore(database)

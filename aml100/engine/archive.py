@@ -7,6 +7,7 @@ every few days has no gap; one that was left alone for longer keeps the gap, as 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Final
 
 import numpy as np
 
-from aml100.domain.errors import ProtocolViolation, SafetyRefusal
+from aml100.domain.errors import DataFileError, ProtocolViolation, SafetyRefusal, VenueError
 from aml100.domain.market import Bar, FundingRate
 from aml100.domain.units import HOUR_MS, Coin, iso_utc
 from aml100.market.series import BarSeries
@@ -106,22 +107,39 @@ class Archive:
         interval_ms = self._interval_ms
         closed_ms = now_ms // interval_ms * interval_ms
         reach_ms = max(from_ms // interval_ms * interval_ms, closed_ms - (SERVED_BARS - 1) * interval_ms)
-        pieces = _pieces(self.store.missing(coin, interval_ms, reach_ms, closed_ms), _CANDLES_AT_ONCE * interval_ms)
         settled_ms = now_ms // HOUR_MS * HOUR_MS + 1
-        hours = _pieces(self.store.missing_funding(coin, from_ms, settled_ms), _FUNDING_AT_ONCE_MS)
+        store, aside = self.store, asyncio.to_thread
+        missing = await aside(store.missing, coin, interval_ms, reach_ms, closed_ms)
+        pieces = _pieces(missing, _CANDLES_AT_ONCE * interval_ms)
+        hours = _pieces(await aside(store.missing_funding, coin, from_ms, settled_ms), _FUNDING_AT_ONCE_MS)
         total, done = len(pieces) + len(hours), 0
         added = funding_added = 0
         for start_ms, stop_ms in pieces:
             bars = await self._venue.candles(coin, interval_ms, start_ms, stop_ms, closed_by_ms=now_ms)
-            added += self.keep(bars)
+            added += await aside(self.keep, bars)
             done += 1
             self._on_progress(done, total)
         for start_ms, stop_ms in hours:
-            funding_added += self.keep_funding(await self._venue.funding_history(coin, start_ms, min(stop_ms, now_ms)))
+            rates = await self._venue.funding_history(coin, start_ms, min(stop_ms, now_ms))
+            funding_added += await aside(self.keep_funding, rates)
             done += 1
             self._on_progress(done, total)
-        gaps = self.store.missing(coin, interval_ms, from_ms, closed_ms)
+        gaps = await aside(store.missing, coin, interval_ms, from_ms, closed_ms)
         return Filled(coin, interval_ms, from_ms, closed_ms, reach_ms, added, funding_added, gaps)
+
+    async def catch_up(self, coins: Sequence[Coin], now_ms: int) -> None:
+        """Whatever the venue still serves and the store lacks; a live engine calls it now and then.
+
+        A venue that does not answer, or a disk that is full, is tried again the next time: nothing depends on it.
+        """
+        for coin in coins:
+            try:
+                filled = await self.fill(coin, now_ms - SERVED_BARS * self._interval_ms, now_ms)
+            except (VenueError, DataFileError) as error:
+                log.warning("the archive of %s stands still: %s", coin, error)
+                continue
+            if filled.gaps:
+                log.info("the archive of %s lacks %d stretches that the venue does not have", coin, len(filled.gaps))
 
     def keep(self, bars: Sequence[Bar]) -> int:
         """Put closed bars of one coin into the store; how many are new. Errors as `fill`."""

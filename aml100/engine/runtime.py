@@ -45,7 +45,8 @@ from aml100.domain.events import (
 )
 from aml100.domain.market import AssetContext, Bar, BookTop
 from aml100.domain.orders import OrderStatus
-from aml100.domain.units import ZERO, Coin, decimal_text
+from aml100.domain.units import DAY_MS, ZERO, Coin, decimal_text
+from aml100.engine.archive import Archive
 from aml100.engine.cycle import CycleKeeper
 from aml100.engine.desk import TrainingDesk
 from aml100.engine.execution import Executor
@@ -66,6 +67,8 @@ log = logging.getLogger(__name__)
 
 TICK_S = 0.25
 BAR_GRACE_MS = 2_000
+HOUSE_EVERY_S = 3_600.0
+ARCHIVE_EVERY_S = 300.0
 T = TypeVar("T")
 ACTIONS = (PlaceOrders, CancelOrders, CancelForeign, AskOrders)
 
@@ -95,6 +98,7 @@ class EngineOptions:
     duration_s: float | None = None
     max_cycles: int | None = None
     on_exit: str = "keep"
+    retain_days: int = 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +158,8 @@ class Engine:
         self.run_entry: Run | None = None
         self.socket = ""
         self.model_id: str | None = None
+        self.archive: Archive | None = None
+        """Of a real market's bars; None on a simulated one."""
         self.funding: FundingWatch | None = None
         """What has been settled of funding, for the features; None where nobody tells."""
 
@@ -194,6 +200,7 @@ class Engine:
                 asyncio.create_task(self._consume(), name="consumer"),
                 asyncio.create_task(self._tick(), name="ticker"),
                 asyncio.create_task(self._watch_duration(), name="duration"),
+                asyncio.create_task(self._keep_house(), name="house"),
             ]
             stopping = asyncio.create_task(self._stop.wait(), name="stop")
             try:
@@ -382,6 +389,22 @@ class Engine:
         else:
             await asyncio.sleep(self.options.duration_s)
             self.request_stop("duration over")
+
+    async def _keep_house(self) -> None:
+        """Recorded inputs grow old and go into files; the archive of a real market follows the venue."""
+        waited_s = HOUSE_EVERY_S
+        while True:
+            if waited_s >= HOUSE_EVERY_S:
+                waited_s = 0.0
+                before_ms = wall_ms() - self.options.retain_days * DAY_MS
+                try:
+                    await asyncio.to_thread(self.database.archive_inputs, before_ms)
+                except AmlError as error:
+                    log.warning("recorded inputs stay in the state file: %s", error)
+            if self.archive is not None:
+                await self.archive.catch_up(self.options.coins, self.clock.now_ms())
+            await asyncio.sleep(ARCHIVE_EVERY_S)
+            waited_s += ARCHIVE_EVERY_S
 
     def _poll_desk(self) -> None:
         """Adopt a model that has been trained, between two events."""

@@ -240,6 +240,7 @@ class ModelPolicy:
         record = bundle.record
         self.name = "model"
         self.model_id = record.id
+        self.path = None if bundle.path is None else str(bundle.path)
         self._mean = np.array(record.scaler_mean, np.float64)
         self._inverse_sd = np.array(record.scaler_inverse_sd, np.float64)
         self._networks = [CompiledNetwork(CompiledWeights.from_arrays(weights)) for weights in bundle.members]

@@ -15,21 +15,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
 from aml100.domain.errors import SafetyRefusal, StateError, UsageError
 from aml100.domain.units import Coin
-from aml100.storage import entries
+from aml100.storage import entries, inputs
 from aml100.storage.connection import Synchronous, check_file, connect_read, open_writer
+from aml100.storage.inputs import InputSource
 from aml100.storage.reader import EquityPoint, StateReader
 from aml100.storage.rows import COMMAND_SQL, Fact, Stamp
 from aml100.storage.verifying import Check, Fold, verify
 from aml100.storage.writer import Batch, JournalFailed, Writer
 
 _NO_MARKS: Final[Mapping[Coin, Decimal]] = MappingProxyType({})
-_NUMBERED: Final = ("orders", "fills", "equity", "decisions", "trades", "events", "phases")
+_NUMBERED: Final = ("orders", "fills", "equity", "decisions", "trades", "events", "phases", "inputs")
 
 
 def _next_seq(connection: sqlite3.Connection) -> int:
@@ -44,6 +46,7 @@ class Database(StateReader):
     def __init__(self, reader: sqlite3.Connection, writer: Writer, path: Path, book: str) -> None:
         super().__init__(reader, path, book)
         self._writer = writer
+        self._inputs: InputSource | None = None
 
     @classmethod
     @contextmanager
@@ -98,9 +101,30 @@ class Database(StateReader):
         Returns:
             Resolved after the commit; fails with JournalFailed (kept, tried again) or InvariantBroken (dropped).
         """
-        batch = Batch(tuple(records), state, event_lines, dict(marks) if marks else _NO_MARKS)
+        entered = () if self._inputs is None else self._inputs.take()
+        batch = Batch(tuple(records), state, event_lines, dict(marks) if marks else _NO_MARKS, entered)
         self._writer.put(batch)
         return batch.future
+
+    def record_inputs(self, source: InputSource) -> None:
+        """From now on every transaction holds what `source` has recorded since the one before."""
+        self._inputs, self._writer.pack = source, source.pack
+
+    def archive_inputs(self, before_ms: int) -> int:
+        """Move the recorded inputs of all days that ended before `before_ms` (wall time) into one file a day.
+
+        Blocks: to be called from a thread. Answers how many days were moved.
+
+        Raises:
+            DataFileError: an archive cannot be written; its rows stay where they are.
+        """
+        days = 0
+        while (day := inputs.archive_day(self, before_ms)) is not None:
+            batch = Batch((), None, (), _NO_MARKS, work=partial(_forget_inputs, day))
+            self._writer.put(batch)
+            batch.future.result()
+            days += 1
+        return days
 
     def flush(self) -> None:
         """Wait until everything journalled so far is committed; raises what the journal failed with."""
@@ -147,6 +171,11 @@ class Database(StateReader):
     def clear_latch(self, by: str, time_ms: int) -> Future[None]:
         """A person resumed; the command itself is journalled as a `CommandDone`."""
         return self.journal((entries.HaltCleared(by, time_ms),))
+
+
+def _forget_inputs(day: tuple[int, int], connection: sqlite3.Connection) -> None:
+    """Delete a day that an archive holds now."""
+    connection.execute("DELETE FROM inputs WHERE wall_ms >= ? AND wall_ms < ?", day)
 
 
 def clear_halt_latch(path: Path, by: str, time_ms: int) -> bool:

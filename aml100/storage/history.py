@@ -7,8 +7,6 @@ computed from the times whenever somebody asks, never filled. Simulated markets 
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +19,7 @@ import pyarrow.parquet as pq
 from aml100.domain.errors import DataFileError, SafetyRefusal
 from aml100.domain.units import HOUR_MS, INTERVALS, Coin, interval_name
 from aml100.market.series import BarSeries, Floats, FundingSeries, Ints, hours_covered
+from aml100.storage.files import replace_file
 
 _BAR_COLUMNS: Final = ("open", "high", "low", "close", "volume")
 _LAST_MS: Final = 2**62
@@ -178,7 +177,7 @@ class HistoryStore:
         rows = order[np.append(np.diff(columns["time"][order]) > 0, True)]
         metadata = {"coin": coin, "interval": interval, "origin": origin, "network": self.network}
         merged = pa.table({name: values[rows] for name, values in columns.items()}).replace_schema_metadata(metadata)
-        _replace(path, lambda file: pq.write_table(merged, file, compression="zstd"))
+        replace_file(path, lambda file: pq.write_table(merged, file, compression="zstd"))
         return len(rows) - before
 
     def _read(self, path: Path, coin: Coin | None = None, interval: str = "") -> Any:
@@ -225,23 +224,3 @@ def _file_stem(coin: Coin) -> str:
 def _metadata(table: Any, key: str) -> str:
     value = (table.schema.metadata or {}).get(key.encode())
     return value.decode() if value else ""
-
-
-def _replace(path: Path, write: Callable[[Any], None]) -> None:
-    """Write beside, sync, rename, sync the folder: the old file or the new one, whatever happens."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise DataFileError(f"{path}: cannot be written ({error})") from None

@@ -112,7 +112,24 @@ def migrate_1(connection: sqlite3.Connection) -> None:
             connection.execute(statement)
 
 
-MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (migrate_1,)
+_INPUTS = """
+CREATE TABLE inputs (
+    seq INTEGER NOT NULL PRIMARY KEY, run_id TEXT NOT NULL, book TEXT NOT NULL, wall_ms INTEGER NOT NULL,
+    from_ms INTEGER NOT NULL, to_ms INTEGER NOT NULL, count INTEGER NOT NULL, begins INTEGER NOT NULL,
+    data BLOB NOT NULL
+);
+CREATE INDEX inputs_wall ON inputs (wall_ms);
+"""
+
+
+def migrate_2(connection: sqlite3.Connection) -> None:
+    """What the decision core was told, for `replay`."""
+    for statement in _INPUTS.split(";"):
+        if statement.strip():
+            connection.execute(statement)
+
+
+MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (migrate_1, migrate_2)
 SCHEMA_VERSION: Final = len(MIGRATIONS)
 
 

@@ -84,6 +84,17 @@ class StateReader:
         with self._lock:
             return self._connection.execute(sql, values).fetchall()
 
+    def input_rows(self, sql: str, *values: object) -> Iterator[tuple[Any, ...]]:
+        """Rows of a query over the table `inputs`, a thousand at a time."""
+        with self._lock:
+            cursor = self._connection.execute(sql, values)
+        while True:
+            with self._lock:
+                block = cursor.fetchmany(1000)
+            if not block:
+                return
+            yield from block
+
     # --- the ledger and what it rests on ---
 
     def load_core_state(self) -> bytes | None:

@@ -307,6 +307,7 @@ _LATCH_SQL: Final = insert_sql(tables.MetaRow, "key")
 
 EQUITY_SQL: Final = insert_sql(tables.EquityRow, "book, time_ms", _others(tables.EquityRow, "book", "time_ms"))
 EVENT_SQL: Final = insert_sql(tables.EventRow)
+INPUT_SQL: Final = insert_sql(tables.InputRow)
 CORE_STATE_SQL: Final = insert_sql(tables.CoreStateRow, "book", ("seq", "state"))
 COMMAND_SQL: Final = insert_sql(tables.CommandRow)
 

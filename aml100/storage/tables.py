@@ -199,6 +199,25 @@ class EventRow(SQLModel, table=True):
     book: str
 
 
+class InputRow(SQLModel, table=True):
+    """What entered the decision core in one transaction, packed; see `storage/inputs.py`.
+
+    `from_ms` and `to_ms` are market time, `wall_ms` when it was written; `begins`: a core begins among them.
+    """
+
+    __tablename__ = "inputs"
+    __table_args__ = (Index("inputs_wall", "wall_ms"),)
+    seq: int = Field(primary_key=True)
+    run_id: str
+    book: str
+    wall_ms: int
+    from_ms: int
+    to_ms: int
+    count: int
+    begins: int
+    data: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+
+
 class CommandRow(SQLModel, table=True):
     """What an operator asked for, who, when, and what came of it."""
 

@@ -15,19 +15,31 @@ from __future__ import annotations
 import queue
 import sqlite3
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
 
+from aml100.domain.clock import wall_ms
 from aml100.domain.errors import AmlError, InvariantBroken
 from aml100.domain.events import EquityMarked
 from aml100.domain.units import Coin
 from aml100.storage.entries import Run
-from aml100.storage.rows import CORE_STATE_SQL, EQUITY_SQL, EVENT_SQL, KEEPS, Fact, Stamp, Values, equity_values
+from aml100.storage.inputs import Packed
+from aml100.storage.rows import (
+    CORE_STATE_SQL,
+    EQUITY_SQL,
+    EVENT_SQL,
+    INPUT_SQL,
+    KEEPS,
+    Fact,
+    Stamp,
+    Values,
+    equity_values,
+)
 
 _GROUP: Final = 512
 """Batches that share a commit at most."""
@@ -59,6 +71,9 @@ class Batch:
     state: bytes | None
     event_lines: Sequence[str]
     marks: Mapping[Coin, Decimal]
+    inputs: Sequence[tuple[int, Any]] = ()
+    work: Callable[[sqlite3.Connection], None] | None = None
+    """Done inside the transaction, after the rows."""
     future: Future[None] = field(default_factory=Future)
 
 
@@ -71,9 +86,12 @@ class _EventHead(msgspec.Struct):
 _event_head = msgspec.json.Decoder(_EventHead)
 
 
-def statements(batches: Iterable[Batch], stamp: Stamp) -> dict[str, list[Values]]:
-    """Rows by statement, in order; `stamp.seq` moves on by one a row."""
+def statements(
+    batches: Iterable[Batch], stamp: Stamp, pack: Callable[[Sequence[tuple[int, Any]]], Packed] | None = None
+) -> dict[str, list[Values]]:
+    """Rows by statement, in order; `stamp.seq` moves on by one a row. `pack` makes one row of all their inputs."""
     rows: dict[str, list[Values]] = {}
+    inputs: list[tuple[int, Any]] = []
     for batch in batches:
         for fact in batch.facts:
             if type(fact) is EquityMarked:
@@ -97,6 +115,12 @@ def statements(batches: Iterable[Batch], stamp: Stamp) -> dict[str, list[Values]
             stamp.seq += 1
         if batch.state is not None:
             rows[CORE_STATE_SQL] = [(stamp.book, stamp.seq, batch.state)]
+        inputs += batch.inputs
+    if inputs and pack is not None:
+        packed = pack(inputs)
+        written = (stamp.seq, stamp.run_id, stamp.book, wall_ms())
+        rows[INPUT_SQL] = [(*written, packed.from_ms, packed.to_ms, packed.count, int(packed.begins), packed.data)]
+        stamp.seq += 1
     return rows
 
 
@@ -111,6 +135,8 @@ class Writer:
         self._dirty = False
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
+        self.pack: Callable[[Sequence[tuple[int, Any]]], Packed] | None = None
+        """Makes a row of recorded inputs; None where none are recorded."""
         self.failure: str | None = None
         """Why the latest commit failed; None while the journal is sound."""
 
@@ -224,10 +250,13 @@ class Writer:
     def _commit(self, batches: list[Batch]) -> None:
         connection, before = self._connection, self._stamp.seq
         try:
-            rows = statements(batches, self._stamp)
+            rows = statements(batches, self._stamp, self.pack)
             connection.execute("BEGIN IMMEDIATE")
             for sql, values in rows.items():
                 connection.executemany(sql, values)
+            for batch in batches:
+                if batch.work is not None:
+                    batch.work(connection)
             connection.execute("COMMIT")
         except (sqlite3.Error, *_NEVER_WRITABLE):
             self._stamp.seq = before

@@ -329,10 +329,11 @@ Record: TypeAlias = (
 
 
 class Grouping(StrEnum):
-    """`normalTpsl`: the first order is the parent, the rest its protection."""
+    """`normalTpsl`: the first order is the parent, the rest its protection; `positionTpsl`: tied to the position."""
 
     NA = "na"
     NORMAL_TPSL = "normalTpsl"
+    POSITION_TPSL = "positionTpsl"
 
 
 @dataclass(frozen=True, slots=True)

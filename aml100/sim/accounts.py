@@ -1,13 +1,11 @@
-"""What the simulated venue keeps about its users, and the margin arithmetic over it.
+"""What the simulated venue keeps about its users, and what it tells of them.
 
 The one idea: an account's `balance` is the plain sum of what was booked (deposits, realised profit, fees, funding).
-Everything else the venue shows (equity, margin used, liquidation price) is computed from it, the positions and the
-present prices, by the relations that hold on recorded answers. Nothing here decides a match.
+Everything else the venue shows is computed from it (`margin`). Nothing here decides a match.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TypeAlias
@@ -43,6 +41,16 @@ class OrderEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class Liquidated:
+    """Why the venue closed a position: the mark price, `market` or `backstop`, the notional closed, equity before."""
+
+    mark: Decimal
+    method: str
+    notional: Decimal
+    account_value: Decimal
+
+
+@dataclass(frozen=True, slots=True)
 class FillEvent:
     """An execution. `closed_pnl` excludes fees; `start_position` is the signed size before; `dir` the venue's words."""
 
@@ -51,6 +59,7 @@ class FillEvent:
     closed_pnl: Decimal
     start_position: Decimal
     dir: str
+    liquidation: Liquidated | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +71,26 @@ class FundingEvent:
 VenueEvent: TypeAlias = OrderEvent | FillEvent | FundingEvent
 
 # --- what is kept -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class OrderTags:
+    """What a request says about an order beside its numbers, and what a fault makes of it.
+
+    `is_front_market`: sent with the tif of the venue's own screen. `on_position`: a trigger tied to the position
+    (`positionTpsl`); `whole`: it covers whatever the position is. `share`: the part of the first execution that finds
+    somebody to trade with. `refusal`: the text with which it is rejected; `is_lost`: cancelled by the venue at once.
+    """
+
+    is_front_market: bool = False
+    on_position: bool = False
+    whole: bool = False
+    share: Decimal | None = None
+    refusal: str = ""
+    is_lost: bool = False
+
+
+PLAIN = OrderTags()
 
 
 @dataclass(slots=True)
@@ -79,6 +108,7 @@ class OrderRecord:
     parent: int | None = None
     children: list[int] = field(default_factory=list)
     triggered: bool = False
+    tags: OrderTags = PLAIN
 
     @property
     def is_armed_trigger(self) -> bool:
@@ -109,9 +139,22 @@ class Leverage:
     is_cross: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """Money that came or went otherwise than by trading. `kind` is the venue's word; `amount` is signed."""
+
+    time_ms: int
+    kind: str
+    amount: Decimal
+
+
 @dataclass(slots=True)
 class Account:
-    """One user's money, positions, orders by id and history, oldest first."""
+    """One user's money, positions, orders by id and history, oldest first.
+
+    `cooling` holds until when a position liquidated in part is left alone; `fired` the UTC day and number of the
+    scheduled cancels carried out on it.
+    """
 
     address: str
     balance: Decimal
@@ -126,6 +169,9 @@ class Account:
     funding_all_time: dict[Coin, Decimal] = field(default_factory=dict)
     volume: Decimal = ZERO
     cancel_at_ms: int | None = None
+    transfers: list[Transfer] = field(default_factory=list)
+    cooling: dict[Coin, int] = field(default_factory=dict)
+    fired: tuple[int, int] = (0, 0)
 
     def leverage_of(self, instrument: Instrument) -> Leverage:
         return self.leverage.get(instrument.coin) or Leverage(min(DEFAULT_LEVERAGE, instrument.max_leverage))
@@ -184,143 +230,3 @@ def direction(side: Side, start: Decimal, size: Decimal) -> str:
     if start <= 0:
         return "Open Short"
     return "Close Long" if size <= start else "Long > Short"
-
-
-# --- margin -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class HoldingView:
-    """One position as clearinghouseState shows it. `raw_usd` is None under cross margin."""
-
-    coin: Coin
-    size: Decimal
-    entry: Decimal
-    leverage: Leverage
-    raw_usd: Decimal | None
-    value: Decimal
-    unrealised: Decimal
-    return_on_equity: Decimal
-    liquidation_px: Decimal | None
-    margin_used: Decimal
-    max_leverage: int
-    funding_all_time: Decimal
-    funding_since_open: Decimal
-    funding_since_change: Decimal
-
-
-@dataclass(frozen=True, slots=True)
-class MarginView:
-    """The numbers of clearinghouseState, in USD; `cross_` counts positions under cross margin only."""
-
-    account_value: Decimal
-    notional: Decimal
-    raw_usd: Decimal
-    margin_used: Decimal
-    cross_value: Decimal
-    cross_notional: Decimal
-    cross_raw_usd: Decimal
-    cross_margin_used: Decimal
-    cross_maintenance: Decimal
-    withdrawable: Decimal
-    holdings: tuple[HoldingView, ...]
-
-
-def maintenance_margin(size: Decimal, price: Decimal, instrument: Instrument) -> Decimal:
-    """Half of the initial margin at the coin's highest leverage, in USD."""
-    return abs(size) * price / (2 * instrument.max_leverage)
-
-
-def margin_view(account: Account, prices: Mapping[Coin, Decimal], instruments: Mapping[Coin, Instrument]) -> MarginView:
-    """What the venue would answer about this account at these prices."""
-    account_value = cross_value = account.balance
-    notional = margin_used = cross_notional = cross_margin_used = cross_maintenance = cross_net = net = ZERO
-    for coin, held in account.holdings.items():
-        mark = prices[coin]
-        value = abs(held.size) * mark
-        unrealised = held.size * (mark - held.entry)
-        account_value += unrealised
-        notional += value
-        net += held.size * mark
-        leverage = account.leverage_of(instruments[coin])
-        if leverage.is_cross:
-            cross_value += unrealised
-            cross_notional += value
-            cross_net += held.size * mark
-            cross_margin_used += value / leverage.value
-            cross_maintenance += maintenance_margin(held.size, mark, instruments[coin])
-        else:
-            cross_value -= held.isolated_margin
-            margin_used += held.isolated_margin + unrealised
-    views = tuple(
-        _holding_view(account, coin, held, prices[coin], instruments[coin], cross_value - cross_maintenance)
-        for coin, held in account.holdings.items()
-    )
-    return MarginView(
-        account_value=account_value,
-        notional=notional,
-        raw_usd=account_value - net,
-        margin_used=margin_used + cross_margin_used,
-        cross_value=cross_value,
-        cross_notional=cross_notional,
-        cross_raw_usd=cross_value - cross_net,
-        cross_margin_used=cross_margin_used,
-        cross_maintenance=cross_maintenance,
-        withdrawable=max(ZERO, cross_value - cross_margin_used),
-        holdings=views,
-    )
-
-
-def _holding_view(
-    account: Account, coin: Coin, held: Holding, mark: Decimal, instrument: Instrument, cross_available: Decimal
-) -> HoldingView:
-    leverage = account.leverage_of(instrument)
-    value = abs(held.size) * mark
-    unrealised = held.size * (mark - held.entry)
-    if leverage.is_cross:
-        margin_used, raw_usd, available = value / leverage.value, None, cross_available
-    else:
-        margin_used = held.isolated_margin + unrealised
-        raw_usd = margin_used - held.size * mark
-        available = margin_used - maintenance_margin(held.size, mark, instrument)
-    entry_margin = abs(held.size) * held.entry / leverage.value
-    return HoldingView(
-        coin=coin,
-        size=held.size,
-        entry=held.entry,
-        leverage=leverage,
-        raw_usd=raw_usd,
-        value=value,
-        unrealised=unrealised,
-        return_on_equity=unrealised / entry_margin,
-        liquidation_px=liquidation_price(held.size, mark, available, instrument),
-        margin_used=margin_used,
-        max_leverage=instrument.max_leverage,
-        funding_all_time=account.funding_all_time.get(coin, ZERO),
-        funding_since_open=held.funding_since_open,
-        funding_since_change=held.funding_since_change,
-    )
-
-
-def liquidation_price(size: Decimal, mark: Decimal, available: Decimal, instrument: Instrument) -> Decimal | None:
-    """Where the position's equity meets its maintenance margin; None where no positive price does.
-
-    `available` is what stands between the account (or the isolated margin) and maintenance now, in USD.
-    """
-    side = 1 if size > 0 else -1
-    rate = Decimal(1) / (2 * instrument.max_leverage)
-    price = mark - side * available / abs(size) / (1 - rate * side)
-    return price if price > 0 else None
-
-
-def free_margin(account: Account, prices: Mapping[Coin, Decimal], instruments: Mapping[Coin, Instrument]) -> Decimal:
-    """Cross equity that no position uses as initial margin, in USD."""
-    free = account.balance
-    for coin, held in account.holdings.items():
-        leverage = account.leverage_of(instruments[coin])
-        if leverage.is_cross:
-            mark = prices[coin]
-            free += held.size * (mark - held.entry) - abs(held.size) * mark / leverage.value
-        else:
-            free -= held.isolated_margin
-    return free

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 import hashlib
+import re
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -18,7 +19,11 @@ from aml100.venue.signing import Json, recover_approve_agent_signer, recover_sig
 
 NONCES_KEPT: Final = 100
 ZERO_ADDRESS: Final = "0x" + 40 * "0"
-AGENT_LIFE_MS: Final = 180 * DAY_MS
+AGENT_LIFE_MS: Final = 90 * DAY_MS
+AGENT_LONGEST_MS: Final = 180 * DAY_MS
+NAMED_AGENTS: Final = 3
+REMOVAL_MS: Final = 5_000
+_VALID_UNTIL: Final = re.compile(r"(.*) valid_until (\d{1,15})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +47,11 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The venue's text for the whole request."""
+    """The venue's text for the whole request; `is_expired` where it came too late for `account`."""
 
     text: str
+    account: str = ""
+    is_expired: bool = False
 
 
 @dataclass(slots=True)
@@ -58,14 +65,21 @@ class Agent:
 
 @dataclass(slots=True)
 class Gate:
-    """Agents by address, and each signer's highest nonces, ascending; serialisable as it stands."""
+    """Agents by address, and each signer's highest nonces, ascending; serialisable as it stands.
+
+    `retired` are addresses that were agents once; `removing` says until when an account waits for a removal.
+    """
 
     agents: dict[str, Agent] = field(default_factory=dict)
     nonces: dict[str, list[int]] = field(default_factory=dict)
+    retired: list[str] = field(default_factory=list)
+    removing: dict[str, int] = field(default_factory=dict)
 
     def admit(self, envelope: Envelope, accounts: Container[str], now_ms: int) -> Admitted | Refused:
         """Check a request at wall time `now_ms`; changes nothing (see `burn`)."""
         is_approval = envelope.action.get("type") == "approveAgent"
+        if is_approval and envelope.action.get("hyperliquidChain") != "Testnet":
+            return Refused("Mainnet and testnet require different signature.")
         try:
             if is_approval:
                 signer = recover_approve_agent_signer(envelope.action, envelope.signature)
@@ -85,14 +99,14 @@ class Gate:
             account = signer
         elif agent is not None and agent.valid_until_ms > now_ms and not is_approval:
             account = agent.account
-        elif agent is not None:
+        elif agent is not None or signer in self.retired:
             return Refused(f"Must deposit before performing actions. User: {signer}")
         else:
             return Refused(f"User or API Wallet {signer} does not exist.")
         if envelope.vault is not None:
             return Refused(f"Vault not registered: {envelope.vault.lower()}")
         if envelope.expires_after is not None and envelope.expires_after < now_ms:
-            return Refused("Action already expired")
+            return Refused("Action already expired", account, is_expired=True)
         problem = self._nonce_problem(signer, envelope.nonce, now_ms)
         return Refused(problem) if problem is not None else Admitted(signer, account)
 
@@ -114,18 +128,42 @@ class Gate:
         del kept[:-NONCES_KEPT]
 
     def approve(self, account: str, agent: str, name: str, now_ms: int) -> str | None:
-        """Let `agent` act for `account`; the same name again replaces, address zero removes. The text of a refusal."""
+        """Let `agent` act for `account`; the same name again replaces, address zero removes. The text of a refusal.
+
+        A name may end with ` valid_until MS`; an address that was ever an agent is not taken again.
+        """
         agent = agent.lower()
+        name, until_ms = _validity(name, now_ms)
+        if until_ms is None:
+            return "Agent valid_until already expired."
+        if now_ms < self.removing.get(account, 0):
+            return "User has pending agent removal"
         others = {key: one for key, one in self.agents.items() if (one.account, one.name) != (account, name)}
         if agent == ZERO_ADDRESS:
-            self.agents = others
+            if len(others) < len(self.agents):
+                self.removing[account] = now_ms + REMOVAL_MS
+            self._keep(others)
             return None
-        if agent in self.agents:
+        if agent in self.agents or agent in self.retired:
             return "Extra agent already used."
-        if name and sum(1 for one in others.values() if one.account == account and one.name) >= 3:
-            return "Too many extra agents for cumulative volume traded. Current limit is 3"
-        self.agents = others | {agent: Agent(account, name, now_ms + AGENT_LIFE_MS)}
+        named = sum(1 for one in others.values() if one.account == account and one.name and one.valid_until_ms > now_ms)
+        if name and named >= NAMED_AGENTS:
+            return f"Too many extra agents for cumulative volume traded. Current limit is {NAMED_AGENTS}"
+        self._keep(others | {agent: Agent(account, name, until_ms)})
         return None
+
+    def _keep(self, agents: dict[str, Agent]) -> None:
+        self.retired.extend(sorted(set(self.agents) - set(agents)))
+        self.agents = agents
+
+
+def _validity(name: str, now_ms: int) -> tuple[str, int | None]:
+    """An agent's name without its ` valid_until MS`, and until when it lives; None for a moment not allowed."""
+    found = _VALID_UNTIL.fullmatch(name)
+    if found is None:
+        return name, now_ms + AGENT_LIFE_MS
+    until_ms = int(found[2])
+    return found[1], until_ms if now_ms < until_ms <= now_ms + AGENT_LONGEST_MS else None
 
 
 def venue_key(label: str, seed: int) -> str:

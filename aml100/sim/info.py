@@ -1,223 +1,136 @@
-"""Answers to POST /info of the simulated venue: one small function a request type."""
+"""Answers to POST /info about the market: one small function a request type, and the table of all types."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 
-from aml100.domain.units import HOUR_MS, INTERVALS, Coin
-from aml100.sim import answers
-from aml100.sim.accounts import Account
-from aml100.sim.answers import Json
+from aml100.domain.units import HOUR_MS, Coin
+from aml100.sim import market_answers
+from aml100.sim.candles import EVERY_INTERVAL
+from aml100.sim.dexes import dexes_of, listed
 from aml100.sim.feed import Feed
+from aml100.sim.limits import Addresses
+from aml100.sim.questions import UnknownRequest, coin_in, dex_in, end_in, text_in, time_in
+from aml100.sim.topics import are_figures
+from aml100.sim.user_info import USER_ANSWERS, UserInfo
+from aml100.sim.words import Json, text
 
 PAGE: Final = 500
-FILLS_PAGE: Final = 2000
 LATEST_CANDLES: Final = 5000
-_FOREVER: Final = 2**62
-
-
-class UnknownRequest(ValueError):
-    """The venue cannot make sense of the body: HTTP 422."""
 
 
 class Info:
     """Reads the replay; changes nothing. `candle_limit` None serves every closed bar."""
 
-    def __init__(self, feed: Feed, status: Callable[[], Mapping[str, Json]], candle_limit: int | None) -> None:
+    def __init__(
+        self, feed: Feed, addresses: Addresses, status: Callable[[], Mapping[str, Json]], candle_limit: int | None
+    ) -> None:
         """`status` gives the body of exchangeStatus: its time is the market's now."""
-        self.feed, self.replay, self.exchange = feed, feed.replay, feed.replay.exchange
+        self.feed, self.views = feed, feed.views
+        self.replay, self.exchange = feed.replay, feed.replay.exchange
+        self.users = UserInfo(self.views, addresses)
         self._status = status
         self._candle_limit = candle_limit
-        self.used: dict[str, int] = {}
 
     def answer(self, body: Mapping[str, object]) -> Json:
         """UnknownRequest for a type that does not exist or a field that is missing or mistyped."""
         kind = body.get("type")
-        by_kind = _ANSWERS.get(kind) if isinstance(kind, str) else None
-        if by_kind is None:
-            raise UnknownRequest(str(kind))
-        return by_kind(self, body)
+        if not isinstance(kind, str):
+            raise UnknownRequest("type")
+        of_market, of_user = _ANSWERS.get(kind), USER_ANSWERS.get(kind)
+        if of_market is not None:
+            return of_market(self, body)
+        if of_user is not None:
+            return of_user(self.users, body)
+        raise UnknownRequest(kind)
 
-    # --- the market -------------------------------------------------------------------------------------------
+    def _dex(self, body: Mapping[str, object]) -> str:
+        return dex_in(body, self.exchange.instruments)
 
     def meta(self, body: Mapping[str, object]) -> Json:
-        if body.get("dex"):
-            raise UnknownRequest("dex")
-        return answers.meta(sorted(self.exchange.instruments.values(), key=lambda one: one.asset_id))
+        return market_answers.meta(listed(self.exchange.instruments.values(), self._dex(body)))
 
     def contexts(self, body: Mapping[str, object]) -> Json:
-        return [self.meta(body), [self._context(one) for one in self._coins()]]
+        return [self.meta(body), [self.views.context(one) for one in self.views.coins(self._dex(body))]]
+
+    def all_metas(self, _: Mapping[str, object]) -> Json:
+        known = self.exchange.instruments.values()
+        return [market_answers.meta(listed(known, dex)) for dex in dexes_of(known)]
 
     def spot_meta(self, _: Mapping[str, object]) -> Json:
-        return answers.spot_meta()
+        return market_answers.spot_meta()
 
     def spot_contexts(self, _: Mapping[str, object]) -> Json:
-        return [answers.spot_meta(), []]
+        return [market_answers.spot_meta(), []]
 
     def perp_dexs(self, _: Mapping[str, object]) -> Json:
-        return [None]
+        names = dexes_of(self.exchange.instruments.values())
+        return [market_answers.perp_dex(name, self.views.coins(name)) for name in names]
 
-    def all_mids(self, _: Mapping[str, object]) -> Json:
-        return self.feed.mids()
+    def margin_table(self, body: Mapping[str, object]) -> Json:
+        number = time_in(body, "id")
+        if not 1 <= number < 50:
+            raise UnknownRequest("id")
+        return market_answers.margin_table(number)
+
+    def all_mids(self, body: Mapping[str, object]) -> Json:
+        return self.views.mids(self._dex(body))
 
     def book(self, body: Mapping[str, object]) -> Json:
-        name = _text(body, "coin")
+        name, figures, mantissa = text_in(body, "coin"), body.get("nSigFigs"), body.get("mantissa")
         if name not in self.exchange.instruments:
             return None
-        coin = Coin(name)
-        return {"coin": coin, "time": self.exchange.now_ms, "levels": answers.levels(self.exchange, coin)}
+        if not are_figures(figures, mantissa):
+            raise UnknownRequest("nSigFigs")
+        wanted = figures if isinstance(figures, int) else 0
+        return self.views.book(Coin(name), None, wanted, mantissa if isinstance(mantissa, int) else None)
 
     def candles(self, body: Mapping[str, object]) -> Json:
         wanted = body.get("req")
         if not isinstance(wanted, dict):
             raise UnknownRequest("req")
-        coin, interval = self._coin(wanted), _text(wanted, "interval")
-        if interval not in INTERVALS:
+        coin, interval = coin_in(wanted, self.exchange.instruments), text_in(wanted, "interval")
+        if interval not in EVERY_INTERVAL:
             raise UnknownRequest("interval")
-        bars = self.feed.candles(coin, INTERVALS[interval], max(_time(wanted, "startTime"), 1), _end(wanted))
-        if self._candle_limit is not None:
-            bars = bars[-self._candle_limit :]
-        return [answers.candle(one) for one in bars]
+        start, end = max(time_in(wanted, "startTime"), 0), end_in(wanted)
+        bars = self.views.candles(coin, EVERY_INTERVAL[interval], start, end, self._candle_limit)
+        return [market_answers.candle(one, interval) for one in bars]
 
     def funding_history(self, body: Mapping[str, object]) -> Json:
-        coin = self._coin(body)
+        coin = coin_in(body, self.exchange.instruments)
         first = int(self.replay.tape.time_of(0))
-        hour = -(-max(_time(body, "startTime"), first) // HOUR_MS) * HOUR_MS
+        hour = -(-max(time_in(body, "startTime"), first) // HOUR_MS) * HOUR_MS
+        last = min(end_in(body), self.exchange.now_ms)
         rows: list[Json] = []
-        while hour <= min(_end(body), self.exchange.now_ms) and len(rows) < PAGE:
+        while hour <= last and len(rows) < PAGE:
             rate = self.replay.tape.rate_at(coin, hour)
             if rate is not None:
-                rows.append({"coin": coin, "fundingRate": answers.text(rate), "premium": "0.0", "time": hour})
+                rows.append({"coin": coin, "fundingRate": text(rate), "premium": "0.0", "time": hour})
             hour += HOUR_MS
         return rows
 
+    def predicted_fundings(self, _: Mapping[str, object]) -> Json:
+        """The rate of the running hour, which is what will be paid."""
+        due = self.exchange.now_ms // HOUR_MS * HOUR_MS + HOUR_MS
+        rows: list[Json] = []
+        for coin in self.views.coins(""):
+            rate = self.replay.rate(coin)
+            said: Json = None
+            if rate is not None:
+                said = {"fundingRate": text(rate), "nextFundingTime": due, "fundingIntervalHours": 1}
+            rows.append([coin, [["HlPerp", said]]])
+        return rows
+
     def recent_trades(self, body: Mapping[str, object]) -> Json:
-        return self.feed.recent_trades(self._coin(body))
+        return list(reversed(self.feed.prints.latest(coin_in(body, self.exchange.instruments))))
+
+    def at_cap(self, _: Mapping[str, object]) -> Json:
+        """Open interest is not capped here."""
+        return []
 
     def status(self, _: Mapping[str, object]) -> Json:
         return self._status()
-
-    # --- accounts ---------------------------------------------------------------------------------------------
-
-    def clearinghouse(self, body: Mapping[str, object]) -> Json:
-        account = self._account(body)
-        view = None if account is None else self.exchange.margin(account.address)
-        return answers.clearinghouse(view, self.exchange.now_ms)
-
-    def open_orders(self, body: Mapping[str, object]) -> Json:
-        account = self._account(body)
-        return [answers.open_order(one) for one in self.exchange.open_orders(account.address)] if account else []
-
-    def front_orders(self, body: Mapping[str, object]) -> Json:
-        account = self._account(body)
-        if account is None:
-            return []
-        return [answers.front_order(one, self.exchange.orders) for one in self.exchange.open_orders(account.address)]
-
-    def order_status(self, body: Mapping[str, object]) -> Json:
-        ref = body.get("oid")
-        if not isinstance(ref, int | str):
-            raise UnknownRequest("oid")
-        record = self.exchange.order(_text(body, "user").lower(), ref.lower() if isinstance(ref, str) else ref)
-        if record is None:
-            return {"status": "unknownOid"}
-        return {"status": "order", "order": answers.historical_order(record, self.exchange.orders)}
-
-    def historical_orders(self, body: Mapping[str, object]) -> Json:
-        account = self._account(body)
-        oids = [] if account is None else account.all_oids[: -FILLS_PAGE - 1 : -1]
-        return [answers.historical_order(self.exchange.orders[oid], self.exchange.orders) for oid in oids]
-
-    def fills(self, body: Mapping[str, object]) -> Json:
-        account = self._account(body)
-        return [answers.fill(one) for one in account.fills[: -FILLS_PAGE - 1 : -1]] if account else []
-
-    def fills_by_time(self, body: Mapping[str, object]) -> Json:
-        account, start, end = self._account(body), _time(body, "startTime"), _end(body)
-        fills = [one for one in (account.fills if account else []) if start <= one.fill.time_ms <= end]
-        if body.get("reversed") is True:
-            fills.reverse()
-        return [answers.fill(one) for one in fills[:FILLS_PAGE]]
-
-    def funding(self, body: Mapping[str, object]) -> Json:
-        account, start, end = self._account(body), _time(body, "startTime"), _end(body)
-        paid = [one for one in (account.fundings if account else []) if start <= one.time_ms <= end]
-        return [answers.funding_entry(one) for one in paid[:PAGE]]
-
-    def ledger_updates(self, body: Mapping[str, object]) -> Json:
-        account, start = self._account(body), _time(body, "startTime")
-        first = int(self.replay.tape.time_of(self.replay.first_row))
-        if account is None or not start <= first <= _end(body):
-            return []
-        delta: Json = {"type": "deposit", "usdc": answers.text(account.deposits)}
-        return [{"time": first, "hash": answers.ZERO_HASH, "delta": delta}]
-
-    def fees(self, _: Mapping[str, object]) -> Json:
-        return answers.user_fees(self.exchange.rules)
-
-    def rate_limit(self, body: Mapping[str, object]) -> Json:
-        user = _text(body, "user").lower()
-        return answers.rate_limit(self._account(body), self.used.get(user, 0))
-
-    def active_asset(self, body: Mapping[str, object]) -> Json:
-        return answers.active_asset(self.exchange, _text(body, "user").lower(), self._coin(body))
-
-    def extra_agents(self, body: Mapping[str, object]) -> Json:
-        user = _text(body, "user").lower()
-        return [
-            {"name": one.name, "address": address, "validUntil": one.valid_until_ms}
-            for address, one in self.replay.gate.agents.items()
-            if one.account == user and one.name
-        ]
-
-    def role(self, body: Mapping[str, object]) -> Json:
-        user = _text(body, "user").lower()
-        if user in self.exchange.accounts:
-            return {"role": "user"}
-        agent = self.replay.gate.agents.get(user)
-        return {"role": "missing"} if agent is None else {"role": "agent", "data": {"user": agent.account}}
-
-    def abstraction(self, _: Mapping[str, object]) -> Json:
-        return "default"
-
-    def spot_state(self, _: Mapping[str, object]) -> Json:
-        return {"balances": []}
-
-    # --- fields -----------------------------------------------------------------------------------------------
-
-    def _coins(self) -> list[Coin]:
-        return [one.coin for one in sorted(self.exchange.instruments.values(), key=lambda one: one.asset_id)]
-
-    def _context(self, coin: Coin) -> Json:
-        return answers.context(self.exchange, coin, self.replay.seen(coin), self.replay.rate(coin))
-
-    def _coin(self, body: Mapping[str, object]) -> Coin:
-        name = _text(body, "coin")
-        if name not in self.exchange.instruments:
-            raise UnknownRequest("coin")
-        return Coin(name)
-
-    def _account(self, body: Mapping[str, object]) -> Account | None:
-        return self.exchange.accounts.get(_text(body, "user").lower())
-
-
-def _text(body: Mapping[str, object], key: str) -> str:
-    value = body.get(key)
-    if not isinstance(value, str):
-        raise UnknownRequest(key)
-    return value
-
-
-def _time(body: Mapping[str, object], key: str) -> int:
-    value = body.get(key)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise UnknownRequest(key)
-    return value
-
-
-def _end(body: Mapping[str, object]) -> int:
-    return _FOREVER if body.get("endTime") is None else _time(body, "endTime")
 
 
 _Answer: TypeAlias = Callable[[Info, Mapping[str, object]], Json]
@@ -225,29 +138,17 @@ _Answer: TypeAlias = Callable[[Info, Mapping[str, object]], Json]
 _ANSWERS: Final[dict[str, _Answer]] = {
     "meta": Info.meta,
     "metaAndAssetCtxs": Info.contexts,
+    "allPerpMetas": Info.all_metas,
     "spotMeta": Info.spot_meta,
     "spotMetaAndAssetCtxs": Info.spot_contexts,
     "perpDexs": Info.perp_dexs,
+    "marginTable": Info.margin_table,
     "allMids": Info.all_mids,
     "l2Book": Info.book,
     "candleSnapshot": Info.candles,
     "fundingHistory": Info.funding_history,
+    "predictedFundings": Info.predicted_fundings,
     "recentTrades": Info.recent_trades,
+    "perpsAtOpenInterestCap": Info.at_cap,
     "exchangeStatus": Info.status,
-    "clearinghouseState": Info.clearinghouse,
-    "openOrders": Info.open_orders,
-    "frontendOpenOrders": Info.front_orders,
-    "orderStatus": Info.order_status,
-    "historicalOrders": Info.historical_orders,
-    "userFills": Info.fills,
-    "userFillsByTime": Info.fills_by_time,
-    "userFunding": Info.funding,
-    "userNonFundingLedgerUpdates": Info.ledger_updates,
-    "userFees": Info.fees,
-    "userRateLimit": Info.rate_limit,
-    "activeAssetData": Info.active_asset,
-    "extraAgents": Info.extra_agents,
-    "userRole": Info.role,
-    "userAbstraction": Info.abstraction,
-    "spotClearinghouseState": Info.spot_state,
 }

@@ -1,8 +1,8 @@
 """A market being played: the exchange, its tape, and who may act, moved by inputs that a store can repeat.
 
-Inputs are three: `open` (the next bars open), `play` (their range is walked) and `act` (an admitted request). Each is
-made durable before it is applied. `row` is the last closed step of the tape; between `open` and `play` the next step
-is in `opened`.
+Inputs are four: `open` (the next bars open), `play` (their range is walked), `act` (an admitted request), `deposit`.
+Each is made durable before it is applied. `row` is the last closed step of the tape; between `open` and `play` the
+next step is in `opened`.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import numpy as np
 
 from aml100.domain.events import SeriesEnd
 from aml100.domain.market import Bar
-from aml100.domain.units import ZERO, Coin
+from aml100.domain.units import Coin
 from aml100.market.series import BarSeries
-from aml100.sim import answers, requests
-from aml100.sim.accounts import VenueEvent
-from aml100.sim.answers import Json
+from aml100.sim import account_answers, requests
+from aml100.sim.accounts import OrderTags, Transfer, VenueEvent
 from aml100.sim.exchange import Exchange, ExchangeRules
 from aml100.sim.gate import Gate
 from aml100.sim.scenario import Tape, TapeStep
 from aml100.sim.store import SNAPSHOT_EVERY, VenueStore
+from aml100.sim.words import Json
 
 
 class Act(msgspec.Struct):
@@ -33,6 +33,15 @@ class Act(msgspec.Struct):
     nonce: int
     wall_ms: int
     action: dict[str, object]
+    twists: list[OrderTags] = []
+    """What faults make of its orders, one by one; none where nothing is wrong."""
+
+
+class Deposit(msgspec.Struct):
+    """Money paid in by the venue's operator, as the store keeps it."""
+
+    user: str
+    usd: Decimal
 
 
 class _Snapshot(msgspec.Struct):
@@ -117,6 +126,9 @@ class Replay:
                 self._open()
             case "play":
                 self._play()
+            case "deposit":
+                paid = msgspec.json.decode(body, type=Deposit)
+                self._deposit(paid.user, paid.usd)
             case _:
                 act = msgspec.json.decode(body, type=Act)
                 self._act(act, requests.decode_action(requests.as_json(act.action)))
@@ -176,6 +188,19 @@ class Replay:
         """The funding rate of the running hour."""
         return self.tape.rate_at(coin, self.exchange.now_ms // 3_600_000 * 3_600_000)
 
+    # --- money ------------------------------------------------------------------------------------------------
+
+    def deposit(self, user: str, usd: Decimal) -> Transfer:
+        """Pay into an account, opened where it does not exist."""
+        self._journal("deposit", msgspec.json.encode(Deposit(user, usd)))
+        return self._deposit(user, usd)
+
+    def _deposit(self, user: str, usd: Decimal) -> Transfer:
+        if user not in self.exchange.accounts:
+            self.exchange.add_account(user, usd)
+            return self.exchange.accounts[user].transfers[-1]
+        return self.exchange.deposit(user, usd)
+
     # --- requests ---------------------------------------------------------------------------------------------
 
     def act(self, act: Act, action: requests.Action) -> tuple[Json, list[VenueEvent]]:
@@ -189,20 +214,25 @@ class Replay:
         exchange = self.exchange
         match action:
             case requests.OrderAction():
-                return self._order(user, action)
+                return self._order(user, action, act.twists)
             case requests.CancelAction():
                 return self._cancel(user, [(one.a, one.o) for one in action.cancels])
             case requests.CancelByCloidAction():
                 return self._cancel(user, [(one.asset, one.cloid.lower()) for one in action.cancels])
             case requests.ModifyAction():
-                return self._modify(user, [requests.ModifyWire(action.oid, action.order)])
+                return self._modify(user, [requests.ModifyWire(action.oid, action.order)], always=action.a)
             case requests.BatchModifyAction():
-                return self._modify(user, action.modifies)
+                return self._modify(user, action.modifies, always=action.a)
             case requests.UpdateLeverageAction():
                 coin = self.coin_of.get(action.asset)
                 if coin is None:
                     return _refused("Invalid asset"), []
                 return _plain(exchange.set_leverage(user, coin, action.leverage, is_cross=action.isCross)), []
+            case requests.UpdateIsolatedMarginAction():
+                coin = self.coin_of.get(action.asset)
+                if coin is None:
+                    return _refused("Invalid asset"), []
+                return _plain(exchange.move_margin(user, coin, Decimal(action.ntli).scaleb(-6))), []
             case requests.ScheduleCancelAction():
                 return _plain(exchange.schedule_cancel(user, action.time)), []
             case requests.ApproveAgentAction():
@@ -215,20 +245,18 @@ class Replay:
             case requests.ApproveBuilderFeeAction():
                 return _refused("Builder fee has not been approved"), []
 
-    def _order(self, user: str, action: requests.OrderAction) -> tuple[Json, list[VenueEvent]]:
-        grouping = requests.grouping_of(action.grouping)
+    def _order(self, user: str, action: requests.OrderAction, twists: list[OrderTags]) -> tuple[Json, list[VenueEvent]]:
+        if action.builder is not None:
+            return _refused("Builder fee has not been approved"), []
         unknown = [one.a for one in action.orders if one.a not in self.coin_of]
         if unknown or not action.orders:
             text = f"Invalid asset. asset={unknown[0]}" if unknown else "Empty batch of orders"
             errors: list[Json] = [{"error": text} for _ in action.orders or (None,)]
             return _statuses("order", errors), []
-        orders = []
-        for wire in action.orders:
-            coin = self.coin_of[wire.a]
-            position = self.exchange.position_size(user, coin)
-            orders.append(requests.order_of(wire, coin, position, self.exchange.now_ms))
-        results, events = self.exchange.place(user, orders, grouping)
-        return _statuses("order", [answers.order_answer(one) for one in results]), events
+        orders = [requests.order_of(one, self.coin_of[one.a], self.exchange.now_ms) for one in action.orders]
+        tags = twists or [requests.tags_of(one) for one in action.orders]
+        results, events = self.exchange.place(user, orders, requests.grouping_of(action.grouping), tags)
+        return _statuses("order", [account_answers.order_answer(one) for one in results]), events
 
     def _cancel(self, user: str, cancels: list[tuple[int, int | str]]) -> tuple[Json, list[VenueEvent]]:
         statuses: list[Json] = []
@@ -242,7 +270,7 @@ class Replay:
             statuses.append("success" if error is None else {"error": error})
         return _statuses("cancel", statuses), events
 
-    def _modify(self, user: str, modifies: list[requests.ModifyWire]) -> tuple[Json, list[VenueEvent]]:
+    def _modify(self, user: str, modifies: list[requests.ModifyWire], *, always: bool) -> tuple[Json, list[VenueEvent]]:
         statuses: list[Json] = []
         events: list[VenueEvent] = []
         for one in modifies:
@@ -250,10 +278,10 @@ class Replay:
             if coin is None:
                 statuses.append({"error": f"Invalid asset. asset={one.order.a}"})
                 continue
-            order = requests.order_of(one.order, coin, ZERO, self.exchange.now_ms)
+            order = requests.order_of(one.order, coin, self.exchange.now_ms)
             ref = one.oid.lower() if isinstance(one.oid, str) else one.oid
-            result, more = self.exchange.modify(user, ref, order)
-            statuses.append(answers.order_answer(result))
+            result, more = self.exchange.modify(user, ref, order, always=always)
+            statuses.append(account_answers.order_answer(result))
             events.extend(more)
         return _statuses("order", statuses), events
 

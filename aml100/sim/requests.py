@@ -14,7 +14,8 @@ import msgspec
 
 from aml100.domain.events import Grouping
 from aml100.domain.orders import Order, OrderKind, Side, TimeInForce
-from aml100.domain.units import ZERO, Cloid, Coin
+from aml100.domain.units import Cloid, Coin
+from aml100.sim.accounts import PLAIN, OrderTags
 from aml100.sim.gate import Envelope
 from aml100.venue.signing import Json
 
@@ -44,9 +45,19 @@ class OrderWire(msgspec.Struct):
     c: str | None = None
 
 
+class BuilderWire(msgspec.Struct):
+    b: str
+    f: int
+
+
+class PriorityWire(msgspec.Struct):
+    p: int
+
+
 class OrderAction(msgspec.Struct, tag_field="type", tag="order"):
     orders: list[OrderWire]
-    grouping: str = "na"
+    grouping: str | PriorityWire = "na"
+    builder: BuilderWire | None = None
 
 
 class CancelWire(msgspec.Struct):
@@ -56,6 +67,7 @@ class CancelWire(msgspec.Struct):
 
 class CancelAction(msgspec.Struct, tag_field="type", tag="cancel"):
     cancels: list[CancelWire]
+    f: bool = False
 
 
 class CancelByCloidWire(msgspec.Struct):
@@ -65,6 +77,7 @@ class CancelByCloidWire(msgspec.Struct):
 
 class CancelByCloidAction(msgspec.Struct, tag_field="type", tag="cancelByCloid"):
     cancels: list[CancelByCloidWire]
+    f: bool = False
 
 
 class ModifyWire(msgspec.Struct):
@@ -75,16 +88,24 @@ class ModifyWire(msgspec.Struct):
 class ModifyAction(msgspec.Struct, tag_field="type", tag="modify"):
     oid: int | str
     order: OrderWire
+    a: bool = False
 
 
 class BatchModifyAction(msgspec.Struct, tag_field="type", tag="batchModify"):
     modifies: list[ModifyWire]
+    a: bool = False
 
 
 class UpdateLeverageAction(msgspec.Struct, tag_field="type", tag="updateLeverage"):
     asset: int
     isCross: bool
     leverage: int
+
+
+class UpdateIsolatedMarginAction(msgspec.Struct, tag_field="type", tag="updateIsolatedMargin"):
+    asset: int
+    isBuy: bool
+    ntli: int
 
 
 class ScheduleCancelAction(msgspec.Struct, tag_field="type", tag="scheduleCancel"):
@@ -115,6 +136,7 @@ Action: TypeAlias = (
     | ModifyAction
     | BatchModifyAction
     | UpdateLeverageAction
+    | UpdateIsolatedMarginAction
     | ScheduleCancelAction
     | ApproveAgentAction
     | NoopAction
@@ -181,9 +203,9 @@ def _check(wire: OrderWire) -> None:
 _TIFS: Final[dict[str, TimeInForce]] = {one.value: one for one in TimeInForce} | {"FrontendMarket": TimeInForce.IOC}
 
 
-def grouping_of(name: str) -> Grouping:
-    """`positionTpsl` is taken order by order: its triggers are reduce-only and stand alone."""
-    if name == "positionTpsl":
+def grouping_of(name: str | PriorityWire) -> Grouping:
+    """A priority fee groups nothing."""
+    if isinstance(name, PriorityWire):
         return Grouping.NA
     try:
         return Grouping(name)
@@ -191,11 +213,29 @@ def grouping_of(name: str) -> Grouping:
         raise msgspec.ValidationError(f"unknown grouping {name!r}") from None
 
 
-def order_of(wire: OrderWire, coin: Coin, position: Decimal, now_ms: int) -> Order:
-    """A domain order of a checked wire order.
+def actions_in(action: Action) -> int:
+    """How many actions a request counts as against the address's budget: a batch of n counts n."""
+    match action:
+        case OrderAction():
+            return max(len(action.orders), 1)
+        case CancelAction() | CancelByCloidAction():
+            return max(len(action.cancels), 1)
+        case BatchModifyAction():
+            return max(len(action.modifies), 1)
+        case _:
+            return 1
 
-    Size 0 of a reduce-only trigger means the whole position; `FrontendMarket` executes like Ioc.
-    """
+
+def tags_of(wire: OrderWire) -> OrderTags:
+    """What an order's time in force says beside how long it lives."""
+    return FRONT if wire.t.limit is not None and wire.t.limit.tif == "FrontendMarket" else PLAIN
+
+
+FRONT: Final = OrderTags(is_front_market=True)
+
+
+def order_of(wire: OrderWire, coin: Coin, now_ms: int) -> Order:
+    """A domain order of a checked wire order; `FrontendMarket` executes like Ioc."""
     trigger = wire.t.trigger
     tif: TimeInForce | None
     if trigger is not None:
@@ -204,13 +244,12 @@ def order_of(wire: OrderWire, coin: Coin, position: Decimal, now_ms: int) -> Ord
     else:
         kind = OrderKind.EXIT if wire.r else OrderKind.ENTRY
         tif = None if wire.t.limit is None else _TIFS[wire.t.limit.tif]
-    size = abs(position) if trigger is not None and wire.s == ZERO and wire.r else wire.s
     return Order(
         cloid=Cloid((wire.c or "").lower()),
         coin=coin,
         side=Side.BUY if wire.b else Side.SELL,
         kind=kind,
-        size=size,
+        size=wire.s,
         price=wire.p,
         reduce_only=wire.r,
         tif=tif,

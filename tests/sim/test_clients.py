@@ -95,7 +95,7 @@ async def test_the_official_sdk_trades_unchanged() -> None:
         ]
         assert seen["fills"][0]["closedPnl"] == "-0.24"
         assert seen["history"][0]["status"] == "filled"
-        bbo = "59999@60001"
+        bbo = "59994@60006"
         assert first(seen["post only"])["error"].startswith(
             f"Post only order would have immediately matched, bbo was {bbo}"
         )

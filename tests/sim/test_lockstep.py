@@ -177,8 +177,8 @@ async def test_acks_are_normalised_and_errors_come_on_their_channel() -> None:
             "mantissa": None,
             "fast": False,
         }
-        assert book["data"]["levels"][0][0]["px"] == "59999.0"
-        assert book["data"]["levels"][1][0]["px"] == "60001.0"
+        assert book["data"]["levels"][0][0]["px"] == "59994.0"
+        assert book["data"]["levels"][1][0]["px"] == "60006.0"
         assert repeated["data"].startswith("Already subscribed: ")
         await socket.send_json({"method": "subscribe", "subscription": {"type": "noSuchType"}})
         assert (await socket.receive_json())["channel"] == "error"

@@ -1,28 +1,24 @@
-"""Who moves market time: in step with the engine, or by the clock.
+"""Market time in step with the engine: the embedded venue's.
 
-`LockStep` is the embedded venue's: it closes a bar, says so to the one client that subscribed to `simStep`, and goes
-on when that client has answered; while no such client is there the market stands still. Every marker the client is
-sent is preceded by all frames it must have seen. `FreeRunning` walks each bar open -> extremes -> close by wall time
-and waits for nobody.
+It closes a bar, says so to the one client that subscribed to `simStep`, and goes on when that client has answered;
+while no such client is there the market stands still. Every marker the client is sent is preceded by all frames it
+must have seen.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 from dataclasses import replace
-from decimal import Decimal
 from typing import Final
 
 from aml100.domain.clock import Clock
-from aml100.domain.market import Bar
-from aml100.domain.units import Coin
-from aml100.sim.accounts import VenueEvent
-from aml100.sim.answers import Json
-from aml100.sim.feed import Connection, Feed, encoded
-from aml100.sim.scenario import TapeStep
+from aml100.sim.connection import Connection
+from aml100.sim.feed import Feed, encoded
+from aml100.sim.prints import corners
+from aml100.sim.words import Json
 
-PIECES: Final = 12
+STEP_PRINTS: Final = 4
+"""Trades of a bar."""
 
 
 class LockStep:
@@ -41,6 +37,9 @@ class LockStep:
 
     def market_ms(self) -> int:
         return self.replay.exchange.now_ms
+
+    def catch_up(self) -> None:
+        """Nothing is ever late here."""
 
     def note_request(self) -> None:
         """Something was asked of the exchange: the client gets a round to look at what came of it."""
@@ -95,8 +94,10 @@ class LockStep:
         self._played_s = self.clock.monotonic_s()
         self.feed.publish_events(events)
         for bar in step.bars:
-            self.feed.publish_trades(bar)
-            self.feed.publish_candle(bar)
+            instrument, sizes = self.replay.exchange.instruments[bar.coin], [bar.volume / STEP_PRINTS] * STEP_PRINTS
+            made = self.feed.prints.make(bar, instrument, corners(bar), sizes, 0, STEP_PRINTS)
+            self.feed.publish_trades(bar.coin, made)
+            self.feed.publish_candle(replace(bar, trades=STEP_PRINTS))
         self.feed.publish_market([bar.coin for bar in step.bars])
 
     async def _wait(self) -> None:
@@ -134,7 +135,7 @@ class LockStep:
                 stage = "closed"
                 if self.replay.closed is not None:
                     for bar in self.replay.closed.bars:
-                        self.feed.publish_candle(bar)
+                        self.feed.publish_candle(replace(bar, trades=STEP_PRINTS))
             self._send(connection, stage)
             sent = await self._answer(connection)
             if sent is not None:
@@ -164,103 +165,3 @@ class LockStep:
                     return sent
         finally:
             gone.cancel()
-
-
-class FreeRunning:
-    """Market time runs by wall time x speed, through gaps too; at the tape's end it stands still."""
-
-    def __init__(self, feed: Feed, clock: Clock, speed: float) -> None:
-        self.feed, self.replay, self.clock, self.speed = feed, feed.replay, clock, speed
-        self.ended = False
-        self._from_ms = self._until_ms = self.replay.exchange.now_ms
-        self._since_s = clock.monotonic_s()
-
-    def market_ms(self) -> int:
-        run = int((self.clock.monotonic_s() - self._since_s) * 1000 * self.speed)
-        return min(self._from_ms + run, self._until_ms)
-
-    def note_request(self) -> None:
-        """Nothing waits for anybody here."""
-
-    def may_open(self) -> bool:
-        return False
-
-    def open_next(self) -> None:
-        raise AssertionError("only the clock opens bars here")
-
-    async def run(self) -> None:
-        """Move the market to the tape's end; cancel to stop."""
-        replay = self.replay
-        self._since_s = self.clock.monotonic_s()
-        while (step := replay.tape.step(replay.row + 1)) is not None:
-            await self._advance(step.open_ms)
-            replay.opened = step
-            paths = [_pieces(bar) for bar in step.bars]
-            for number in range(PIECES):
-                pieces = [path[number] for path in paths]
-                self._show(replay.exchange.open_bars(pieces, step.funding), step)
-                await self._advance(pieces[0].end_ms)
-                events = replay.exchange.play_bars()
-                for bar, path in zip(step.bars, paths, strict=True):
-                    replay.forming[bar.coin] = _formed(bar, path[: number + 1])
-                if number < PIECES - 1:
-                    self._show(events, step)
-            closing = events
-            replay.close_opened()
-            for bar in step.bars:
-                self.feed.publish_trades(bar)
-            self._show(closing, step)
-            for bar in step.bars:
-                self.feed.publish_candle(bar)
-        self.ended = True
-
-    def _show(self, events: list[VenueEvent], step: TapeStep) -> None:
-        coins: list[Coin] = [bar.coin for bar in step.bars]
-        self.feed.publish_events(events)
-        self.feed.publish_market(coins)
-        for coin in coins:
-            forming = self.replay.forming.get(coin)
-            if forming is not None:
-                self.feed.publish_candle(forming)
-
-    async def _advance(self, until_ms: int) -> None:
-        """Let market time run to a moment, by the wall clock and without drift."""
-        self._until_ms = until_ms
-        due_s = self._since_s + (until_ms - self._from_ms) / 1000 / self.speed
-        await asyncio.sleep(max(0.0, due_s - self.clock.monotonic_s()))
-
-
-def _pieces(bar: Bar) -> list[Bar]:
-    """A bar as a path of smaller ones: open, the nearer extreme, the other one, close."""
-    turns = (bar.low, bar.high) if bar.close >= bar.open else (bar.high, bar.low)
-    corners = (bar.open, *turns, bar.close)
-    legs = PIECES // 3
-    path = [bar.open]
-    for start, end in itertools.pairwise(corners):
-        path.extend(start + (end - start) * Decimal(row) / legs for row in range(1, legs))
-        path.append(end)
-    span = bar.interval_ms // PIECES
-    return [
-        replace(
-            bar,
-            interval_ms=span,
-            open_ms=bar.open_ms + number * span,
-            open=first,
-            high=max(first, second),
-            low=min(first, second),
-            close=second,
-            volume=bar.volume / PIECES,
-        )
-        for number, (first, second) in enumerate(itertools.pairwise(path))
-    ]
-
-
-def _formed(bar: Bar, pieces: list[Bar]) -> Bar:
-    """What the bar looks like after these pieces of it."""
-    return replace(
-        bar,
-        high=max(one.high for one in pieces),
-        low=min(one.low for one in pieces),
-        close=pieces[-1].close,
-        volume=sum((one.volume for one in pieces), Decimal(0)),
-    )

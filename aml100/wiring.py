@@ -11,7 +11,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -38,7 +38,9 @@ from aml100.evaluation.kernel import KernelRules
 from aml100.learning.reward import RewardConfig, Shaping
 from aml100.learning.settings import TrainingSettings
 from aml100.market.series import BarSeries, FundingSeries
+from aml100.sim.dexes import asset_ids
 from aml100.sim.exchange import Exchange, ExchangeRules
+from aml100.sim.faults import Fault
 from aml100.sim.scenario import SyntheticProcess, Tape, process_names
 from aml100.sim.server import SimServer, shifted_to_now
 from aml100.sim.store import VenueStore
@@ -136,7 +138,7 @@ def make_tape(series: Sequence[BarSeries], funding: Mapping[Coin, FundingSeries]
 
 def instruments_of(coins: Sequence[Coin]) -> dict[Coin, Instrument]:
     """Rules of coins without asking a venue, numbered as a simulated venue lists them."""
-    return {coin: instrument_for(coin, number) for number, coin in enumerate(coins)}
+    return {coin: instrument_for(coin, number) for coin, number in asset_ids(coins).items()}
 
 
 def simulated_rules(params: Params, policy: PolicyChoice, interval_ms: int, warmup_bars: int) -> TradingRules:
@@ -233,6 +235,7 @@ class RunPlan:
     bundle: Bundle | None
     duration_s: float | None
     max_cycles: int | None
+    faults: tuple[Fault, ...] = ()
 
 
 def embedded_tape(plan: RunPlan) -> tuple[Tape, int]:
@@ -274,6 +277,8 @@ async def embedded_engine(
         speed=plan.speed,
         warmup_bars=warmup_bars,
         store=store,
+        faults=plan.faults,
+        seed=plan.seed,
     )
     async with AsyncExitStack() as stack:
         account = server.account
@@ -313,6 +318,7 @@ def stand_alone_venue(
     port: int,
     key: str | None,
     deposit: Decimal | None,
+    faults: Sequence[Fault] = (),
 ) -> tuple[SimServer, dict[str, str]]:
     """The simulated venue for any client, its market at wall time; answers it with its two worthless keys."""
     params, now_ms = settings.params, wall_ms()
@@ -335,7 +341,7 @@ def stand_alone_venue(
     account_key = key if key is None or key.startswith("0x") else f"0x{key}"
     keys = {"account_key": account_key or _ACCOUNT_KEY, "agent_key": _AGENT_KEY}
     server = SimServer(
-        Exchange(list(instruments.values()), exchange_rules(params)),
+        Exchange(list(instruments.values()), replace(exchange_rules(params), has_depth=True)),
         tape,
         account_key=keys["account_key"],
         agent_key=keys["agent_key"],
@@ -345,6 +351,8 @@ def stand_alone_venue(
         embedded=False,
         speed=speed,
         warmup_bars=history,
+        faults=faults,
+        seed=seed,
     )
     return server, keys
 

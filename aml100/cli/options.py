@@ -91,6 +91,7 @@ class TapeOptions(Options):
     speed: float = option("--speed", parse_positive, "market time runs so many times faster", 1.0)
     seed: int = option("--seed", parse_whole, "seed of everything random", 0)
     coins: tuple[str, ...] = option("--coin", parse_coin, "market, as BTC or xyz:XYZ100; repeatable", (), many=True)
+    faults: Path | None = option("--faults", parse_path, "faults of the simulated venue, a JSON file (docs/venue.md)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +120,6 @@ class RunOptions(ConsoleOptions, TapeOptions):
 class SimOptions(TapeOptions):
     host: str = option("--host", str, "address to listen on", "127.0.0.1")
     port: int = option("--port", parse_port, "port to listen on; 0 takes a free one", 0)
-    faults: Path | None = option("--faults", parse_path, "faults to play, a JSON file")
     key: str | None = option("--key", parse_hex_key, "the master account's key (default: one of the venue's own)")
     deposit_usd: Decimal | None = option("--deposit", parse_positive_usd, "first deposit (default: the configured one)")
 

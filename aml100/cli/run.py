@@ -63,6 +63,7 @@ def _plan(options: RunOptions) -> RunPlan:
     from aml100.cli.bars import tape_files
     from aml100.domain.units import Coin
     from aml100.learning.bundle import load_bundle
+    from aml100.sim.faults import load_faults
     from aml100.wiring import RunPlan, model_folder
 
     settings = options.load_settings()
@@ -82,19 +83,19 @@ def _plan(options: RunOptions) -> RunPlan:
         bundle=bundle,
         duration_s=options.duration_s,
         max_cycles=options.cycles,
+        faults=() if options.faults is None else tuple(load_faults(options.faults)),
     )
 
 
 def sim(options: SimOptions) -> int:
     """Only the simulated venue, until it is told to stop: one JSON line with its URLs when it is ready."""
-    if options.faults is not None:
-        raise UsageError("--faults: not built yet")
     return asyncio.run(_serve_venue(options))
 
 
 async def _serve_venue(options: SimOptions) -> int:
     from aml100.cli.bars import tape_files
     from aml100.domain.units import Coin
+    from aml100.sim.faults import load_faults
     from aml100.wiring import stand_alone_venue
 
     market = tape_files(options) if options.data else None
@@ -111,6 +112,7 @@ async def _serve_venue(options: SimOptions) -> int:
         port=options.port,
         key=options.key,
         deposit=options.deposit_usd,
+        faults=[] if options.faults is None else load_faults(options.faults),
     )
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

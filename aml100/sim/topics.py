@@ -71,8 +71,10 @@ def read_subscription(wanted: Mapping[str, object], coins: Container[object]) ->
         case "activeAssetData" if isinstance(coin, str) and name is not None:
             return Wanted((kind, name, coin), {"type": kind, "user": name, "coin": coin})
         case "allMids":
-            mids: Object = {"type": kind}
-            return Wanted((kind, dex), mids | {"dex": dex} if dex else mids)
+            echo: Object = {"type": kind}
+            if dex:
+                echo["dex"] = dex
+            return Wanted((kind, dex), echo)
         case "simStep":
             return Wanted(STEP, {"type": kind})
     if name is None:
@@ -80,11 +82,16 @@ def read_subscription(wanted: Mapping[str, object], coins: Container[object]) ->
     if kind in REFUSED:
         return "Invalid subscription"
     if kind in BY_USER_AND_DEX:
-        return Wanted((kind, name, dex), {"type": kind, "user": name} | ({"dex": dex} if dex else {}))
-    if kind in BY_USER:
-        echo: Object = {"type": kind, "user": name}
-        return Wanted((kind, name), echo | ({"aggregateByTime": False} if kind == "userFills" else {}))
-    return None
+        echo = {"type": kind, "user": name}
+        if dex:
+            echo["dex"] = dex
+        return Wanted((kind, name, dex), echo)
+    if kind not in BY_USER:
+        return None
+    echo = {"type": kind, "user": name}
+    if kind == "userFills":
+        echo["aggregateByTime"] = wanted.get("aggregateByTime") is True
+    return Wanted((kind, name), echo)
 
 
 def _book(wanted: Mapping[str, object], coin: str) -> Wanted | None:

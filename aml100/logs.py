@@ -23,7 +23,7 @@ LogFormat = Literal["text", "json"]
 LEVELS: Final = ("debug", "info", "warning", "error")
 REDACTED: Final = "[redacted]"
 
-_SECRET_NAMES: Final = ("AML100_PRIVATE_KEY",)
+_SECRET_NAMES: Final = ("AML100_PRIVATE_KEY", "AML100_ALERT_WEBHOOK")
 _KEY: Final = re.compile(r"0[xX][0-9a-fA-F]{64}(?![0-9a-fA-F])")
 _URL_PASSWORD: Final = re.compile(r"(?<=://)([^\s/:@]*):([^\s/@]+)@")
 _SHORTEST_SECRET: Final = 6

@@ -163,6 +163,7 @@ def _headless(options: RunOptions) -> int:
 
 async def _run_engine(plan: RunPlan, options: RunOptions) -> int:
     from aml100.domain.clock import ManualClock
+    from aml100.engine.alarms import SentinelLine
     from aml100.engine.listener import Listeners
     from aml100.headless import EventWriter
     from aml100.wiring import embedded_engine
@@ -170,7 +171,12 @@ async def _run_engine(plan: RunPlan, options: RunOptions) -> int:
     clock = ManualClock()
     lines = _Lines(EventWriter(sys.stdout, options.json, clock))
     listeners = Listeners(lines)
-    async with embedded_engine(plan, listeners, clock) as (engine, desk):
+    async with (
+        embedded_engine(plan, listeners, clock) as (engine, desk),
+        SentinelLine(options.state, engine.options.run_id) as sentinel,
+    ):
+        listeners.add(sentinel)
+        sentinel.follow(engine)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, engine.request_stop, f"{signal.Signals(number).name}")

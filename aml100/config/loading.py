@@ -26,7 +26,13 @@ from aml100.domain.errors import ConfigError
 
 FILES: Final = {"params": "params.json", "objectives": "objectives.json", "venue": "venue.json"}
 PREFIX: Final = "AML100_"
-SECRET_VARIABLES: Final = ("AML100_PRIVATE_KEY", "AML100_PRIVATE_KEY_FILE", "AML100_ACCOUNT_ADDRESS")
+SECRET_VARIABLES: Final = (
+    "AML100_PRIVATE_KEY",
+    "AML100_PRIVATE_KEY_FILE",
+    "AML100_ACCOUNT_ADDRESS",
+    "AML100_ALERT_WEBHOOK",
+)
+"""Read by name elsewhere, never part of the settings; a webhook's URL is a secret as well."""
 DEFAULT_ORIGIN: Final = "default"
 
 _MODELS: Final[dict[str, type[Section]]] = {"params": Params, "objectives": Objectives, "venue": VenueConfig}

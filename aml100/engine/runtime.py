@@ -143,6 +143,7 @@ class Engine:
         self.cycles = cycles
         self.executor = Executor(rest, options.account, self.post, clock, self.on_journal_failure)
         self.loop_lag_ms = 0.0
+        self.is_consuming = False
         self.stop_reason = ""
         self.exit_code = 0
         self._stream = stream
@@ -349,6 +350,7 @@ class Engine:
             self._queue.put_nowait(received.event)
 
     async def _consume(self) -> None:
+        self.is_consuming = True
         while True:
             await self._handle(await self._queue.get())
 

@@ -52,6 +52,8 @@ class TradingParams(Section):
     stop_loss_pct: Percent = Field(0.6, description="Stop, % of the entry price; 0 = none (never on mainnet).")
     position_size_pct: Percent = Field(4.0, description="Margin of one position, % of equity.")
     leverage: int = Field(10, ge=1, le=100, description="Notional over margin: notional = equity x size x leverage.")
+    atr_stop_multiple: NonNegative = Field(0.0, description="Stop at so many ATR(14) of the decision bar; 0 = off.")
+    trailing_stop_pct: Percent = Field(0.0, description="The stop follows the best close at this distance, %; 0 = off.")
     max_hold_bars: Count = Field(720, description="Bars after which a position is closed; 0 = never.")
     on_opposite: OnOpposite = Field("close", description="What the opposite signal does to a position.")
     entry_style: EntryStyle = Field("taker", description="How entries are placed; exits are always taker.")
@@ -68,6 +70,10 @@ class TradingParams(Section):
     @property
     def stop_loss_frac(self) -> Decimal:
         return percent_as_frac(self.stop_loss_pct)
+
+    @property
+    def trailing_stop_frac(self) -> Decimal:
+        return percent_as_frac(self.trailing_stop_pct)
 
     @property
     def position_size_frac(self) -> Decimal:
@@ -192,6 +198,10 @@ class RiskParams(Section):
     max_rejects_in_row: Count = Field(5, description="Refusals by the venue in a row that end entries; 0 = off.")
     min_liquidation_distance_pct: Percent = Field(2.0, description="Least distance to liquidation, %; 0 = off.")
     status_sizing: bool = Field(False, description="Size -25 % in status POOR, +10 % in GOOD.")
+    drawdown_scaling: bool = Field(
+        False, description="Entries shrink with the drawdown, to the floor at the breaker's."
+    )
+    drawdown_scaling_floor: Share = Field(0.5, description="Share of the size that is left there.")
 
     @property
     def circuit_breaker_dd_frac(self) -> Decimal:

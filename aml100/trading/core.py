@@ -55,7 +55,7 @@ from aml100.domain.events import (
 from aml100.domain.market import AssetContext, Bar, BookTop, Instrument
 from aml100.domain.orders import Action, ExitReason, Fill, Order, OrderKind, OrderStatus, Side, TimeInForce
 from aml100.domain.units import Coin
-from aml100.market.features import FeatureStream, known_at, regime_of_row
+from aml100.market.features import FEATURES, FeatureStream, known_at, regime_of_row
 from aml100.market.position import POSITION_SIZE, position_features
 from aml100.trading.blotter import Blotter, Tracked
 from aml100.trading.ledger import Ledger
@@ -78,6 +78,7 @@ _STATE_GATES = {
     TradingState.STOPPED: "halt",
 }
 _HOLD_GATES = (Gate("policy", False, "HOLD: keep what is"),)
+_ATR: Final = FEATURES.index("atr_14")
 _LONG_GATES = (Gate("policy", False, "already long"),)
 _SHORT_GATES = (Gate("policy", False, "already short"),)
 
@@ -251,6 +252,7 @@ class TradingCore:
         if row is not None:
             known.complete_rows += 1
             known.regime = regime_of_row(row)
+            known.atr = float(row[_ATR])
             policy.observe(row)
             self._rows[coin].append(row)
 
@@ -290,6 +292,8 @@ class TradingCore:
             effects += self._decide(bar, known, forced, ending, equity, now_ms)
         if forced:
             effects += self._exit(bar.coin, forced, now_ms)
+        elif held and not known.closing:
+            effects += self.protection.trail(bar)
         return effects
 
     # --- the decision ---------------------------------------------------------------------------------------
@@ -369,7 +373,7 @@ class TradingCore:
         others = self.ledger.notional()
         if rules.reverse_on_opposite:
             others -= abs(self.ledger.position(bar.coin).size) * bar.close
-        sized = entry_size(instrument, rules, equity, bar.close, answer.q, others)
+        sized = entry_size(instrument, rules, equity, bar.close, answer.q, others, self.risk.state.drawdown)
         gates.append(Gate("size", False, sized.refusal) if sized.refusal else passed("size"))
         seen = Conditions(
             now_ms,
@@ -444,6 +448,11 @@ class TradingCore:
     def _close_all(self, reason: str) -> None:
         for coin in self.ledger.open_coins():
             self.state.coins[coin].closing = reason
+
+    def close_at_market(self, coin: Coin, reason: str) -> list[Effect]:
+        """Leave a position now, whatever the policy thinks."""
+        self.state.coins[coin].closing = reason
+        return self._exit(coin, reason, self.state.now_ms)
 
     def _pending_exits(self, now_ms: int) -> list[Effect]:
         """Exits that are wanted and not under way: at once, and again where one did not get through."""

@@ -11,8 +11,9 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from aml100.domain.events import CancelOrders, Effect, PlaceOrders, RiskChanged
+from aml100.domain.market import Bar
 from aml100.domain.orders import ExitReason, Order, OrderKind, OrderStatus, Side
-from aml100.domain.units import Coin
+from aml100.domain.units import Coin, decimal_from_float
 from aml100.trading.blotter import Tracked
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 _TRIGGER_BAND = Decimal("0.1")
 _ATTEMPTS = 2
+_WIDEST_STOP = 0.5
+"""Fraction of the entry: a stop by ATR is never farther away."""
 
 
 class Protection:
@@ -34,13 +37,45 @@ class Protection:
         rules, instrument = self._core.rules, self._core.instruments[coin]
         orders = []
         for kind, distance, direction in (
-            (OrderKind.STOP_LOSS, rules.stop_loss, -1),
+            (OrderKind.STOP_LOSS, self._stop_distance(coin, entry_side), -1),
             (OrderKind.TAKE_PROFIT, rules.take_profit, 1),
         ):
             if distance:
                 level = instrument.round_price(entry * (1 + direction * entry_side.sign * distance))
+                if kind is OrderKind.STOP_LOSS:
+                    level = self._trailed(coin, entry_side, level)
                 orders.append(self._trigger(coin, entry_side.opposite, kind, size, level))
         return tuple(orders)
+
+    def _stop_distance(self, coin: Coin, entry_side: Side) -> Decimal:
+        """Of a stop from its entry: fixed, or by the ATR of the bar that decided the entry, then kept."""
+        core, known = self._core, self._core.coin(coin)
+        multiple = core.rules.atr_stop
+        if not multiple:
+            return core.rules.stop_loss
+        if core.ledger.position(coin).side is not entry_side:
+            known.stop_distance = decimal_from_float(round(min(multiple * known.atr, _WIDEST_STOP), 6)) or None
+        return known.stop_distance or core.rules.stop_loss
+
+    def _trailed(self, coin: Coin, side: Side, level: Decimal) -> Decimal:
+        """The stop's level, or the trailing one where that is tighter."""
+        core, best = self._core, self._core.coin(coin).best_close
+        if best is None or core.ledger.position(coin).side is not side:
+            return level
+        trailing = core.instruments[coin].round_price(best * (1 - side.sign * core.rules.trailing_stop))
+        return max(level, trailing) if side is Side.BUY else min(level, trailing)
+
+    def trail(self, bar: Bar) -> list[Effect]:
+        """A bar closed over a position that is kept: the stop follows its best close, never back."""
+        core, known = self._core, self._core.coin(bar.coin)
+        side = core.ledger.position(bar.coin).side
+        if not core.rules.trailing_stop or side is None:
+            return []
+        best = known.best_close
+        if best is not None and (bar.close <= best if side is Side.BUY else bar.close >= best):
+            return []
+        known.best_close = bar.close
+        return self.follow(bar.coin)
 
     def _trigger(self, coin: Coin, side: Side, kind: OrderKind, size: Decimal, level: Decimal) -> Order:
         bound = level * (1 + _TRIGGER_BAND * side.sign)
@@ -92,6 +127,7 @@ class Protection:
         known = self._core.coin(coin)
         left = [t for t in self._core.blotter.live(coin) if t.order.is_trigger]
         known.stop_cloid = known.target_cloid = known.stop_price = known.target_price = None
+        known.best_close = None
         known.superseded.clear()
         known.stop_failures = 0
         self._naked_since_s.pop(coin, None)
@@ -128,7 +164,11 @@ class Protection:
         old = core.blotter.get(known.superseded.pop(order.cloid, None))
         if old is not None and not old.is_done:
             self.attach(order.coin, (old.order,))
-            return [core.position_record(order.coin)]
+            record = core.position_record(order.coin)
+            if is_stop and known.best_close is not None and tracked.status is OrderStatus.REJECTED:
+                # The market is beyond the trailing stop already: what it would have done is done at once.
+                return [record, *core.close_at_market(order.coin, ExitReason.STOP_LOSS)]
+            return [record]
         now_ms = core.state.now_ms
         if not is_stop:
             known.target_cloid = known.target_price = None

@@ -37,6 +37,8 @@ class RiskLimits:
     max_loop_lag_ms: float
     max_rejects_in_row: int
     min_liquidation_distance: float
+    scaling_floor: float = 1.0
+    """Share of an entry's size that is left at the breaker's drawdown (the hard stop's where there is no breaker)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,10 @@ class TradingRules:
     order_band: Decimal
     protection_s: float
     risk: RiskLimits
+    atr_stop: float = 0.0
+    """ATRs of the decision bar to the stop, in place of `stop_loss`."""
+    trailing_stop: Decimal = ZERO
+    """Distance of the stop from the best close since the entry, where that is tighter."""
 
     @staticmethod
     def from_params(
@@ -108,7 +114,10 @@ class TradingRules:
                 max_loop_lag_ms=risk.max_loop_lag_ms,
                 max_rejects_in_row=risk.max_rejects_in_row,
                 min_liquidation_distance=float(risk.min_liquidation_distance_frac),
+                scaling_floor=risk.drawdown_scaling_floor if risk.drawdown_scaling else 1.0,
             ),
+            atr_stop=trading.atr_stop_multiple,
+            trailing_stop=trading.trailing_stop_frac,
         )
 
     def without_exits_and_risk(self) -> TradingRules:
@@ -117,6 +126,8 @@ class TradingRules:
             self,
             take_profit=ZERO,
             stop_loss=ZERO,
+            atr_stop=0.0,
+            trailing_stop=ZERO,
             max_hold_bars=0,
             risk=replace(self.risk, enabled=False, live_guards=False),
         )

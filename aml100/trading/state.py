@@ -37,6 +37,11 @@ class CoinState:
     target_cloid: Cloid | None = None
     superseded: dict[Cloid, Cloid] = field(default_factory=dict)
     stop_failures: int = 0
+    atr: float = 0.0
+    stop_distance: Decimal | None = None
+    """Of the position, a fraction of its entry, where it was taken from the ATR of the decision bar."""
+    best_close: Decimal | None = None
+    """Most favourable close since the entry, where the stop trails it."""
     exported_bars: int = -1
     features: bytes = b""
     policy: bytes = b""

@@ -8,9 +8,9 @@ WORKDIR /app
 COPY pyproject.toml README.md ./
 COPY config config
 COPY aml100 aml100
-# The CPU build of torch comes from torch's own index; PyPI's would bring several GB of CUDA.
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
-RUN pip install --no-cache-dir torch==2.13.0 --index-url "$TORCH_INDEX" && pip install --no-cache-dir .
+# On Linux the package index has torch with CUDA, several GB: name a CPU wheel by --build-arg TORCH=... for a small image.
+ARG TORCH=torch==2.13.0
+RUN pip install --no-cache-dir "$TORCH" && pip install --no-cache-dir .
 
 USER aml100
 VOLUME /data

@@ -14,6 +14,7 @@ FAMILIES: Final[dict[str, str]] = {
     "env": "aml100.bench.env",
     "backtest": "aml100.bench.backtest",
     "market": "aml100.bench.market",
+    "inference": "aml100.bench.inference",
     "storage": "aml100.bench.storage",
 }
 """Family -> module that holds its `TRIALS`; imported when it is run."""

@@ -15,6 +15,7 @@ FAMILIES: Final[dict[str, str]] = {
     "backtest": "aml100.bench.backtest",
     "market": "aml100.bench.market",
     "inference": "aml100.bench.inference",
+    "replay": "aml100.bench.replay",
     "storage": "aml100.bench.storage",
 }
 """Family -> module that holds its `TRIALS`; imported when it is run."""

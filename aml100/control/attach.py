@@ -70,6 +70,7 @@ class OperatorServer:
         snapshot: the engine as it stands.
         handle: carries out a request of somebody (`who` for the journal).
         welcome: the greeting for a client that may (or may not) command.
+        left: told when a client that watched has gone.
     """
 
     def __init__(
@@ -78,11 +79,13 @@ class OperatorServer:
         snapshot: Callable[[], Snapshot],
         handle: Callable[[Request, str], Awaitable[Answer]],
         welcome: Callable[[bool], Welcome],
+        left: Callable[[], None] = lambda: None,
     ) -> None:
         self.path = path
         self._snapshot = snapshot
         self._handle = handle
         self._welcome = welcome
+        self._left = left
         self._server: asyncio.Server | None = None
         self._inode = 0
         self._clients: list[_Client] = []
@@ -161,6 +164,8 @@ class OperatorServer:
     def _leave(self, client: _Client) -> None:
         """A lease that falls free goes to nobody until somebody commands."""
         self._clients.remove(client)
+        if client.hello.want_snapshots:
+            self._left()
         if self._controller is client:
             self._controller = None
 
@@ -200,7 +205,7 @@ class OperatorServer:
             answer = Answer(request.id, False, refusal, 3)
         elif request.command == "take_over":
             self._give_lease(client)
-            answer = Answer(request.id, True, "this console commands now")
+            answer = msgspec.structs.replace(await self._handle(request, client.hello.who), id=request.id)
         else:
             if client.is_console and self._controller is None and request.command not in OPEN_WITHOUT_LEASE:
                 self._give_lease(client)

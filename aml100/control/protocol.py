@@ -86,6 +86,7 @@ class PositionView(msgspec.Struct, frozen=True):
     protected: bool
     stop_age_s: float | None
     bars_held: int
+    opened_ms: int = 0
 
 
 class OpenOrderView(msgspec.Struct, frozen=True):
@@ -98,6 +99,9 @@ class OpenOrderView(msgspec.Struct, frozen=True):
     size: str
     status: str
     reduce_only: bool
+    created_ms: int = 0
+    reason: str = ""
+    """Why it was made."""
 
 
 class TradeView(msgspec.Struct, frozen=True):
@@ -110,6 +114,9 @@ class TradeView(msgspec.Struct, frozen=True):
     size: str
     pnl: str
     exit_reason: str
+    fees: str = "0"
+    funding: str = "0"
+    bars_held: int = 0
 
 
 class GateView(msgspec.Struct, frozen=True):
@@ -250,6 +257,31 @@ class LogLine(msgspec.Struct, frozen=True):
     text: str
 
 
+class AlertView(msgspec.Struct, frozen=True):
+    """Something an operator should know of. `code` names its place in the runbook (docs/operating.md).
+
+    Times are wall time. `level` is warning or alarm; an alert that is over has `active` False.
+    """
+
+    id: int
+    code: str
+    level: str
+    text: str
+    first_ms: int
+    last_ms: int
+    count: int = 1
+    active: bool = True
+
+
+class ActionCount(msgspec.Struct, frozen=True, array_like=True):
+    """Decisions by action over one of equal stretches of bars."""
+
+    time_ms: int
+    hold: int
+    buy: int
+    sell: int
+
+
 class Snapshot(msgspec.Struct, frozen=True, tag="snapshot"):
     """Everything a screen shows, at one instant. `mode` is SIM, PAPER, TESTNET or LIVE."""
 
@@ -276,10 +308,18 @@ class Snapshot(msgspec.Struct, frozen=True, tag="snapshot"):
     equity_curve: tuple[tuple[int, float], ...] = ()
     """(time_ms, equity), thinned to at most 240 points."""
     price_curve: tuple[tuple[int, float], ...] = ()
-    """(open_ms, close) of the first coin, at most 240 points."""
+    """(open_ms, close) of the latest bars of `price_coin`, at most 240."""
+    price_coin: str = ""
+    """The coin of the oldest open position, else the first one."""
+    action_curve: tuple[ActionCount, ...] = ()
+    """What the policy chose over time, at most 60 stretches of equal length, oldest first."""
+    alerts: tuple[AlertView, ...] = ()
+    """The latest first, at most 50."""
     performance: PerformanceView = msgspec.field(default_factory=PerformanceView)
     positions: tuple[PositionView, ...] = ()
     open_orders: tuple[OpenOrderView, ...] = ()
+    recent_orders: tuple[OpenOrderView, ...] = ()
+    """Orders that are done, the latest first, at most 30."""
     trades: tuple[TradeView, ...] = ()
     """The latest first, at most 50."""
     decisions: tuple[DecisionView, ...] = ()
@@ -319,6 +359,8 @@ class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
     controller: bool
     options: dict[str, Any]
     """What the engine was started with, so that a second `run` can tell whether it means the same one."""
+    seen_ms: int = 0
+    """Wall time at which the last console left: alerts after it were missed."""
     version: int = PROTOCOL_VERSION
 
 

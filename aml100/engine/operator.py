@@ -9,18 +9,23 @@ from __future__ import annotations
 import asyncio
 import getpass
 import logging
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from aml100.control.alerts import FILE_NAME, AlertBook
 from aml100.control.attach import OperatorServer
+from aml100.control.flight import FOLDER as FLIGHT_FOLDER
+from aml100.control.flight import FRAME_S, FlightRecorder
 from aml100.control.protocol import Answer, Request, Snapshot, Welcome
 from aml100.domain.clock import wall_ms
 from aml100.domain.errors import AmlError, VenueError
 from aml100.domain.events import CancelForeign, CancelOrders, Command, CommandDone, CommandName, TradingState
 from aml100.domain.units import Coin, iso_utc
+from aml100.engine.alerts import AlertListener
 from aml100.engine.runtime import Engine
 from aml100.engine.snapshots import SnapshotBuilder
 from aml100.engine.telemetry import why_sentence
@@ -29,8 +34,11 @@ from aml100.storage.database import backup
 log = logging.getLogger(__name__)
 
 HALT_FILE_POLL_S = 1.0
+FLIGHT_POLL_S = 1.0
 HALT_TRIES = 20
 HALT_TRY_S = 0.25
+WHY_REACH_BARS = 120
+"""How far back the decision before a moment is looked for."""
 STATUS_FIELDS = (
     "state",
     "venue",
@@ -61,19 +69,29 @@ class OperatorDesk:
         self._state_path = state_path
         self._halt_file = state_path.parent / "HALT"
         self._options = options
-        self._snapshots = SnapshotBuilder(engine)
-        self._server = OperatorServer(socket, self._snapshot, self.handle, self._welcome)
-        self._watcher: asyncio.Task[None] | None = None
+        self.alerts = AlertBook(state_path.parent / FILE_NAME)
+        self._snapshots = SnapshotBuilder(engine, self.alerts)
+        self._server = OperatorServer(socket, self._snapshot, self.handle, self._welcome, self._console_left)
+        self._flight = FlightRecorder(state_path.parent / FLIGHT_FOLDER)
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> OperatorDesk:
+        self.alerts.load()
+        listener = AlertListener(self.alerts, wall_ms)
+        listener.begin(self._engine.core.state.trading.value, self._engine.core.state.reason)
+        self._engine.listeners.add(listener)
         await self._server.__aenter__()
-        self._watcher = asyncio.create_task(self._watch_halt_file(), name="HALT file")
+        self._tasks = [
+            asyncio.create_task(self._watch_halt_file(), name="HALT file"),
+            asyncio.create_task(self._record_flight(), name="flight recorder"),
+        ]
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        if self._watcher is not None:
-            self._watcher.cancel()
-            await asyncio.gather(self._watcher, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._flight.close()
         await self._server.__aexit__(None, None, None)
 
     def _snapshot(self) -> Snapshot:
@@ -81,11 +99,25 @@ class OperatorDesk:
 
     def _welcome(self, controller: bool) -> Welcome:
         return Welcome(
-            pid=self._snapshots.build().pid,
+            pid=os.getpid(),
             run_id=self._engine.options.run_id,
             controller=controller,
             options=self._options,
+            seen_ms=self.alerts.seen_ms,
         )
+
+    async def _record_flight(self) -> None:
+        """A frame every few seconds, and one at once when an alert comes or goes."""
+        alerts, recorded_s = self.alerts.views(), -FRAME_S
+        while True:
+            now_s = self._engine.clock.monotonic_s()
+            if now_s - recorded_s >= FRAME_S or self.alerts.views() != alerts:
+                alerts, recorded_s = self.alerts.views(), now_s
+                self._flight.record(self._snapshot())
+            await asyncio.sleep(FLIGHT_POLL_S)
+
+    def _console_left(self) -> None:
+        self.alerts.console_left(wall_ms())
 
     async def _watch_halt_file(self) -> None:
         """A file HALT halts as the key does; taking it away does not resume."""
@@ -130,6 +162,8 @@ class OperatorDesk:
                 await self._done("stop", who, "stopping")
                 self._engine.request_stop(f"stopped by {who}")
                 return Answer(0, True, "engine stops")
+            case "take_over":
+                return await self._done("take_over", who, "this console commands now")
             case "cancel_training":
                 if self._engine.desk is not None:
                     self._engine.desk.cancel()
@@ -153,10 +187,18 @@ class OperatorDesk:
         return Answer(0, True, _status_line(data), 0, data)
 
     def _why(self, arguments: dict[str, Any]) -> Answer:
+        """The last decisions; with `before_ms` on bars before it; with `order` those that led to one."""
         database = self._engine.database
-        coin = arguments.get("coin")
-        last = int(arguments.get("last", 20))
-        decisions = database.last_decisions(None if coin is None else Coin(str(coin)), last)
+        coin = None if arguments.get("coin") is None else Coin(str(arguments["coin"]))
+        last = max(int(arguments.get("last", 20)), 1)
+        before_ms = arguments.get("before_ms")
+        if before_ms is None:
+            decisions = database.last_decisions(coin, last)
+        else:
+            reach_ms = WHY_REACH_BARS * self._engine.core.rules.interval_ms
+            decisions = database.decisions(int(before_ms) - reach_ms, int(before_ms), coin)[::-1]
+        if arguments.get("order"):
+            decisions = tuple(one for one in decisions if one.outcome == "order")
         rows = [
             {
                 "coin": d.coin,
@@ -164,10 +206,12 @@ class OperatorDesk:
                 "action": int(d.action),
                 "q": d.q,
                 "outcome": d.outcome,
+                "regime": d.regime,
+                "confidence": d.confidence,
                 "why": why_sentence(d),
                 "gates": [{"name": g.name, "ok": g.ok, "reason": g.reason} for g in d.gates],
             }
-            for d in decisions
+            for d in decisions[:last]
         ]
         histogram = Counter(str(row["why"]) for row in rows)
         return Answer(0, True, f"{len(rows)} decisions", 0, {"decisions": rows, "histogram": dict(histogram)})

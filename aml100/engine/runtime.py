@@ -449,6 +449,9 @@ class Engine:
             case StreamDown():
                 log.warning("stream down: %s", item.reason)
                 self._connection(up=False, now_s=now_s)
+            case FeedChanged():
+                self.apply(item)
+                self.listeners.on_event("feed", _feed_fields(item))
             case _:
                 self.apply(item)
         if not self.options.in_step and self._closed:

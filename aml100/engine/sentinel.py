@@ -29,6 +29,8 @@ from aml100.domain.clock import wall_ms
 
 WEBHOOK_VARIABLE: Final = "AML100_ALERT_WEBHOOK"
 GUARD: Final = "watchdog"
+GONE: Final = "the engine is gone without a word"
+BACK: Final = "the engine answers again"
 SILENCE_S: Final = 60.0
 POST_TIMEOUT_S: Final = 10.0
 POST_ATTEMPTS: Final = 3
@@ -72,7 +74,7 @@ class Watch:
         found: list[tuple[str, str]] = []
         if self.is_silent:
             self.is_silent = False
-            found.append((GUARD, f"the engine answers again after {now_s - self.heard_s:.0f} s"))
+            found.append((GUARD, f"{BACK} after {now_s - self.heard_s:.0f} s"))
         self.heard_s = now_s
         match word:
             case {"farewell": _}:
@@ -93,7 +95,7 @@ class Watch:
 
     def on_end(self) -> list[tuple[str, str]]:
         """The pipe is closed: an alarm unless the engine had said that it stops."""
-        return [] if self.said_farewell else [(GUARD, "the engine is gone without a word")]
+        return [] if self.said_farewell else [(GUARD, GONE)]
 
 
 def post(url: str, document: dict[str, object]) -> str | None:
@@ -134,9 +136,14 @@ def raise_alarm(state: Path, run_id: str, guard: str, text: str, now_ms: int) ->
 
 
 def _journal(state: Path, text: str) -> None:
+    """Into state.db, and among the alerts that the next console shows."""
+    from aml100.control.alerts import FILE_NAME, Change, append
     from aml100.storage.alarms import record_alarm  # heavy, and most sentinels never need it
 
-    record_alarm(state, GUARD, text, wall_ms())
+    now_ms = wall_ms()
+    record_alarm(state, GUARD, text, now_ms)
+    code = "engine_dead" if text == GONE else "engine_hung"
+    append(state.parent / FILE_NAME, Change(now_ms, code, level="alarm", text=text, over=text.startswith(BACK)))
 
 
 def watch(state: Path, run_id: str) -> int:

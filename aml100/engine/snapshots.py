@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from aml100.control.alerts import AlertBook
 from aml100.control.protocol import (
     BudgetView,
     FeedView,
@@ -19,6 +20,7 @@ from aml100.control.protocol import (
 from aml100.domain.clock import wall_ms
 from aml100.domain.orders import Action
 from aml100.domain.units import Coin, decimal_text
+from aml100.engine.telemetry import order_view
 
 if TYPE_CHECKING:
     from aml100.engine.runtime import Engine
@@ -29,8 +31,9 @@ _FEED_WORDS = {"live": "LIVE", "stale": "STALE", "down": "OFFLINE"}
 class SnapshotBuilder:
     """Numbers the snapshots of one engine."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, alerts: AlertBook) -> None:
         self._engine = engine
+        self._alerts = alerts
         self._seq = 0
 
     def build(self) -> Snapshot:
@@ -38,8 +41,7 @@ class SnapshotBuilder:
         engine, options, core = self._engine, self._engine.options, self._engine.core
         self._seq += 1
         telemetry, desk = engine.telemetry, engine.desk
-        first = options.coins[0]
-        price = telemetry.price.get(first)
+        price_coin = self._price_coin()
         return Snapshot(
             seq=self._seq,
             time_ms=engine.clock.now_ms(),
@@ -60,10 +62,14 @@ class SnapshotBuilder:
             initial_equity=decimal_text(core.ledger.book.deposits),
             drawdown_pct=core.risk.state.drawdown * 100,
             equity_curve=telemetry.equity.thinned(),
-            price_curve=price.thinned() if price is not None else (),
+            price_curve=tuple(telemetry.price.get(price_coin, ())),
+            price_coin=price_coin,
+            action_curve=telemetry.action_history.shown(),
+            alerts=self._alerts.views(),
             performance=self._performance(),
             positions=tuple(self._position(coin) for coin in core.ledger.open_coins()),
             open_orders=tuple(self._orders()),
+            recent_orders=telemetry.done_order_views(),
             trades=telemetry.trade_views(),
             decisions=telemetry.decision_views(),
             why_histogram=tuple(telemetry.why.most_common()),
@@ -77,6 +83,12 @@ class SnapshotBuilder:
             budget=self._budget(),
             log=tuple(telemetry.log),
         )
+
+    def _price_coin(self) -> Coin:
+        """The coin whose position is the oldest, else the first."""
+        core = self._engine.core
+        held = sorted(core.ledger.open_coins(), key=lambda coin: core.coin(coin).opened_ms)
+        return held[0] if held else self._engine.options.coins[0]
 
     def _budget(self) -> BudgetView:
         rest = self._engine.rest
@@ -121,23 +133,12 @@ class SnapshotBuilder:
             protected=stop is not None,
             stop_age_s=None if stop is None else (core.state.now_ms - stop.order.created_ms) / 1000,
             bars_held=known.bars_held,
+            opened_ms=known.opened_ms,
         )
 
     def _orders(self) -> list[OpenOrderView]:
-        return [
-            OpenOrderView(
-                cloid=t.order.cloid,
-                oid=t.oid,
-                coin=t.order.coin,
-                side=t.order.side.value,
-                kind=t.order.kind.value,
-                price=decimal_text(t.order.trigger_price or t.order.price),
-                size=decimal_text(t.order.size),
-                status=t.status.value,
-                reduce_only=t.order.reduce_only,
-            )
-            for t in self._engine.core.blotter.live_all()
-        ]
+        blotter = self._engine.core.blotter
+        return [order_view(t.order, t.oid, t.status, t.order.reason) for t in blotter.live_all()]
 
     def _feeds(self) -> list[FeedView]:
         board, now_s = self._engine.feeds, self._engine.clock.monotonic_s()

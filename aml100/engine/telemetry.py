@@ -10,24 +10,27 @@ from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from aml100.control.protocol import DecisionView, GateView, LogLine, TradeView
+from aml100.control.protocol import ActionCount, DecisionView, GateView, LogLine, OpenOrderView, TradeView
 from aml100.domain.clock import wall_ms
 from aml100.domain.events import (
     CommandDone,
     Decision,
     EquityMarked,
     FillRecorded,
+    OrderRecorded,
     Record,
     RiskChanged,
     StateChanged,
     TradeClosed,
 )
 from aml100.domain.market import Bar, Trade
-from aml100.domain.orders import Action
+from aml100.domain.orders import Action, Order, OrderStatus
 from aml100.domain.units import Coin, decimal_text
 from aml100.storage.reader import StateReader
 
 CURVE_POINTS = 240
+ACTION_STRETCHES = 60
+ENDED = (OrderStatus.FILLED, OrderStatus.CANCELED, OrderStatus.REJECTED)
 _KEEP_CURVE = 4 * CURVE_POINTS
 
 
@@ -55,14 +58,54 @@ class Curve:
         return tuple(self.points[::-1][::step][::-1])
 
 
+@dataclass(slots=True)
+class ActionHistory:
+    """Counts of HOLD, BUY and SELL over equal stretches of decisions; the stretch doubles when there are too many."""
+
+    stretch: int = 4
+    _counts: list[ActionCount] = field(default_factory=list)
+    _in_last: int = 0
+
+    def add(self, time_ms: int, action: Action) -> None:
+        if not self._counts or self._in_last >= self.stretch:
+            self._counts.append(ActionCount(time_ms, 0, 0, 0))
+            self._in_last = 0
+            if len(self._counts) > 2 * ACTION_STRETCHES:
+                self._halve()
+        last = self._counts[-1]
+        self._counts[-1] = ActionCount(
+            last.time_ms,
+            last.hold + (action is Action.HOLD),
+            last.buy + (action is Action.BUY),
+            last.sell + (action is Action.SELL),
+        )
+        self._in_last += 1
+
+    def _halve(self) -> None:
+        """Pairs become one; the newest stretch, just begun, stays."""
+        newest = self._counts.pop()
+        pairs = zip(self._counts[::2], self._counts[1::2], strict=False)
+        self._counts = [ActionCount(a.time_ms, a.hold + b.hold, a.buy + b.buy, a.sell + b.sell) for a, b in pairs]
+        self._counts.append(newest)
+        self.stretch *= 2
+
+    def shown(self) -> tuple[ActionCount, ...]:
+        """At most ACTION_STRETCHES of them, the newest last."""
+        return tuple(self._counts[-ACTION_STRETCHES:])
+
+
 class Telemetry:
     """A listener; also fed with bars and trades as they come."""
 
     def __init__(self) -> None:
         self.equity = Curve()
-        self.price: dict[Coin, Curve] = {}
+        self.price: dict[Coin, deque[tuple[int, float]]] = {}
+        """(open_ms, close) of the latest bars of each coin."""
+        self.action_history = ActionHistory()
         self.trades: deque[TradeClosed] = deque(maxlen=10_000)
         self.decisions: deque[Decision] = deque(maxlen=50)
+        self.done_orders: deque[OrderRecorded] = deque(maxlen=30)
+        """Orders that ended, the latest first."""
         self.log: deque[LogLine] = deque(maxlen=200)
         self.actions: Counter[Action] = Counter()
         self.why: Counter[str] = Counter()
@@ -82,7 +125,7 @@ class Telemetry:
 
     def on_bars(self, bars: Sequence[Bar]) -> None:
         for bar in bars:
-            self.price.setdefault(bar.coin, Curve()).add(bar.open_ms, float(bar.close))
+            self.price.setdefault(bar.coin, deque(maxlen=CURVE_POINTS)).append((bar.open_ms, float(bar.close)))
 
     def on_trades(self, trades: Sequence[Trade]) -> None:
         self.prints_seen += len(trades)
@@ -95,6 +138,7 @@ class Telemetry:
             case Decision():
                 self.decisions.appendleft(record)
                 self.actions[record.action] += 1
+                self.action_history.add(record.bar_ms, record.action)
                 self.why[_refusing_gate(record)] += 1
             case TradeClosed():
                 self.trades.append(record)
@@ -110,6 +154,9 @@ class Telemetry:
                     f" ({record.kind or 'foreign'}: {record.reason})",
                     fill.time_ms,
                 )
+            case OrderRecorded():
+                if record.status in ENDED:
+                    self.done_orders.appendleft(record)
             case RiskChanged():
                 self.say(f"{record.guard} {record.state}: {record.reason}", record.time_ms, "warning")
             case StateChanged():
@@ -144,8 +191,17 @@ class Telemetry:
                 size=decimal_text(t.size),
                 pnl=f"{t.pnl:.2f}",
                 exit_reason=t.exit_reason,
+                fees=f"{t.fees:.4f}",
+                funding=f"{t.funding:.4f}",
+                bars_held=t.bars_held,
             )
             for t in latest
+        )
+
+    def done_order_views(self) -> tuple[OpenOrderView, ...]:
+        """The latest first; `reason` is the latest word where there is one, else why it was made."""
+        return tuple(
+            order_view(one.order, one.oid, one.status, one.reason or one.order.reason) for one in self.done_orders
         )
 
     def decision_views(self) -> tuple[DecisionView, ...]:
@@ -164,6 +220,23 @@ class Telemetry:
             )
             for d in self.decisions
         )
+
+
+def order_view(order: Order, oid: int | None, status: OrderStatus, reason: str) -> OpenOrderView:
+    """An order as screens show it; a trigger's price is the level that sets it off."""
+    return OpenOrderView(
+        cloid=order.cloid,
+        oid=oid,
+        coin=order.coin,
+        side=order.side.value,
+        kind=order.kind.value,
+        price=decimal_text(order.trigger_price or order.price),
+        size=decimal_text(order.size),
+        status=status.value,
+        reduce_only=order.reduce_only,
+        created_ms=order.created_ms,
+        reason=reason,
+    )
 
 
 def why_sentence(decision: Decision) -> str:

@@ -7,6 +7,7 @@ question, no waiting for fresh data, and where the engine does not answer, a HAL
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,24 +18,41 @@ from textual.binding import Binding, BindingType
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.screen import Screen
 
-from aml100.control.protocol import Hello
+from aml100.control.flight import FOLDER as FLIGHT_FOLDER
+from aml100.control.incident import write_bundle
+from aml100.control.protocol import Hello, ModelView
 from aml100.domain.clock import Clock, SystemClock
 from aml100.tui.commands import BY_ID, COMMAND_TABLE, ConsoleCommand, halt_warning, question_for
+from aml100.tui.figures import moment
 from aml100.tui.screens.base import ConsoleScreen, ListScreen
 from aml100.tui.screens.dashboard import DashboardScreen
-from aml100.tui.screens.lists import LogScreen, RiskScreen, TradesScreen, WhyScreen
+from aml100.tui.screens.lists import (
+    AlertScreen,
+    FeedScreen,
+    LogScreen,
+    PhaseScreen,
+    RiskScreen,
+    TradesScreen,
+    WhyScreen,
+)
 from aml100.tui.screens.training import TrainingScreen
+from aml100.tui.scrub import STEPS, Scrubber
 from aml100.tui.source import EngineSource, NotDelivered, SnapshotSource
 from aml100.tui.terminal import end_anyway, on_signals, require_terminal, terminal_is_gone
 from aml100.tui.themes import PALETTES, theme_of, variables_of
 from aml100.tui.view import LinkState, Operation, Outcome, View
-from aml100.tui.widgets.dialogs import Confirm, Help, Leave
+from aml100.tui.widgets.details import Details
+from aml100.tui.widgets.dialogs import Confirm, Help, Leave, Moment
+from aml100.tui.widgets.listing import Listing
+from aml100.tui.widgets.trading import id_of, ids_of
 
 DEFAULT_FPS = 4.0
 CHART_S = 1.0
 CHART_FRAMES = 5
 HALT_TWICE_S = 3.0
 ANSWER_S = 30.0
+QUESTION_S = 5.0
+MISSED_S = 30.0
 HALT_ANSWER_S = 60.0
 HALT_ANSWER_SILENT_S = 2.0
 SHOWN_S = {Outcome.DONE: 12.0, Outcome.FAILED: 60.0}
@@ -89,16 +107,23 @@ class ConsoleApp(App[int]):
     CSS_PATH = "console.tcss"
     COMMANDS: ClassVar = {CommandPalette}
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding(command.keys, command.action, command.label, id=command.id, tooltip=command.tooltip, show=False)
-        for command in COMMAND_TABLE
-        if command.keys
+        *(
+            Binding(command.keys, command.action, command.label, id=command.id, tooltip=command.tooltip, show=False)
+            for command in COMMAND_TABLE
+            if command.keys
+        ),
+        *(Binding(key, f"scrub_by('{key}')", "through the past", show=False) for key in STEPS),
+        Binding("g", "scrub_to", "to a moment", show=False),
     ]
     MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {
         "dashboard": DashboardScreen,
         "why": WhyScreen,
         "trades": TradesScreen,
+        "phase": PhaseScreen,
         "training": TrainingScreen,
         "risk": RiskScreen,
+        "feed": FeedScreen,
+        "alerts": AlertScreen,
         "log": LogScreen,
     }
     DEFAULT_MODE = "dashboard"
@@ -129,6 +154,8 @@ class ConsoleApp(App[int]):
         self._notice = ""
         self._notice_until_s = 0.0
         self._halt_armed_until_s: float | None = None
+        self._told_missed = False
+        self.scrubber = None if folder is None else Scrubber(folder / FLIGHT_FOLDER)
         for name in PALETTES:
             self.register_theme(theme_of(name))
         self.theme = theme
@@ -152,6 +179,7 @@ class ConsoleApp(App[int]):
     def tick(self) -> None:
         """Show the newest snapshot on the screen in front, dialogs aside."""
         self._beat += 1
+        self._tell_missed()
         view = self.view()
         for screen in reversed(self.screen_stack):
             if isinstance(screen, ConsoleScreen):
@@ -169,7 +197,7 @@ class ConsoleApp(App[int]):
             if one.outcome is Outcome.PENDING or now_s - one.since_s < SHOWN_S[one.outcome]
         ]
         return View(
-            snapshot=self.source.latest,
+            snapshot=self.scrubber.frame or self.source.latest if self.scrubber is not None else self.source.latest,
             link=self.source.link(),
             read_only=self.read_only,
             ascii=self.ascii_only,
@@ -177,7 +205,23 @@ class ConsoleApp(App[int]):
             chart_no=int(now_s / max(CHART_S, CHART_FRAMES / self.fps)),
             operations=tuple(self._operations),
             notice=self._notice,
+            seen_ms=self.source.seen_ms,
+            keys=self._keys,
+            replay=None if self.scrubber is None else self.scrubber.where(),
         )
+
+    def _tell_missed(self) -> None:
+        """Once, after the first snapshot: what was raised while nobody watched (GUARANTEES C29)."""
+        snapshot = self.source.latest
+        if self._told_missed or snapshot is None:
+            return
+        self._told_missed = True
+        missed = [one for one in snapshot.alerts if one.last_ms > self.source.seen_ms > 0]
+        if missed:
+            since = moment(self.source.seen_ms)
+            codes = ", ".join(sorted({one.code for one in missed}))
+            self._notice = f"{len(missed)} alerts since a console last watched ({since}): {codes}; a shows them"
+            self._notice_until_s = self.clock.monotonic_s() + MISSED_S
 
     def say(self, text: str, for_s: float = 5.0) -> None:
         """A line from the console itself."""
@@ -216,15 +260,25 @@ class ConsoleApp(App[int]):
         if self.read_only:
             self.say("READ-ONLY: this console sends no commands")
             return
-        question = question_for(command, self.source.latest)
+        if self.scrubber is not None and self.scrubber.frame is not None:
+            self.say("REPLAY: this is the past; Esc returns to the present, h h halts even from here")
+            return
+        arguments: dict[str, object] = {}
+        if command.chosen:
+            chosen = getattr(self.screen, "chosen", None)
+            if not isinstance(chosen, ModelView):
+                self.say(f"{command.label}: choose a model first (m, arrow keys)")
+                return
+            arguments[command.chosen] = chosen.id
+        question = question_for(command, self.source.latest, arguments)
         if question is None:
-            self.send(command.id, {})
+            self.send(command.id, arguments)
             return
         word = question.word
 
         def answered(yes: bool | None) -> None:
             if yes:
-                self.send(command.id, {} if word is None else {"yes": word})
+                self.send(command.id, arguments if word is None else {**arguments, "yes": word})
             else:
                 self.say(f"{command.label}: nothing was sent")
 
@@ -275,11 +329,77 @@ class ConsoleApp(App[int]):
     async def action_help(self) -> None:
         await self.push_screen(Help(self._keys))
 
+    async def action_back(self) -> None:
+        """One step towards the dashboard as it is now."""
+        if self.scrubber is not None and self.scrubber.frame is not None:
+            self.scrubber.leave()
+            self.say("back in the present")
+        else:
+            await self.action_show("dashboard")
+
+    def action_scrub(self) -> None:
+        """Into the recorded past, and through it."""
+        if self.scrubber is None or not (self.scrubber.frame is not None or self.scrubber.enter()):
+            self.say("nothing has been recorded yet: the flight recorder keeps a frame every 10 s")
+            return
+        if self.scrubber.frame is not None and not isinstance(self.screen, Moment):
+            self.say("REPLAY: left/right a frame, shift a minute, ctrl an hour, g to a time, Esc to the present", 20.0)
+
+    def action_scrub_by(self, key: str) -> None:
+        """Move through the past; elsewhere the key does nothing."""
+        if self.scrubber is not None and self.scrubber.frame is not None:
+            self.scrubber.move(key)
+            self.tick()
+
+    async def action_scrub_to(self) -> None:
+        """Ask for a moment and go there."""
+        scrubber = self.scrubber
+        if scrubber is None or scrubber.where() is None:
+            self.say("g goes to a moment of the past: press b first")
+            return
+
+        def chosen(at_ms: int | None) -> None:
+            if at_ms is not None:
+                scrubber.go(at_ms)
+                self.tick()
+
+        await self.push_screen(Moment(scrubber.at_ms), chosen)
+
+    def action_sort(self) -> None:
+        name = self.screen.next_order() if isinstance(self.screen, ListScreen) else ""
+        self.say(name or "s sorts trades and filters the log by level", 3.0)
+
+    def action_incident(self) -> None:
+        """Write the redacted bundle, beside the screen's work."""
+        if self.folder is None:
+            self.say("no folder to write a bundle to")
+            return
+        self.run_worker(self._write_incident(self.folder / "state.db"), name="incident")
+
+    async def _write_incident(self, state_path: Path) -> None:
+        try:
+            path = await asyncio.to_thread(write_bundle, state_path, self.clock.now_ms())
+        except OSError as error:
+            self.say(f"no incident bundle: {error.strerror or error}")
+            return
+        self.say(f"incident bundle, redacted: {path}", 15.0)
+
+    async def on_listing_chosen(self, message: Listing.Chosen) -> None:
+        await self.push_screen(Details(message.item, self._question, ascii=self.ascii_only))
+
+    async def _question(self, command: str, arguments: Mapping[str, object]) -> Mapping[str, Any] | None:
+        """Ask the engine something that changes nothing."""
+        try:
+            answer = await self.source.request(command, arguments, QUESTION_S)
+        except NotDelivered:
+            return None
+        return answer.data if answer.ok else None
+
     def action_filter(self) -> None:
         if isinstance(self.screen, ListScreen):
             self.screen.begin_filter()
         else:
-            self.say("/ filters lists: why, trades, models, risk, log")
+            self.say("/ filters lists: why, trades, objectives, models, risk, feed, alerts, log")
 
     async def action_leave(self) -> None:
         """Ask how to leave."""
@@ -321,12 +441,13 @@ class ConsoleApp(App[int]):
         if snapshot is None:
             self.say("no ids yet")
             return
-        ids = [f"run {snapshot.run_id}", f"model {snapshot.model.id}"]
-        ids += [f"stop {one.coin} {one.stop_oid}" for one in snapshot.positions]
-        ids += [f"order {one.coin} {one.kind} {one.oid} {one.cloid}" for one in snapshot.open_orders]
+        item = self.screen.item if isinstance(self.screen, Details) else getattr(self.screen, "chosen", None)
+        chosen = id_of(item) if item is not None else ""
+        ids = [chosen] if chosen else ids_of(snapshot)
         text = "\n".join(ids) + "\n"
-        self.copy_to_clipboard(text)
-        self.say(f"copied {len(ids)} ids{self._write('console-ids.txt', text)}")
+        self.copy_to_clipboard(text.strip())
+        what = chosen or f"{len(ids)} ids"
+        self.say(f"copied {what}{self._write('console-ids.txt', text)}")
 
     def action_dump(self) -> None:
         """The screen as text and as SVG (GUARANTEES C43)."""

@@ -7,8 +7,9 @@ one command that must never wait for anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 from aml100.control.protocol import Snapshot
@@ -37,6 +38,7 @@ class ConsoleCommand:
         to_engine: goes to the engine, so a read-only console has it not.
         ask: makes the question; None where nothing is asked.
         bar: place in the key bar, lowest first; None: not shown there.
+        chosen: acts on the row the cursor is on; its id goes along under this name.
     """
 
     id: str
@@ -47,6 +49,7 @@ class ConsoleCommand:
     to_engine: bool = False
     ask: Callable[[Snapshot | None], tuple[str, ...]] | None = None
     bar: int | None = None
+    chosen: str = ""
 
 
 def _exposure(snapshot: Snapshot | None) -> str:
@@ -91,6 +94,29 @@ def _ask_reset(snapshot: Snapshot | None) -> tuple[str, ...]:
     )
 
 
+def _ask_promote(snapshot: Snapshot | None) -> tuple[str, ...]:
+    model = snapshot.model.name if snapshot is not None else "the champion"
+    return (
+        f"the chosen model trades from the next bar on, in place of {model}",
+        f"{_exposure(snapshot)} stays as it is under its stop",
+        "no validation is asked: this is your decision; roll back undoes it",
+    )
+
+
+def _ask_rollback(snapshot: Snapshot | None) -> tuple[str, ...]:
+    model = snapshot.model.name if snapshot is not None else "the champion"
+    return (
+        f"the champion before {model} trades again from the next bar on",
+        f"{_exposure(snapshot)} stays as it is under its stop",
+    )
+
+
+def _ask_cancel_training(snapshot: Snapshot | None) -> tuple[str, ...]:
+    training = snapshot.training if snapshot is not None else None
+    epoch = f" at epoch {training.epoch} of {training.epochs}" if training is not None else ""
+    return (f"end the training{epoch}; a checkpoint stays", "the champion trades on")
+
+
 def _ask_pause(snapshot: Snapshot | None) -> tuple[str, ...]:
     return (f"no new entries; {_exposure(snapshot)} stays managed",)
 
@@ -114,37 +140,74 @@ COMMAND_TABLE: Final = (
         "flatten", "f", "flatten", "Close every position at the market", "ask('flatten')", True, _ask_flatten, 4
     ),
     ConsoleCommand(
-        "retrain", "r", "retrain", "Train a challenger in the background", "ask('retrain')", True, _ask_retrain, 9
+        "retrain", "r", "retrain", "Train a challenger in the background", "ask('retrain')", True, _ask_retrain, 11
     ),
     ConsoleCommand(
-        "reset", "x", "reset", "Retire the champion and start a new model", "ask('reset')", True, _ask_reset, 12
+        "reset", "x", "reset", "Retire the champion and start a new model", "ask('reset')", True, _ask_reset, 16
+    ),
+    ConsoleCommand(
+        "cancel_training",
+        "",
+        "cancel training",
+        "End the training under way; a checkpoint stays",
+        "ask('cancel_training')",
+        True,
+        _ask_cancel_training,
+    ),
+    ConsoleCommand(
+        "promote",
+        "P",
+        "promote",
+        "On models: have the chosen one trade",
+        "ask('promote')",
+        True,
+        _ask_promote,
+        chosen="model",
+    ),
+    ConsoleCommand(
+        "rollback",
+        "B",
+        "roll back",
+        "Have the champion before this one trade again",
+        "ask('rollback')",
+        True,
+        _ask_rollback,
     ),
     ConsoleCommand("stop", "", "stop", "Stop the engine cleanly", "ask('stop')", True, _ask_stop),
     ConsoleCommand(
         "take_over",
-        "",
+        "T",
         "take over",
         "Make this console the one that commands",
         "ask('take_over')",
         True,
         _ask_take_over,
     ),
-    ConsoleCommand("dashboard", "d", "dashboard", "Everything at a glance", "show('dashboard')", bar=11),
+    ConsoleCommand("dashboard", "d", "dashboard", "Everything at a glance", "show('dashboard')", bar=14),
     ConsoleCommand("why", "y", "why", "Why it traded or did not: every gate's verdict", "show('why')", bar=5),
-    ConsoleCommand("trades", "t", "trades", "Positions, open orders and closed trades", "show('trades')", bar=6),
+    ConsoleCommand("trades", "t", "trades", "Positions, orders and closed trades", "show('trades')", bar=6),
+    ConsoleCommand(
+        "phase", "o", "objectives", "The phase: objectives, evidence, luck, feasibility", "show('phase')", bar=8
+    ),
     ConsoleCommand("training", "m", "models", "Training progress and the models kept", "show('training')", bar=7),
-    ConsoleCommand("risk", "k", "risk", "Each guard with its value and limit", "show('risk')", bar=8),
-    ConsoleCommand("log", "l", "log", "What the engine said, newest last", "show('log')", bar=10),
+    ConsoleCommand("risk", "k", "risk", "Each guard with what is left of its limit", "show('risk')", bar=9),
+    ConsoleCommand("feed", "e", "feed", "Every stream's age and gaps, latency", "show('feed')", bar=12),
+    ConsoleCommand("alerts", "a", "alerts", "What is wrong now and what was missed", "show('alerts')", bar=10),
+    ConsoleCommand("log", "l", "log", "What the engine said, newest last", "show('log')", bar=13),
+    ConsoleCommand("scrub", "b", "back in time", "Look at the last 48 hours, frame by frame", "scrub", bar=15),
     ConsoleCommand("filter", "slash", "filter", "Show only the rows that contain a text", "filter"),
-    ConsoleCommand("copy", "c", "copy ids", "Copy run, model and order ids to the clipboard", "copy_ids"),
+    ConsoleCommand("sort", "s", "sort", "Next order of the rows; in the log: next level", "sort"),
+    ConsoleCommand("copy", "c", "copy ids", "Copy the chosen row's id, or all ids, to the clipboard", "copy_ids"),
     ConsoleCommand("dump", "ctrl+s", "dump", "Save the screen as text and SVG beside state.db", "dump"),
+    ConsoleCommand("incident", "", "incident", "Write a redacted bundle of the last hour beside state.db", "incident"),
     ConsoleCommand("theme", "", "theme", "Next theme: dark, light, colour-blind, 16 colours", "next_theme"),
-    ConsoleCommand("back", "escape", "back", "Back to the dashboard", "show('dashboard')"),
+    ConsoleCommand("back", "escape", "back", "Back to the present, then to the dashboard", "back"),
     ConsoleCommand("suspend", "ctrl+z", "suspend", "Put the console in the background; fg returns", "suspend_process"),
     ConsoleCommand("help", "question_mark,f1", "help", "Keys, figures and words", "help", bar=1),
     ConsoleCommand("palette", "ctrl+p", "palette", "Every action by name", "command_palette"),
     ConsoleCommand("quit", "q,ctrl+c", "quit", "Leave: detach or stop the engine", "leave", bar=1),
 )
+"""Order of the help page. Nothing that is journalled is missing here: the engine journals every command it is sent."""
 
 BY_ID: Final = {command.id: command for command in COMMAND_TABLE}
 
@@ -158,13 +221,16 @@ def shown_keys(command: ConsoleCommand) -> str:
     return " ".join(_KEY_NAMES.get(key, key) for key in command.keys.split(",") if key)
 
 
-def question_for(command: ConsoleCommand, snapshot: Snapshot | None) -> Question | None:
+def question_for(
+    command: ConsoleCommand, snapshot: Snapshot | None, arguments: Mapping[str, object] = MappingProxyType({})
+) -> Question | None:
     """What to ask before `command`, with the effect in numbers; None where it may go out at once."""
     live = snapshot is not None and snapshot.mode == "LIVE"
     if command.ask is None or (command.id == "pause" and not live):
         return None
     word = command.id.upper() if live or command.id == "reset" else None
-    return Question(f"{command.label.capitalize()}?", command.ask(snapshot), word)
+    what = " ".join(str(value) for value in arguments.values())
+    return Question(f"{command.label.capitalize()} {what}".rstrip() + "?", command.ask(snapshot), word)
 
 
 def halt_warning(snapshot: Snapshot | None) -> str:

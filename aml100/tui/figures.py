@@ -41,6 +41,17 @@ def price(text: str | None) -> str:
     return f"{value:,f}" if value.is_finite() else UNKNOWN
 
 
+def level(value: float) -> str:
+    """A price at the edge of a chart: five to seven digits are enough there.
+
+    >>> level(65012.345), level(0.0123456), level(12.3456)
+    ('65,012.3', '0.0123456', '12.3456')
+    """
+    if abs(value) >= 10_000:
+        return f"{value:,.1f}"
+    return f"{value:,.2f}" if abs(value) >= 100 else f"{value:.6g}"
+
+
 def percent(value: float | None, decimals: int = 2, *, signed: bool = False) -> str:
     """
     >>> percent(1.234), percent(None), percent(-0.001, signed=True)

@@ -6,6 +6,7 @@ fits, so that a number is shown whole or not at all: only sentences are ever cut
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Final, TypeAlias
 
@@ -65,6 +66,13 @@ _ASCII: Final = str.maketrans(
         "░": ".",
         "±": "~",
         "→": ">",
+        "←": "<",
+        "›": ">",
+        "↑": "^",
+        "↓": "v",
+        "╌": "-",
+        "▁": "_",
+        "◆": "o",
     }
 )
 
@@ -110,6 +118,15 @@ def cut_words(text: str, width: int) -> str:
     if kept:
         return f"{kept} …"
     return "…" if width > 0 else ""
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """A sentence in rows of at most `width` characters, broken between words.
+
+    >>> wrapped("gap is under it", 8)
+    ['gap is', 'under it']
+    """
+    return textwrap.wrap(text, max(width, 1), break_long_words=False) or [""]
 
 
 def fit(spans: Line, width: int) -> Line:

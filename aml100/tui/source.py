@@ -34,6 +34,10 @@ class SnapshotSource(Protocol):
     def latest(self) -> Snapshot | None:
         """The newest snapshot; older ones are forgotten."""
 
+    @property
+    def seen_ms(self) -> int:
+        """Wall time at which the console before this one left; 0 where there was none."""
+
     def link(self) -> Link:
         """How the line is now."""
 
@@ -93,6 +97,7 @@ class EngineSource:
         self._controller = True
         self._detail = ""
         self.latest: Snapshot | None = None
+        self.seen_ms = 0
 
     def link(self) -> Link:
         """LIVE while snapshots come; STALE where the connection stands and none come; OFFLINE without one."""
@@ -122,6 +127,7 @@ class EngineSource:
     async def _follow(self) -> None:
         async with self._connect(self._state_path, self._hello) as connection:
             self._controller = connection.welcome.controller
+            self.seen_ms = self.seen_ms or connection.welcome.seen_ms
             self._connected_s = self._clock.monotonic_s()
             self._connection = connection
             async for snapshot in connection.snapshots():
@@ -162,6 +168,7 @@ class FakeSource:
 
     def __init__(self, snapshot: Snapshot | None = None, *, halt_file: Path | None = None) -> None:
         self.latest = snapshot
+        self.seen_ms = 0
         self.now = Link(LinkState.LIVE if snapshot is not None else LinkState.CONNECTING, 0.0)
         self.answers: dict[str, Answer | NotDelivered] = {}
         self.asked: list[tuple[str, dict[str, object]]] = []

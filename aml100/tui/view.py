@@ -5,7 +5,8 @@ Everything here is frozen. A painter that gets the same view paints the same lin
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from aml100.control.protocol import Snapshot
@@ -50,6 +51,15 @@ class Operation:
 
 
 @dataclass(frozen=True, slots=True)
+class Replay:
+    """A recorded frame on screen: its wall time, and the recording's span."""
+
+    frame_ms: int
+    first_ms: int
+    last_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     """One frame's worth of facts.
 
@@ -66,6 +76,12 @@ class View:
     chart_no: int = 0
     operations: tuple[Operation, ...] = ()
     notice: str = ""
+    seen_ms: int = 0
+    """Wall time at which the console before this one left; 0 where nobody watched before."""
+    keys: Mapping[str, str] = field(default_factory=dict)
+    """Keys that were remapped, by command id."""
+    replay: Replay | None = None
+    """Where in the past `snapshot` is taken from; None: it is the newest one."""
 
     @property
     def age_note(self) -> Line:

@@ -11,8 +11,11 @@ import msgspec
 from textual.pilot import Pilot
 
 from aml100.control.protocol import (
+    ActionCount,
+    AlertView,
     BudgetView,
     DecisionView,
+    EvidenceView,
     FeedView,
     GateView,
     LogLine,
@@ -23,6 +26,7 @@ from aml100.control.protocol import (
     PhaseView,
     PositionView,
     RiskView,
+    ShadowView,
     Snapshot,
     TradeView,
     TrainingView,
@@ -91,7 +95,7 @@ SNAPSHOT = Snapshot(
         cycles_done=1,
         cycles_required=3,
         objectives=(
-            ObjectiveView("monthly_return_pct", 2.41, 2.0, True, "PROVISIONAL", "12 days of 38 needed"),
+            ObjectiveView("monthly_return_pct", 2.41, 2.0, True, "PROVISIONAL", "12 days of 38 needed", bound=-0.4),
             ObjectiveView("sharpe", None, 0.5, None, "UNKNOWN", "n/a (12 of 30)"),
             ObjectiveView("profit_factor", 1.1, 0.8, True, "PASS"),
             ObjectiveView("win_rate_pct", 38.5, 40.0, False, "FAIL", "10 of 26 trades"),
@@ -101,14 +105,40 @@ SNAPSHOT = Snapshot(
         cycle_number=2,
         cycle_progress=0.43,
         cycle_days=30.0,
-        last_verdict="PROVISIONAL (realised, 26 trades)",
+        last_verdict="PROVISIONAL",
+        last_source="realised",
+        evidence=(
+            EvidenceView("sharpe_bound", -0.31, 0.0, False, 26.0),
+            EvidenceView("trades", 26.0, 100.0, False, 31.5),
+            EvidenceView("drawdown_probability", 0.04, 0.1, True),
+        ),
+        days_to_go=31.5,
+        luck=0.31,
+        feasibility="2 %/month with drawdown under 5 % needs a true Sharpe ratio near 1.7",
     ),
     equity="10123.456789",
     balance="10110.20",
     initial_equity="10000",
     drawdown_pct=0.42,
     equity_curve=wave(240, 10_000.0, 40.0),
-    price_curve=wave(240, 65_000.0, 300.0),
+    price_curve=wave(240, 64_800.0, 250.0),
+    price_coin="BTC",
+    action_curve=tuple(
+        ActionCount(NOON_MS - (60 - at) * 240_000, 20 - at % 7 - at % 3, at % 7, at % 3) for at in range(60)
+    ),
+    alerts=(
+        AlertView(2, "feed_stale", "warning", "BTC activeAssetCtx is silent", NOON_MS - 60_000, NOON_MS - 30_000),
+        AlertView(
+            1,
+            "order_rejected",
+            "warning",
+            "BTC entry: minimum value of 10 USD",
+            NOON_MS - 7_200_000,
+            NOON_MS - 7_100_000,
+            3,
+            False,
+        ),
+    ),
     performance=PerformanceView(
         trades=26,
         win_rate_pct=38.46,
@@ -133,11 +163,35 @@ SNAPSHOT = Snapshot(
             protected=True,
             stop_age_s=2.14,
             bars_held=12,
+            opened_ms=NOON_MS - 725_000,
         ),
     ),
     open_orders=(
-        OpenOrderView("0x" + "a" * 32, 1234567, "BTC", "sell", "stop_loss", "64610.5", "0.0123", "resting", True),
-        OpenOrderView("0x" + "b" * 32, 1234568, "BTC", "sell", "take_profit", "66170.5", "0.0123", "resting", True),
+        OpenOrderView(
+            "0x" + "a" * 32,
+            1234567,
+            "BTC",
+            "sell",
+            "stop_loss",
+            "64610.5",
+            "0.0123",
+            "resting",
+            True,
+            NOON_MS - 725_000,
+            "protects the position",
+        ),
+        OpenOrderView(
+            "0x" + "b" * 32,
+            1234568,
+            "BTC",
+            "sell",
+            "take_profit",
+            "66170.5",
+            "0.0123",
+            "resting",
+            True,
+            NOON_MS - 725_000,
+        ),
     ),
     trades=tuple(
         TradeView(
@@ -150,6 +204,9 @@ SNAPSHOT = Snapshot(
             size="0.0123",
             pnl=str(3.69 if at % 3 else -2.35),
             exit_reason="take_profit" if at % 3 else "stop_loss",
+            fees="0.72",
+            funding="-0.04",
+            bars_held=21,
         )
         for at in range(26)
     ),
@@ -180,6 +237,7 @@ SNAPSHOT = Snapshot(
         validations=tuple(-0.5 + at / 13 for at in range(12)),
     ),
     model=ModelView("m-0012-abcd", "m-0012", NOON_MS - 7_200_000, 0.83, "champion"),
+    shadow=ShadowView("m-0013-beef", NOON_MS - 7_200_000, 120, 480, 3, 0.31, "m-0012-abcd", 0.12),
     models=(
         ModelView("m-0012-abcd", "m-0012", NOON_MS - 7_200_000, 0.83, "champion"),
         ModelView("m-0011-ffee", "m-0011", NOON_MS - 90_000_000, -0.12, "refused: worse in validation"),

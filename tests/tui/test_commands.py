@@ -267,7 +267,10 @@ async def test_ids_are_copied_to_clipboard_and_file(tmp_path: Path) -> None:
         text = (tmp_path / "console-ids.txt").read_text()
         assert "model m-0012-abcd" in text
         assert "stop BTC 1234567" in text
-        assert desk.app.clipboard == text
+        assert desk.app.clipboard == text.strip()
+        await pilot.press("t", "down", "c")
+        await pilot.pause()
+        assert desk.app.clipboard == "1234567 0x" + "a" * 32
 
 
 async def test_screen_is_dumped_as_text_and_picture(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from desk import SNAPSHOT, Desk, changed
 
 from aml100.control.protocol import LogLine
-from aml100.tui.widgets.sheet import Listing
+from aml100.tui.widgets.listing import Listing
 
 
 @pytest.mark.parametrize(
@@ -15,12 +15,27 @@ from aml100.tui.widgets.sheet import Listing
         ("y", ["no edge", "52 %", "✗ min_q_gap: gap 0.0112 is under 0.0500", "trend_up", "+0.0312 -0.0041 +0.0427"]),
         ("t", ["PROTECTED", "1234567", "stop_loss", "+3.69", "take_profit", "21m00s"]),
         ("m", ["epoch 12/500", "0.0700", "champion", "refused: worse in validation", "▲"]),
-        ("k", ["circuit_breaker", "0.42 of 3.5 %", "✗ stale_data", "212 of 1,200", "loop lag 3.2 ms"]),
+        (
+            "k",
+            [
+                "circuit_breaker",
+                "0.42 of 3.5 %",
+                "left 3.08",
+                "✗ stale_data",
+                "212 of 1,200",
+                "left 988",
+                "leverage 0.08",
+            ],
+        ),
+        ("e", ["BTC   activeAssetCtx", "0.9 s ago", "1.8 ms", "loop lag      3.2 ms", "synthetic:regimes"]),
+        ("o", ["phase 1 Foundation", "gates honest", "95 % ≥ -0.40", "PROVISIONAL", "day 12.9 of 30", "luck 31 %"]),
+        ("o", ["closed trades", "26  asked 100   32 d to go", "cycles 1/3"]),
+        ("a", ["feed_stale", "BTC activeAssetCtx is silent", "order_rejected ×3"]),
         ("l", ["bar 59 closed, nothing to do", "INFO"]),
     ],
 )
 async def test_screen_shows_its_matter(key: str, expected: list[str]) -> None:
-    """B2, B7, B8, C38."""
+    """B2, B3, B4, B7, B8, C29, C38."""
     desk = Desk()
     async with desk.open() as pilot:
         await pilot.press(key)
@@ -32,7 +47,7 @@ async def test_screen_shows_its_matter(key: str, expected: list[str]) -> None:
         assert "10,123.46" in await desk.settle(pilot)
 
 
-@pytest.mark.parametrize("key", "ytmkl")
+@pytest.mark.parametrize("key", "ytmkloea")
 async def test_screen_without_a_snapshot_waits(key: str) -> None:
     desk = Desk(None)
     async with desk.open() as pilot:

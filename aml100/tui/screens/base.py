@@ -13,7 +13,8 @@ from textual.widgets import Input
 
 from aml100.tui.view import View
 from aml100.tui.widgets.frame import MIN_HEIGHT, MIN_WIDTH, Banner, Beat, KeyBar, OperationLine, SizeNotice
-from aml100.tui.widgets.sheet import Listing, RowPainter, Sheet
+from aml100.tui.widgets.listing import Listing, RowPainter
+from aml100.tui.widgets.sheet import Sheet
 
 ROOMY_HEIGHT = 36
 LOFTY_HEIGHT = 52
@@ -69,6 +70,8 @@ class ListScreen(ConsoleScreen):
 
     rows: RowPainter
     follow_end = False
+    orders: ClassVar[tuple[str, ...]] = ()
+    """Names of the orders the rows may stand in, the first one at the start."""
 
     def body(self) -> ComposeResult:
         yield Listing(self.rows, follow_end=self.follow_end, id="list")
@@ -84,6 +87,19 @@ class ListScreen(ConsoleScreen):
         box.display = True
         box.focus()
 
+    def next_order(self) -> str:
+        """Show the rows in the next order; its name, empty where there is only one."""
+        if not self.orders:
+            return ""
+        listing = self.query_one(Listing)
+        listing.sort((listing.order + 1) % len(self.orders))
+        return self.orders[listing.order]
+
+    @property
+    def chosen(self) -> object:
+        """What the cursor is on."""
+        return self.query_one(Listing).chosen
+
     def on_input_changed(self, event: Input.Changed) -> None:
         self.query_one(Listing).narrow(event.value)
 
@@ -93,11 +109,11 @@ class ListScreen(ConsoleScreen):
         self.query_one(Listing).focus()
 
     async def action_end_filter(self) -> None:
-        """Clear the filter; without one, back to the dashboard."""
+        """Clear the filter; without one, back as everywhere."""
         box = self.query_one("#filter", Input)
         if box.display:
             box.value = ""
             box.display = False
             self.query_one(Listing).focus()
         else:
-            await self.run_action("app.show('dashboard')")
+            await self.run_action("app.back")

@@ -7,7 +7,8 @@ from textual.containers import Horizontal, Vertical
 
 from aml100.tui.screens.base import ConsoleScreen
 from aml100.tui.widgets.account import DecisionPanel, FeedPanel, PerformancePanel, PositionPanel, TrainingPanel
-from aml100.tui.widgets.panels import EquityPanel, PhasePanel, PricePanel
+from aml100.tui.widgets.curves import ActionPanel, EquityPanel, PricePanel
+from aml100.tui.widgets.phase import PhasePanel
 
 
 class DashboardScreen(ConsoleScreen):
@@ -22,6 +23,7 @@ class DashboardScreen(ConsoleScreen):
             with Horizontal(id="middle"):
                 yield PositionPanel(id="position")
                 yield PerformancePanel(id="performance")
+                yield ActionPanel(id="actions")
             yield DecisionPanel(id="decisions")
             with Horizontal(id="bottom"):
                 yield FeedPanel(id="feed")

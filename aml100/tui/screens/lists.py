@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from aml100.tui.screens.base import ListScreen
-from aml100.tui.widgets.rows import log_rows, risk_rows, trade_rows, why_rows
+from aml100.tui.widgets.guards import feed_rows, risk_rows
+from aml100.tui.widgets.phase import phase_rows
+from aml100.tui.widgets.rows import LOG_ORDERS, alert_rows, log_rows, why_rows
+from aml100.tui.widgets.trading import SORTS, trade_rows
 
 
 class WhyScreen(ListScreen):
@@ -13,9 +16,16 @@ class WhyScreen(ListScreen):
 
 
 class TradesScreen(ListScreen):
-    """Positions, open orders, closed trades."""
+    """Positions, orders, closed trades."""
 
     rows = staticmethod(trade_rows)
+    orders = tuple(name for name, _, _ in SORTS)
+
+
+class PhaseScreen(ListScreen):
+    """Objectives, evidence, luck, feasibility."""
+
+    rows = staticmethod(phase_rows)
 
 
 class RiskScreen(ListScreen):
@@ -24,8 +34,21 @@ class RiskScreen(ListScreen):
     rows = staticmethod(risk_rows)
 
 
+class FeedScreen(ListScreen):
+    """Streams and latency."""
+
+    rows = staticmethod(feed_rows)
+
+
+class AlertScreen(ListScreen):
+    """What is wrong, and what was."""
+
+    rows = staticmethod(alert_rows)
+
+
 class LogScreen(ListScreen):
     """The engine's log, newest last."""
 
     rows = staticmethod(log_rows)
     follow_end = True
+    orders = LOG_ORDERS

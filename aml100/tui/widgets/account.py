@@ -6,10 +6,10 @@ from aml100.control.protocol import PositionView, Snapshot, TrainingView
 from aml100.tui import figures
 from aml100.tui.ink import Line, Span, cells, cut_words, first_fit, line, pack, spread
 from aml100.tui.view import View
+from aml100.tui.widgets.curves import ACTION_ROLES
 from aml100.tui.widgets.panels import headed, waiting
 from aml100.tui.widgets.sheet import Sheet
 
-ACTION_ROLES = {"HOLD": "dim", "BUY": "good", "SELL": "bad"}
 FEED_ROLES = {"LIVE": ("●", "good"), "STALE": ("▲", "warn"), "OFFLINE": ("✗", "bad")}
 
 # --- position ----------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ so a spike of one point survives on the narrowest screen.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 # Bits of a braille cell by (column, row from the top).
@@ -13,7 +14,14 @@ _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
 _BRAILLE = 0x2800
 
 
-def curve(values: Sequence[float], width: int, height: int, *, plain: bool = False) -> list[str]:
+def curve(
+    values: Sequence[float],
+    width: int,
+    height: int,
+    *,
+    plain: bool = False,
+    span: tuple[float, float] | None = None,
+) -> list[str]:
     """The curve in `height` rows of `width` characters, top row first; blank where there are fewer than two values.
 
     Args:
@@ -21,6 +29,7 @@ def curve(values: Sequence[float], width: int, height: int, *, plain: bool = Fal
         width: characters, at least 1.
         height: rows, at least 1.
         plain: ASCII instead of braille.
+        span: values of the lowest and the highest dot; None: of the curve itself.
 
     >>> curve([0.0, 1.0], 2, 2, plain=True)
     [' *', '* ']
@@ -28,7 +37,7 @@ def curve(values: Sequence[float], width: int, height: int, *, plain: bool = Fal
     if len(values) < 2 or width < 1 or height < 1:
         return [" " * max(width, 0)] * max(height, 0)
     columns, rows = (width, height) if plain else (2 * width, 4 * height)
-    ranges = _ranges(values, columns, rows)
+    ranges = _ranges(values, columns, rows, span or (min(values), max(values)))
     if plain:
         return ["".join("*" if low <= row <= high else " " for low, high in ranges) for row in range(rows - 1, -1, -1)]
     cells = [[0] * width for _ in range(height)]
@@ -40,14 +49,14 @@ def curve(values: Sequence[float], width: int, height: int, *, plain: bool = Fal
     return ["".join(chr(_BRAILLE + bits) if bits else " " for bits in row) for row in cells]
 
 
-def _ranges(values: Sequence[float], columns: int, rows: int) -> list[tuple[int, int]]:
+def _ranges(values: Sequence[float], columns: int, rows: int, span: tuple[float, float]) -> list[tuple[int, int]]:
     """For each column the lowest and highest level of the curve, joined to its neighbour on the left."""
     if len(values) < columns:
         values = _stretched(values, columns)
-    floor, ceiling = min(values), max(values)
+    floor, ceiling = span
     scale = (rows - 1) / (ceiling - floor) if ceiling > floor else 0.0
     base = 0 if scale else (rows - 1) // 2
-    levels = [round((value - floor) * scale) + base for value in values]
+    levels = [min(max(round((value - floor) * scale) + base, 0), rows - 1) for value in values]
     last = len(levels) - 1
     found: list[tuple[int, int]] = []
     before: int | None = None
@@ -76,8 +85,8 @@ def _stretched(values: Sequence[float], columns: int) -> list[float]:
     return found
 
 
-def bars(values: Sequence[float], width: int, *, plain: bool = False) -> str:
-    """One row of bars, for each column the largest of its values, in eighths of the largest of all.
+def bars(values: Sequence[float], width: int, *, plain: bool = False, largest: float | None = None) -> str:
+    """One row of bars, for each column the largest of its values, in eighths of `largest` (else of the largest of all).
 
     >>> bars([0.0, 1.0, 2.0], 3, plain=True)
     ' -#'
@@ -85,12 +94,12 @@ def bars(values: Sequence[float], width: int, *, plain: bool = False) -> str:
     if not values or width < 1:
         return " " * max(width, 0)
     signs = " .-=#" if plain else " ▁▂▃▄▅▆▇█"
-    largest = max(values)
+    largest = max(values) if largest is None else largest
     size = len(values)
     row = []
     for column in range(width):
         start = column * size // width
         piece = values[start : max(start + 1, (column + 1) * size // width)]
-        share = max(piece) / largest if largest > 0 else 0.0
-        row.append(signs[round(share * (len(signs) - 1))])
+        share = min(max(piece) / largest, 1.0) if largest > 0 else 0.0
+        row.append(signs[math.ceil(share * (len(signs) - 1) - 1e-9)])
     return "".join(row)

@@ -6,6 +6,7 @@ Enter alone never confirms anything. `h` goes on working behind every dialog tha
 from __future__ import annotations
 
 import textwrap
+from datetime import UTC, datetime
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -14,6 +15,7 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
+from aml100.domain.units import iso_utc
 from aml100.tui.commands import COMMAND_TABLE, Question, shown_keys
 
 
@@ -109,6 +111,64 @@ class Leave(ModalScreen[str]):
         if choice == "stop" and not self.may_stop:
             return
         self.dismiss(choice)
+
+
+class Moment(ModalScreen[int]):
+    """Asks for a moment of the past; None for a text that is none."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Cancel")]
+
+    def __init__(self, now_ms: int) -> None:
+        super().__init__()
+        self.now_ms = now_ms
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog"):
+            yield Static("Go to", classes="dialog-title", markup=False)
+            yield Static("a time (UTC) such as 14:05, 14:05:30 or 2025-06-30 14:05, or back by -90m", markup=False)
+            yield Input(placeholder=iso_utc(self.now_ms)[:19].replace("T", " "), id="moment")
+            yield Static("", id="hint", markup=False)
+
+    def on_mount(self) -> None:
+        self.query_one("#moment").focus()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        at_ms = moment_of(event.value, self.now_ms)
+        if at_ms is None:
+            self.query_one("#hint", Static).update(f"{event.value!r} is no time; allowed: 14:05, -90m, -3h")
+        else:
+            self.dismiss(at_ms)
+
+    def action_leave(self) -> None:
+        self.dismiss(None)
+
+
+_UNITS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+
+def moment_of(text: str, now_ms: int) -> int | None:
+    """The moment a text means, seen from `now_ms`: a time of that day (or the day before), a date, or so much ago.
+
+    >>> moment_of("-90m", 10_000_000), moment_of("00:30", 3_600_000), moment_of("soon", 0)
+    (4600000, 1800000, None)
+    """
+    text = text.strip()
+    if text.startswith("-") and text[-1:] in _UNITS:
+        try:
+            return now_ms - round(float(text[1:-1]) * _UNITS[text[-1]])
+        except ValueError:
+            return None
+    day = now_ms // 86_400_000 * 86_400_000
+    try:
+        if len(text) > 8:
+            return round(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1000)
+        parts = [int(part) for part in text.split(":")]
+    except ValueError:
+        return None
+    if len(parts) not in (2, 3) or not (0 <= parts[0] < 24 and all(0 <= part < 60 for part in parts[1:])):
+        return None
+    at_ms = day + sum(part * unit for part, unit in zip(parts, (3_600_000, 60_000, 1000), strict=False))
+    return at_ms if at_ms <= now_ms else at_ms - 86_400_000
 
 
 HELP_WIDTH = 72

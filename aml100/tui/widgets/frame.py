@@ -11,7 +11,7 @@ from aml100.control.protocol import Snapshot
 from aml100.tui import figures
 from aml100.tui.commands import COMMAND_TABLE
 from aml100.tui.ink import Line, cells, cut_words, line, pack, spread
-from aml100.tui.view import Link, LinkState, Outcome, View
+from aml100.tui.view import Link, LinkState, Outcome, Replay, View
 from aml100.tui.widgets.sheet import Sheet
 
 MIN_WIDTH = 80
@@ -26,6 +26,15 @@ STATE_ROLES = {
     "stopped": "chip-warn",
 }
 _BEATS = "|/-\\"
+REPLAY_KEYS = (
+    ("Esc", "present"),
+    ("←", "frame"),
+    ("→", "frame"),
+    ("shift ← →", "minute"),
+    ("ctrl ← →", "hour"),
+    ("g", "go to"),
+    ("d", "screens d t o m k e a l"),
+)
 
 
 def state_word(state: str) -> str:
@@ -35,16 +44,12 @@ def state_word(state: str) -> str:
 
 def banner_lines(view: View, width: int, _height: int) -> list[Line]:
     """Mode, state and its reason; freshness; then origin, venue, clock and health."""
-    right: list[Line] = []
-    if view.read_only or not view.link.controller:
-        right.append(line((" READ-ONLY ", "chip-warn")))
-    right.append(_link_chip(view.link))
-    tail = pack(width, right, " ")
     snapshot = view.snapshot
+    tail = _tail(view, width)
     if snapshot is None:
         head = line((" mode ? ", "chip"), " ", ("no word from the engine yet", "dim"))
         return [spread(head, tail, width), _console_line(view, width)]
-    fresh = view.link.state is LinkState.LIVE
+    fresh = view.link.state is LinkState.LIVE and view.replay is None
     state = (f" {state_word(snapshot.state)} ", STATE_ROLES.get(snapshot.state, "alarm"))
     chips = line(
         (f" mode {snapshot.mode} ", f"mode-{snapshot.mode.lower()}" if _known(snapshot.mode) else "alarm"),
@@ -52,9 +57,34 @@ def banner_lines(view: View, width: int, _height: int) -> list[Line]:
         state if fresh else (f" was {state_word(snapshot.state)} ", "chip"),
         " ",
     )
+    if view.replay is not None:
+        return [spread((*chips, *_replay_chip(view.replay)), tail, width), _facts_line(snapshot, width)]
     trouble = _trouble(view.link)
     reason = cut_words(trouble or snapshot.state_reason, max(width - cells(chips) - cells(tail) - 1, 0))
     return [spread((*chips, (reason, "warn" if trouble else "text")), tail, width), _facts_line(snapshot, width)]
+
+
+def _tail(view: View, width: int) -> Line:
+    """At the right: alerts that stand, who may command, and the line to the engine."""
+    parts: list[Line] = []
+    shown = view.snapshot.alerts if view.snapshot is not None and view.link.state is LinkState.LIVE else ()
+    active = [one for one in shown if one.active]
+    link = _link_chip(view.link)
+    if view.read_only or not view.link.controller:
+        parts.append(line((" READ-ONLY ", "chip-warn")))
+    if active:
+        role = "alarm" if any(one.level == "alarm" for one in active) else "chip-warn"
+        parts.append(line((f" {len(active)} ALERT{'S' if len(active) > 1 else ''} ", role)))
+    parts.append(link)
+    return pack(width, parts, " ")
+
+
+def _replay_chip(replay: Replay) -> Line:
+    """Where in the past this is."""
+    ago = figures.span((replay.last_ms - replay.frame_ms) / 1000)
+    return line(
+        (f" REPLAY {figures.day_time(replay.frame_ms)}:{figures.second(replay.frame_ms)[6:]} UTC, -{ago} ", "alarm")
+    )
 
 
 def _trouble(link: Link) -> str:
@@ -137,6 +167,8 @@ def operation_lines(view: View, width: int, _height: int) -> list[Line]:
 
 def key_lines(view: View, width: int, _height: int) -> list[Line]:
     """The keys that work here, halt first; what has no room is in help and palette."""
+    if view.replay is not None:
+        return [pack(width, [_key("h h", "halt now", "alarm"), *(_key(key, word) for key, word in REPLAY_KEYS)], " ")]
     idle = view.read_only or not view.link.controller
     state = view.snapshot.state if view.snapshot is not None else ""
     useless = {"trading": "resume", "paused": "pause", "halted": "pause"}.get(state)
@@ -149,10 +181,14 @@ def key_lines(view: View, width: int, _height: int) -> list[Line]:
     ]
     parts = []
     for command in shown:
-        key = "h h" if command.id == "halt" else command.keys.split(",")[0].replace("question_mark", "?")
-        role = "alarm" if command.id == "halt" else "key"
-        parts.append(line((f" {key} ", role), f"{command.label}"))
+        key = view.keys.get(command.id) or command.keys.split(",")[0].replace("question_mark", "?")
+        is_halt = command.id == "halt"
+        parts.append(_key(f"{key} {key}" if is_halt else key, command.label, "alarm" if is_halt else "key"))
     return [pack(width, parts, " ")]
+
+
+def _key(key: str, label: str, role: str = "key") -> Line:
+    return line((f" {key} ", role), label)
 
 
 def notice_lines(view: View, width: int, height: int) -> list[Line]:

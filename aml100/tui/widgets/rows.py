@@ -1,34 +1,38 @@
-"""Rows of the long screens: decisions with their gates, orders and trades, guards, log.
+"""Rows of the long screens: decisions with their gates, alerts, log, models.
 
 Each row has a key that stays with its meaning, so that a list keeps its place when rows arrive.
 """
 
 from __future__ import annotations
 
-from aml100.control.protocol import DecisionView, RiskView, Snapshot
+from typing import Final
+
+from aml100.control.alerts import RUNBOOK
+from aml100.control.protocol import AlertView, DecisionView, ModelView, Snapshot
 from aml100.tui import figures
 from aml100.tui.ink import Column, Line, Span, cells, cut_words, gauge, line, rule, table
 from aml100.tui.view import View
-from aml100.tui.widgets.account import ACTION_ROLES, position_block
-from aml100.tui.widgets.sheet import Row
+from aml100.tui.widgets.curves import ACTION_ROLES
+from aml100.tui.widgets.listing import Row
 
-WAITING: Row = ("waiting", line((" waiting for the engine", "dim")))
+WAITING = Row("waiting", line((" waiting for the engine", "dim")))
 
 
 def section(title: str, view: View, width: int, note: Line = ()) -> Row:
     """A heading inside a list; an old snapshot's age stands in it."""
-    return (f"section {title}", rule(title, view.age_note or note, width))
+    return Row(f"section {title}", rule(title, view.age_note or note, width))
 
 
-def why_rows(view: View, width: int) -> list[Row]:
+def why_rows(view: View, width: int, _order: int = 0) -> list[Row]:
     """The last decisions with every gate's verdict, after a histogram of the reasons."""
     snapshot = view.snapshot
     if snapshot is None:
         return [WAITING]
     rows = [section("reasons", view, width, line(("decisions so far by outcome", "dim")))]
-    rows += [(f"reason {at}", one) for at, one in enumerate(histogram_lines(snapshot, width))]
-    rows.append(("gap", ()))
-    rows.append(section("decisions", view, width, line(("newest first; Q of HOLD BUY SELL", "dim"))))
+    rows += [Row(f"reason {at}", one) for at, one in enumerate(histogram_lines(snapshot, width))]
+    rows.append(Row("gap", ()))
+    words = line(("newest first; Q of HOLD BUY SELL; Enter for every gate", "dim"))
+    rows.append(section("decisions", view, width, words))
     for one in snapshot.decisions:
         rows += decision_rows(one, width)
     return rows
@@ -62,166 +66,111 @@ def decision_rows(one: DecisionView, width: int) -> list[Row]:
         q,
         (f"  {one.regime}  confidence {one.confidence:.2f}", "dim"),
     )
-    rows: list[Row] = [(key, head), (f"{key} why", line("   ", cut_words(one.why, width - 3)))]
+    rows = [Row(key, head, one), Row(f"{key} why", line("   ", cut_words(one.why, width - 3)))]
     passed = [gate.name for gate in one.gates if gate.ok]
     for gate in one.gates:
         if not gate.ok:
             text = cut_words(f"{gate.name}: {gate.reason}", width - 5)
-            rows.append((f"{key} {gate.name}", line(("   ✗ ", "bad"), text)))
+            rows.append(Row(f"{key} {gate.name}", line(("   ✗ ", "bad"), text)))
     if passed:
-        rows.append((f"{key} passed", line(("   ✓ ", "good"), (cut_words(" ".join(passed), width - 5), "dim"))))
+        rows.append(Row(f"{key} passed", line(("   ✓ ", "good"), (cut_words(" ".join(passed), width - 5), "dim"))))
     return rows
-
-
-def trade_rows(view: View, width: int) -> list[Row]:
-    """Positions, open orders and closed trades."""
-    snapshot = view.snapshot
-    if snapshot is None:
-        return [WAITING]
-    rows = [section("positions", view, width)]
-    for position in snapshot.positions:
-        block = position_block(position, min(width, 100))
-        rows += [(f"position {position.coin} {at}", spans) for at, spans in enumerate(block)]
-    if not snapshot.positions:
-        rows.append(("flat", line((" flat, no open position", "dim"))))
-    rows += [("gap", ()), section("open orders", view, width, line((str(len(snapshot.open_orders)), "dim")))]
-    rows += _order_rows(snapshot, width)
-    rows += [("gap 2", ()), section("trades", view, width, line(("closed, net of fees; newest first", "dim")))]
-    rows += _closed_rows(snapshot, width)
-    return rows
-
-
-def _order_rows(snapshot: Snapshot, width: int) -> list[Row]:
-    columns = [
-        Column(" oid"),
-        Column("coin"),
-        Column("side"),
-        Column("kind"),
-        Column("price", numeric=True),
-        Column("size", numeric=True),
-        Column("status"),
-        Column("reduce", rank=2),
-        Column("cloid", rank=3),
-    ]
-    body: list[list[Span]] = [
-        [
-            (f" {one.oid if one.oid is not None else '-'}", "text"),
-            (one.coin, "strong"),
-            (one.side, "good" if one.side == "buy" else "bad"),
-            (one.kind, "text"),
-            (figures.price(one.price), "text"),
-            (one.size, "text"),
-            (one.status, "dim"),
-            ("yes" if one.reduce_only else "no", "dim"),
-            (one.cloid, "dim"),
-        ]
-        for one in snapshot.open_orders
-    ]
-    if not body:
-        return [("no orders", line((" none", "dim")))]
-    keys = ["orders", *(f"order {one.cloid}" for one in snapshot.open_orders)]
-    return list(zip(keys, table(columns, body, width), strict=True))
-
-
-def _closed_rows(snapshot: Snapshot, width: int) -> list[Row]:
-    columns = [
-        Column(" exit UTC"),
-        Column("coin"),
-        Column("side"),
-        Column("size", numeric=True, rank=1),
-        Column("entry", numeric=True),
-        Column("exit", numeric=True),
-        Column("USD", numeric=True),
-        Column("reason"),
-        Column("held", numeric=True, rank=2),
-    ]
-    body: list[list[Span]] = [
-        [
-            (f" {figures.day_time(one.exit_ms)}", "dim"),
-            (one.coin, "strong"),
-            ("long" if one.side == "buy" else "short", "text"),
-            (one.size, "text"),
-            (figures.price(one.entry_price), "text"),
-            (figures.price(one.exit_price), "text"),
-            (figures.money(one.pnl, signed=True), figures.tone(figures.as_float(one.pnl))),
-            (one.exit_reason, "dim"),
-            (figures.span((one.exit_ms - one.entry_ms) / 1000), "dim"),
-        ]
-        for one in snapshot.trades
-    ]
-    if not body:
-        return [("no trades", line((" none yet", "dim")))]
-    keys = ["trades", *(f"trade {one.coin} {one.entry_ms} {one.exit_ms}" for one in snapshot.trades)]
-    return list(zip(keys, table(columns, body, width), strict=True))
-
-
-GUARD_GLYPHS = {"ok": ("✓", "good"), "tripped": ("✗", "bad"), "info": ("·", "dim")}
-
-
-def risk_rows(view: View, width: int) -> list[Row]:
-    """Each guard with its value and limit; the request budget; health of the loop."""
-    snapshot = view.snapshot
-    if snapshot is None:
-        return [WAITING]
-    rows = [section("guards", view, width, line(("value of limit", "dim")))]
-    rows += [(f"guard {one.guard}", guard_line(one, width)) for one in snapshot.risk]
-    if not snapshot.risk:
-        rows.append(("no guards", line((" none reported", "dim"))))
-    budget = snapshot.budget
-    rows += [("gap", ()), section("requests to the venue", view, width)]
-    rows.append(("weight", _meter("weight, last minute", budget.weight_used, budget.weight_limit, width)))
-    rows.append(("actions", _meter("address actions", budget.actions_used, budget.actions_cap, width)))
-    rows += [("gap 2", ()), section("engine", view, width)]
-    latency = figures.UNKNOWN if snapshot.order_latency_ms is None else f"{snapshot.order_latency_ms:.1f} ms"
-    rows.append(("lag", line(f" loop lag {snapshot.loop_lag_ms:.1f} ms   order latency {latency}")))
-    rows.append(("pid", line(f" pid {snapshot.pid}   up {figures.span(snapshot.uptime_s)}   run {snapshot.run_id}")))
-    return rows
-
-
-def guard_line(one: RiskView, width: int) -> Line:
-    """`✓ circuit_breaker  0.42 of 3.5 %  ███░░░`."""
-    glyph, role = GUARD_GLYPHS.get(one.state, ("?", "warn"))
-    value = figures.UNKNOWN if one.value is None else figures.trimmed(one.value)
-    limit = "off" if one.limit is None or one.limit == 0 else figures.trimmed(one.limit)
-    unit = f" {one.unit}" if one.unit and limit != "off" else ""
-    head = line(
-        (f" {glyph} ", role), f"{one.guard:<24} ", (f"{value:>9}", "strong"), (f" of {limit + unit:<10} ", "dim")
-    )
-    if one.value is not None and one.limit:
-        bar_role = "bad" if one.state == "tripped" else "warn" if one.value / one.limit > 0.7 else "accent"
-        head = (*head, *gauge(one.value / one.limit, 12, bar_role), (" ", "text"))
-    return (*head, (cut_words(one.reason, max(width - cells(head), 0)), "dim"))
-
-
-def _meter(label: str, used: int, limit: int, width: int) -> Line:
-    share = used / limit if limit else 0.0
-    head = line(f" {label:<20} {figures.count(used):>7} of {figures.count(limit):<8} ")
-    return (*head, *gauge(share, max(min(width - cells(head) - 1, 40), 1), "warn" if share > 0.7 else "accent"))
 
 
 LEVEL_ROLES = {"debug": "dim", "info": "text", "warning": "warn", "error": "bad", "critical": "alarm"}
 
 
-def log_rows(view: View, width: int) -> list[Row]:
-    """What the engine said, newest last."""
+LOG_ORDERS: Final = ("everything", "warnings and worse", "errors")
+_LOG_LEVELS: Final = (frozenset[str](), frozenset({"debug", "info"}), frozenset({"debug", "info", "warning"}))
+
+
+def log_rows(view: View, width: int, order: int = 0) -> list[Row]:
+    """What the engine said, newest last; `order` leaves out the lesser levels."""
     snapshot = view.snapshot
     if snapshot is None:
         return [WAITING]
+    hidden = _LOG_LEVELS[order % len(_LOG_LEVELS)]
     rows: list[Row] = []
     for one in snapshot.log:
+        if one.level.lower() in hidden:
+            continue
         role = LEVEL_ROLES.get(one.level.lower(), "text")
         head = line((f" {figures.second(one.time_ms)} ", "dim"), (f"{one.level.upper():<8} ", role))
         text = "".join(character if character.isprintable() else " " for character in one.text)
-        rows.append((f"{one.time_ms} {one.text}", (*head, (cut_words(text, width - cells(head)), role))))
-    return rows or [("empty", line((" nothing yet", "dim")))]
+        rows.append(Row(f"{one.time_ms} {one.text}", (*head, (cut_words(text, width - cells(head)), role)), one))
+    return rows or [Row("empty", line((f" nothing yet ({LOG_ORDERS[order % len(LOG_ORDERS)]})", "dim")))]
 
 
-def model_rows(view: View, width: int) -> list[Row]:
-    """Training under way, then the models kept, the champion marked."""
+def alert_rows(view: View, width: int, _order: int = 0) -> list[Row]:
+    """What is wrong now, then what was; what came while nobody watched is marked."""
     snapshot = view.snapshot
     if snapshot is None:
         return [WAITING]
-    rows = [section("models", view, width, line(("▲ trades now", "dim")))]
+    active = [one for one in snapshot.alerts if one.active]
+    past = [one for one in snapshot.alerts if not one.active]
+    rows = [section("now", view, width, line(("wall clock UTC; Enter says what to do", "dim")))]
+    if not active:
+        rows.append(Row("none", line((" ✓ no alert", "good"))))
+    rows += [row for one in active for row in _alert_rows(one, view, width)]
+    rows += [Row("gap", ()), section("over", view, width, line(("newest first", "dim")))]
+    if not past:
+        rows.append(Row("none past", line((" none", "dim"))))
+    return rows + [row for one in past for row in _alert_rows(one, view, width)]
+
+
+def _alert_rows(one: AlertView, view: View, width: int) -> list[Row]:
+    glyph, role = ("✗", "bad") if one.level == "alarm" else ("▲", "warn")
+    if not one.active:
+        glyph, role = "·", "dim"
+    missed = " MISSED" if one.last_ms > view.seen_ms > 0 else ""
+    times = f" ×{one.count}" if one.count > 1 else ""
+    head = line(
+        (f" {glyph} ", role),
+        (f"{figures.day_time(one.last_ms)} ", "dim"),
+        (f"{one.code}{times}", "strong"),
+        (missed, "warn"),
+        "  ",
+    )
+    return [Row(f"alert {one.id}", (*head, (cut_words(one.text, width - cells(head)), "text")), one)]
+
+
+def alert_details(one: AlertView) -> list[Line]:
+    """What it means, when it was, where the runbook says more."""
+    state = "now" if one.active else "over"
+    rows = [
+        ("what", RUNBOOK.get(one.code, "")),
+        ("said", one.text),
+        ("state", f"{one.level}, {state}"),
+        ("first", figures.moment(one.first_ms)),
+        ("last", figures.moment(one.last_ms)),
+        ("times", str(one.count)),
+        ("what to do", f"docs/operating.md, runbook, {one.code}"),
+    ]
+    return [line((f"{name:<13}", "dim"), text) for name, text in rows]
+
+
+def decision_details(one: DecisionView) -> list[Line]:
+    """A decision with the verdict of every gate."""
+    q = "none" if one.q is None else "  ".join(f"{n} {v:+.4f}" for n, v in zip(ACTION_ROLES, one.q, strict=True))
+    rows = [
+        line(("decided on    ", "dim"), f"the close of {figures.moment(one.bar_ms)}, {one.coin}"),
+        line(("action        ", "dim"), (one.action, ACTION_ROLES.get(one.action, "text"))),
+        line(("Q             ", "dim"), q),
+        line(("confidence    ", "dim"), f"{one.confidence:.2f}, regime {one.regime}"),
+        line(("outcome       ", "dim"), f"{one.outcome}: {one.why}"),
+    ]
+    for gate in one.gates:
+        glyph, role = ("✓", "good") if gate.ok else ("✗", "bad")
+        rows.append(line((f"{glyph} {gate.name:<12}", role), gate.reason))
+    return rows
+
+
+def model_rows(view: View, width: int, _order: int = 0) -> list[Row]:
+    """The models kept, the champion marked."""
+    snapshot = view.snapshot
+    if snapshot is None:
+        return [WAITING]
+    rows = [section("models", view, width, line(("▲ trades now; Enter for details, P promotes, B rolls back", "dim")))]
     columns = [
         Column("  "),
         Column("name"),
@@ -242,6 +191,21 @@ def model_rows(view: View, width: int) -> list[Row]:
         ]
         for one in models
     ]
-    keys = ["heading", *(f"model {one.id} {one.name}" for one in models)]
-    rows += list(zip(keys, table(columns, body, width), strict=True))
+    heading, *lines = table(columns, body, width)
+    rows.append(Row("heading", heading))
+    for one, spans in zip(models, lines, strict=True):
+        rows.append(Row(f"model {one.id} {one.name}", spans, one if one.id else None))
     return rows
+
+
+def model_details(one: ModelView) -> list[Line]:
+    """A model, field by field."""
+    trained = figures.UNKNOWN if one.trained_ms is None else figures.moment(one.trained_ms)
+    rows = [
+        ("id", one.id or "-"),
+        ("state", one.name),
+        ("trained", trained),
+        ("validation", f"{figures.percent(one.validation, signed=True)} net on bars it never trained on"),
+        ("note", one.note or "-"),
+    ]
+    return [line((f"{name:<13}", "dim"), text) for name, text in rows]

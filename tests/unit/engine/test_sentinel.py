@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from aml100.control.alerts import AlertBook
 from aml100.engine.sentinel import Watch
 from aml100.storage.database import Database
 
@@ -107,6 +108,9 @@ def test_d22_a_killed_engine_is_told_of_journalled_and_posted(
         kept = connection.execute("SELECT by, result FROM commands WHERE name = 'alarm'").fetchall()
     connection.close()
     assert kept == [("sentinel", "watchdog: the engine is gone without a word")]
+    alerts = AlertBook(state.parent / "alerts.jsonl")
+    alerts.load()
+    assert [one.code for one in alerts.active()] == ["engine_dead"], "the next console is told (C29)"
     with Database.open(state, "NORMAL", "sim", _account(state), "venue") as database:
         assert database.failure is None
 

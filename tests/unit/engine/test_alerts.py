@@ -1,0 +1,105 @@
+"""What the engine does becomes what an operator hears of, and is taken back when it is over."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from aml100.control.alerts import RUNBOOK, AlertBook
+from aml100.domain.events import FillRecorded, OrderRecorded, PositionChanged, RiskChanged, StateChanged, TradingState
+from aml100.domain.orders import Fill, Order, OrderKind, OrderStatus, Side
+from aml100.domain.units import Cloid, Coin
+from aml100.engine.alerts import AlertListener
+
+BTC = Coin("BTC")
+
+
+@pytest.fixture
+def alarms() -> AlertListener:
+    return AlertListener(AlertBook(), lambda: 5)
+
+
+def codes(alarms: AlertListener) -> list[str]:
+    found = [one.code for one in alarms.book.active()]
+    assert set(found) <= set(RUNBOOK)
+    return found
+
+
+def order(status: OrderStatus, cloid: str = "0x1", reason: str = "") -> OrderRecorded:
+    made = Order(Cloid(cloid), BTC, Side.BUY, OrderKind.ENTRY, Decimal(1), Decimal(100), reduce_only=False)
+    return OrderRecorded(made, status, None, reason, 0)
+
+
+def position(size: str, *, protected: bool) -> PositionChanged:
+    return PositionChanged(BTC, Decimal(size), Decimal(100), Decimal(0), 1, protected, 0)
+
+
+def test_halt_stands_until_somebody_resumes(alarms: AlertListener) -> None:
+    alarms.on_record(RiskChanged("hard_stop", "tripped", "drawdown 4.6 %", 0))
+    alarms.on_record(StateChanged(TradingState.HALTED, "hard stop", 0))
+    assert codes(alarms) == ["hard_stop", "halted"]
+    alarms.on_record(StateChanged(TradingState.TRADING, "", 0))
+    assert codes(alarms) == []
+
+
+@pytest.mark.parametrize("after", [position("1", protected=True), position("0", protected=False)])
+def test_lost_stop_alarms_until_protected_or_flat(alarms: AlertListener, after: PositionChanged) -> None:
+    """B1."""
+    alarms.on_record(RiskChanged("protection", "tripped", "BTC: stop lost", 0))
+    alarms.on_record(position("1", protected=False))
+    assert codes(alarms) == ["protection"]
+    alarms.on_record(after)
+    assert codes(alarms) == []
+
+
+def test_order_of_unknown_outcome_alarms_until_it_is_known(alarms: AlertListener) -> None:
+    """D1."""
+    alarms.on_record(order(OrderStatus.UNKNOWN))
+    alarms.on_record(order(OrderStatus.UNKNOWN, "0x2"))
+    alarms.on_record(order(OrderStatus.FILLED))
+    assert [one.text for one in alarms.book.active()] == ["BTC entry 0x2"]
+
+
+def test_rejected_order_alarms_until_one_is_taken(alarms: AlertListener) -> None:
+    alarms.on_record(order(OrderStatus.REJECTED, reason="minimum value of 10 USD"))
+    assert [one.text for one in alarms.book.active()] == ["BTC entry: minimum value of 10 USD"]
+    alarms.on_record(order(OrderStatus.FILLED, "0x2"))
+    assert codes(alarms) == []
+
+
+def test_silent_stream_alarms_by_coin_and_channel(alarms: AlertListener) -> None:
+    """B7."""
+    for channel in ("candle", "bbo"):
+        alarms.on_event("feed", {"coin": "BTC", "channel": channel, "state": "stale"})
+    alarms.on_event("feed", {"coin": "BTC", "channel": "bbo", "state": "live"})
+    assert [one.text for one in alarms.book.active()] == ["BTC candle is silent"]
+    alarms.on_event("feed", {"coin": "BTC", "channel": "bbo", "state": "down"})
+    assert codes(alarms) == ["feed_stale", "feed_down"]
+
+
+def test_journal_that_cannot_be_written_is_an_alarm_of_its_own(alarms: AlertListener) -> None:
+    """D3."""
+    alarms.on_record(StateChanged(TradingState.PAUSED, "engine, journal failing: disk full", 0))
+    assert codes(alarms) == ["journal_failing", "paused"]
+
+
+def test_failed_training_and_liquidation_are_told(alarms: AlertListener) -> None:
+    alarms.on_event("training", {"state": "failed", "reason": "killed"})
+    fill = Fill(BTC, Side.SELL, Decimal(90), Decimal(1), Decimal(0), 0, 1, 1, None, is_taker=True, is_liquidation=True)
+    alarms.on_record(FillRecorded(fill, None, "", Decimal(-10), Decimal(0)))
+    assert codes(alarms) == ["training_failed", "liquidated"]
+    alarms.on_event("training", {"state": "running"})
+    assert codes(alarms) == ["liquidated"]
+
+
+def test_new_engine_keeps_a_halt_and_nothing_else(alarms: AlertListener) -> None:
+    """C29: a death is over once somebody lives; a halt outlives a restart."""
+    alarms.on_record(StateChanged(TradingState.HALTED, "halted by ann", 0))
+    alarms.book.raise_("engine_dead", "gone", 1, level="alarm")
+    alarms.begin("halted", "halted by ann")
+    assert codes(alarms) == ["halted"]
+    alarms.begin("trading", "")
+    assert codes(alarms) == []
+    alarms.begin("manage_only", "positions differ")
+    assert codes(alarms) == ["manage_only"]

@@ -19,9 +19,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from aml100.learning.head_kernel import HeadWeights, backward, forward, next_values
 from aml100.learning.network import ACTIONS, QNetwork, blend_into
 from aml100.learning.replay import n_step_returns
 from aml100.learning.settings import TrainingSettings
+from aml100.market.series import Floats, Ints
+
+Floats32 = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,30 +84,36 @@ def multi_step_targets(batch: Batch, one_step: Tensor, value: Tensor, q_online: 
         one_step: targets of all actions [B, L, K, 3]; `value` what each next state is worth, same shape.
         q_online: the online network's view of the states [B, L, K, 3], which says where a path left the policy.
     """
-    paths = batch.taken.shape[-1]
+    targets = one_step.cpu().numpy().copy()
+    tensors = (batch.reward, batch.discount, value, q_online, batch.taken)
+    reward, discount, worth, q, taken = (tensor.cpu().numpy() for tensor in tensors)
+    sum_along_paths(targets, reward, discount, worth, q, taken, n)
+    return torch.from_numpy(targets).to(one_step.device)
+
+
+def sum_along_paths(
+    targets: Floats32, reward: Floats32, discount: Floats32, value: Floats32, q: Floats32, taken: Ints, n: int
+) -> None:
+    """`multi_step_targets` on arrays, in place: `targets` [B, L, K, 3] come in as one-step targets."""
+    paths = taken.shape[-1]
     if n <= 1 or paths == 0:
-        return one_step
-    taken = batch.taken.unsqueeze(-1)  # [B, L, R, 1]
+        return
+    picked = taken[..., None]  # [B, L, R, 1]
 
-    def along(values: Tensor) -> npt.NDArray[np.float64]:
-        picked = values[:, :, :paths].gather(-1, taken).squeeze(-1)  # [B, L, R]
-        lines = picked.permute(0, 2, 1).reshape(-1, picked.shape[1])  # [B R, L]
-        return np.ascontiguousarray(lines.cpu().numpy(), dtype=np.float64)
+    def along(values: Floats32) -> Floats:
+        chosen = np.take_along_axis(values[:, :, :paths], picked, axis=-1)[..., 0]  # [B, L, R]
+        return np.ascontiguousarray(chosen.transpose(0, 2, 1).reshape(-1, chosen.shape[1]), np.float64)  # [B R, L]
 
-    strays = batch.taken != q_online[:, :, :paths].argmax(dim=-1)  # [B, L, R]
-    ends = torch.zeros_like(strays)
+    strays = taken != q[:, :, :paths].argmax(axis=-1)  # [B, L, R]
+    ends = np.zeros_like(strays)
     ends[:, :-1] = strays[:, 1:]
-    lines = np.ascontiguousarray(ends.permute(0, 2, 1).reshape(-1, ends.shape[1]).cpu().numpy())
-    reward, discount, worth = along(batch.reward), along(batch.discount), along(value)
-    total, left = np.empty_like(reward), np.empty_like(reward)
-    last = np.empty(reward.shape, np.int64)
-    n_step_returns(reward, discount, lines, n, total, left, last)
+    lines = np.ascontiguousarray(ends.transpose(0, 2, 1).reshape(-1, ends.shape[1]))
+    gains, factors, worth = along(reward), along(discount), along(value)
+    total, left, last = np.empty_like(gains), np.empty_like(gains), np.empty(gains.shape, np.int64)
+    n_step_returns(gains, factors, lines, n, total, left, last)
     returns = total + left * np.take_along_axis(worth, last, axis=1)  # [B R, L]
-    shaped = torch.as_tensor(returns, dtype=one_step.dtype, device=one_step.device)
-    shaped = shaped.reshape(batch.taken.shape[0], paths, -1).permute(0, 2, 1).unsqueeze(-1)  # [B, L, R, 1]
-    targets = one_step.clone()
-    targets[:, :, :paths] = targets[:, :, :paths].scatter(-1, taken, shaped)
-    return targets
+    shaped = returns.reshape(len(taken), paths, -1).transpose(0, 2, 1)[..., None].astype(np.float32)
+    np.put_along_axis(targets[:, :, :paths], picked, shaped, axis=-1)
 
 
 class Learner:
@@ -157,20 +167,48 @@ class Learner:
 
     def step(self, batch: Batch) -> StepResult:
         """Learn from one batch: loss, clipped gradient, AdamW, soft target update."""
-        loss, td, q = self.loss(batch)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        compiled = batch.market.device.type == "cpu"
+        loss, errors, largest_q = self._backward_compiled(batch) if compiled else self._backward_torch(batch)
         norm = nn.utils.clip_grad_norm_(self.online.parameters(), self.settings.gradient_clip_norm)
         self.optimizer.step()
         blend_into(self.target, self.online, self.settings.target_update)
-        errors = td.abs().mean(dim=(2, 3))  # [B, L]
-        priority = 0.9 * errors.amax(dim=1) + 0.1 * errors.mean(dim=1)
-        return StepResult(
-            loss=float(loss.detach()),
-            td_errors=priority.cpu().numpy().astype(np.float64),
-            largest_q=float(q.abs().max()),
-            gradient_norm=float(norm),
+        priority = 0.9 * errors.max(axis=1) + 0.1 * errors.mean(axis=1)
+        return StepResult(loss, priority.astype(np.float64), largest_q, float(norm))
+
+    def _backward_torch(self, batch: Batch) -> tuple[float, Floats32, float]:
+        """Fill the gradients; returns the loss, the mean |TD error| of each bar [B, L] and the largest |Q|."""
+        loss, td, q = self.loss(batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return float(loss.detach()), td.abs().mean(dim=(2, 3)).cpu().numpy(), float(q.abs().max())
+
+    def _backward_compiled(self, batch: Batch) -> tuple[float, Floats32, float]:
+        """The same with the head's part compiled; only the encoder's gradient is torch's."""
+        settings = self.settings
+        length = batch.reward.shape[1]
+        encoded, _ = self.online.encode(batch.market)
+        with torch.no_grad():
+            slow, _ = self.target.encode(batch.market)
+        share = encoded.detach()[:, -(length + 1) :].numpy()
+        head = HeadWeights.of(self.online)
+        position, following, reward, discount, weight, taken = (
+            tensor.numpy()
+            for tensor in (batch.position, batch.following, batch.reward, batch.discount, batch.weight, batch.taken)
         )
+        value = next_values(share[:, 1:], slow[:, -length:].numpy(), following, head, HeadWeights.of(self.target))
+        q, mean = forward(share[:, :-1], position, head)
+        goals = reward + discount * value
+        sum_along_paths(goals, reward, discount, value, q, taken, settings.n_step)
+        flow = backward(
+            share[:, :-1], position, head, q, goals, weight, mean, settings.bias_threshold, settings.bias_weight
+        )
+        whole = torch.zeros_like(encoded)
+        whole[:, -(length + 1) : -1] = torch.from_numpy(flow.share)
+        encoded.backward(whole)  # type: ignore[no-untyped-call]
+        self.online.position_share.weight.grad = torch.from_numpy(flow.weights.position.T.copy())
+        self.online.duel.weight.grad = torch.from_numpy(flow.weights.duel)
+        self.online.duel.bias.grad = torch.from_numpy(flow.weights.bias)
+        return flow.loss, flow.errors, float(np.abs(q).max())
 
 
 def reference_loss(online: QNetwork, target: QNetwork, batch: Batch, settings: TrainingSettings) -> Tensor:

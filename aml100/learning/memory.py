@@ -16,19 +16,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from aml100.evaluation.kernel import counterfactual, position_rows
-from aml100.evaluation.transition import ACTIONS, POSITION_DTYPE, Records
-from aml100.learning.acting import random_positions, roll_out
+from aml100.evaluation.transition import POSITION_DTYPE
+from aml100.learning.acting import roll_out
 from aml100.learning.dataset import Dataset
 from aml100.learning.inference import CompiledWeights
 from aml100.learning.learner import Batch
+from aml100.learning.mirror import ACTION_ORDER, Mirror, turn_actions, turn_sides
 from aml100.learning.network import QNetwork
+from aml100.learning.pricing import DRAWN_SIDES, Priced, RewardSight, price_stretches, random_positions
 from aml100.learning.replay import PrioritizedReplay
-from aml100.learning.reward import rewards
+from aml100.learning.reward import calm_factor
 from aml100.learning.settings import TrainingSettings
-from aml100.market.position import POSITION_SIZE
 
-DRAWN_SIDES: Final = (1, -1, 0)
 POSITIONS: Final = 1 + len(DRAWN_SIDES)
 """K: one path and the drawn positions."""
 
@@ -43,14 +42,26 @@ class StretchMemory:
         self.dataset = dataset
         self.burn_in = settings.burn_in_bars
         self.length = settings.stretch_bars
-        self.gamma = settings.gamma
         self.reward_weights = replace(
             settings.reward,
             discount=settings.gamma,
             reference_volatility=settings.reward.reference_volatility or dataset.usual_volatility,
         ).as_record()
-        self.reward_factor = 1.0 / (settings.reward.pnl_scale * dataset.reward_unit)
+        factor = 1.0 / (settings.reward.pnl_scale * dataset.reward_unit)
+        self.sights = [
+            RewardSight(
+                self.reward_weights,
+                calm_factor(self.reward_weights, rows.volatility),
+                rows.trend,
+                factor,
+                settings.gamma,
+                dataset.reward_unit,
+            )
+            for rows in dataset.coins
+        ]
         self.input_noise = settings.input_noise
+        self.mirrored = settings.mirror
+        self.mirror = Mirror(dataset.scaler)
         self.random = random
         capacity = max(2 * settings.batch_stretches, settings.capacity // self.length)
         self.replay = PrioritizedReplay(capacity, settings.alpha)
@@ -80,7 +91,7 @@ class StretchMemory:
         firsts = np.array([self._ranges[p][1] for p in place]) + draw - before
         weights = CompiledWeights.from_arrays(weights_of(network))
         with torch.no_grad():
-            encoded, _ = network.encode(self._market(coins, firsts).to(device))
+            encoded, _ = network.encode(torch.from_numpy(self._market(coins, firsts)).to(device))
         share = np.ascontiguousarray(encoded[:, self.burn_in : -1].cpu().numpy())
         slots = self.replay.add(count)
         self._coin[slots], self._first[slots] = coins, firsts
@@ -99,66 +110,49 @@ class StretchMemory:
         """Draw `count` stretches and lay them out as a batch; also returns their slots."""
         drawn = self.replay.sample(count, beta, self.random)
         coins, firsts = self._coin[drawn.slots], self._first[drawn.slots]
-        shape = (count, self.length, POSITIONS)
-        position = np.empty((*shape, POSITION_SIZE), np.float32)
-        following = np.empty((*shape, ACTIONS, POSITION_SIZE), np.float32)
-        reward = np.empty((*shape, ACTIONS), np.float32)
-        discount = np.empty((*shape, ACTIONS), np.float32)
+        whole = Priced.empty(count, self.length, POSITIONS)
+        position, following, reward, discount = whole.position, whole.following, whole.reward, whole.discount
         for coin in np.unique(coins):
-            mine = np.flatnonzero(coins == coin)
-            priced = self._price(int(coin), drawn.slots[mine], firsts[mine])
-            position[mine], following[mine], reward[mine], discount[mine] = priced
+            rows, mine = self.dataset.coins[coin], np.flatnonzero(coins == coin)
+            priced = price_stretches(
+                rows.market,
+                rows.rules,
+                self.sights[coin],
+                firsts[mine] + self.burn_in,
+                self._met[drawn.slots[mine]],
+                self.random,
+            )
+            position[mine], following[mine] = priced.position, priced.following
+            reward[mine], discount[mine] = priced.reward, priced.discount
         market = self._market(coins, firsts)
+        taken = self._taken[drawn.slots].astype(np.int64)
+        if self.mirrored:
+            turned = self.random.random(count) < 0.5
+            self.mirror.turn(market, turned)
+            turn_sides(position, turned)
+            turn_sides(following, turned)
+            for values, axis in ((following, -2), (reward, -1), (discount, -1)):
+                turn_actions(values, turned, axis)
+            taken[turned] = np.asarray(ACTION_ORDER)[taken[turned]]
         if self.input_noise > 0.0:
-            market += self.input_noise * torch.from_numpy(self.random.standard_normal(market.shape, np.float32))
-        taken = torch.from_numpy(self._taken[drawn.slots].astype(np.int64)).unsqueeze(-1)
-        arrays = (market, torch.from_numpy(position), torch.from_numpy(following), torch.from_numpy(reward))
-        rest = (torch.from_numpy(discount), torch.from_numpy(drawn.weights), taken)
+            market += np.float32(self.input_noise) * self.random.standard_normal(market.shape, np.float32)
+        arrays = (
+            torch.from_numpy(market),
+            torch.from_numpy(position),
+            torch.from_numpy(following),
+            torch.from_numpy(reward),
+        )
+        rest = (torch.from_numpy(discount), torch.from_numpy(drawn.weights), torch.from_numpy(taken).unsqueeze(-1))
         return drawn.slots, Batch(*(tensor.to(device) for tensor in (*arrays, *rest)))
 
-    def _price(
-        self, coin: int, slots: npt.NDArray[np.int64], firsts: npt.NDArray[np.int64]
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Rows of the states, rows of what follows, rewards and discounts of stretches of one coin."""
-        rows = self.dataset.coins[coin]
-        bars = firsts[:, None] + self.burn_in + np.arange(self.length)  # [b, L]
-        states = np.empty((*bars.shape, POSITIONS), POSITION_DTYPE)
-        states[:, :, 0] = self._met[slots]
-        for column, side in enumerate(DRAWN_SIDES, start=1):
-            states[:, :, column] = self._draw(coin, bars.reshape(-1), side).reshape(bars.shape)
-        t = np.repeat(bars.reshape(-1), POSITIONS)
-        following, steps = counterfactual(rows.market, rows.rules, t, states.reshape(-1))
-        gains, _ = rewards(
-            self.reward_weights,
-            steps,
-            states.reshape(-1),
-            following,
-            rows.volatility[t],
-            rows.trend[t],
-            rows.trend[t + 1],
-        )
-        after = np.repeat(rows.close[t + 1], ACTIONS)
-        shape = (*bars.shape, POSITIONS)
-        return (
-            position_rows(states.reshape(-1), rows.close[t]).reshape(*shape, -1),
-            position_rows(following.reshape(-1), after).reshape(*shape, ACTIONS, -1),
-            (gains * self.reward_factor).astype(np.float32).reshape(*shape, ACTIONS),
-            (self.gamma * (1.0 - steps["terminated"])).astype(np.float32).reshape(*shape, ACTIONS),
-        )
-
-    def _draw(self, coin: int, bars: npt.NDArray[np.int64], side: int) -> Records:
-        rows = self.dataset.coins[coin]
-        sides = np.full(len(bars), side, np.int8)
-        return random_positions(rows.market, rows.rules, bars, sides, self.dataset.reward_unit, self.random)
-
-    def _market(self, coins: npt.NDArray[np.int64], firsts: npt.NDArray[np.int64]) -> torch.Tensor:
+    def _market(self, coins: npt.NDArray[np.int64], firsts: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """Scaled features of the stretches, [B, span, F]."""
         rows = firsts[:, None] + np.arange(self.span)
         out = np.empty((*rows.shape, self.dataset.coins[0].scaled.shape[1]), np.float32)
         for coin in np.unique(coins):
             mine = coins == coin
             out[mine] = self.dataset.coins[coin].scaled[rows[mine]]
-        return torch.from_numpy(out)
+        return out
 
     def export_state(self) -> dict[str, npt.NDArray[np.generic]]:
         """Everything that `restore` needs, as plain arrays."""

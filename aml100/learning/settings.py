@@ -55,6 +55,7 @@ class TrainingSettings:
     updates_per_epoch_max: int = 200
     acted_per_update: int = 4
     input_noise: float = 0.0
+    mirror: bool = False
     selection_sigmas: float = 1.0
     # replay
     capacity: int = 50_000

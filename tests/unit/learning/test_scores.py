@@ -9,8 +9,9 @@ import pytest
 
 from aml100.domain.units import HOUR_MS
 from aml100.evaluation.kernel import KernelRules, Market
-from aml100.learning.acting import Walk, greedy_walk, random_positions
+from aml100.learning.acting import Walk, greedy_walk
 from aml100.learning.inference import CompiledWeights
+from aml100.learning.pricing import random_positions
 from aml100.learning.scores import Validation, daily_returns, policy_health, summarise
 from tests.unit.learning.planted import series_of
 from tests.unit.learning.test_bundle import constant_network

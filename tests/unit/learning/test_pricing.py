@@ -1,0 +1,95 @@
+"""The compiled passes of training are what their parts say: kernel, reward and torch, put together."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from aml100.evaluation.kernel import KernelRules, Market, counterfactual, position_rows
+from aml100.evaluation.transition import ACTIONS, POSITION_DTYPE
+from aml100.learning.learner import Learner
+from aml100.learning.pricing import DRAWN_SIDES, RewardSight, price_stretches, random_positions
+from aml100.learning.reward import RewardConfig, Shaping, calm_factor, rewards
+from tests.unit.learning.planted import mean_reverting, tiny_settings
+from tests.unit.learning.test_learner import make_batch
+
+
+@pytest.mark.parametrize("shaping", list(Shaping))
+@pytest.mark.parametrize("rules", [KernelRules(), KernelRules(max_hold=5, decision_bars=3, reverse_on_opposite=True)])
+def test_a_priced_batch_equals_kernel_reward_and_position_by_themselves(shaping: Shaping, rules: KernelRules) -> None:
+    market = Market.from_series(mean_reverting(400, 3), constant_rate=1e-5)
+    random = np.random.default_rng(1)
+    volatility, trend = 0.001 * (1.0 + random.random(400)), random.integers(-1, 2, 400).astype(np.float64)
+    weights = RewardConfig(shaping=shaping, reference_volatility=0.0015, discount=0.99).as_record()
+    sight = RewardSight(weights, calm_factor(weights, volatility), trend, 40.0, 0.99, 0.001)
+    first, record = np.array([20, 250, 100]), rules.as_record()
+    t = (first[:, None] + np.arange(30)).reshape(-1)
+    met = random_positions(market, record, t, random.integers(-1, 2, 90).astype(np.int8), 0.001, random).reshape(3, 30)
+    priced = price_stretches(market, record, sight, first, met, np.random.default_rng(2))
+
+    again = np.random.default_rng(2).random((3, 30, len(DRAWN_SIDES), 5))
+    close = market.bars["close"]
+    for k in range(1 + len(DRAWN_SIDES)):
+        if k == 0:
+            states = met.reshape(-1)
+        else:
+            fed = _Fed(again[:, :, k - 1].reshape(90, 5))
+            sides = np.full(90, DRAWN_SIDES[k - 1], np.int8)
+            states = random_positions(market, record, t, sides, 0.001, fed)  # type: ignore[arg-type]
+        following, steps = counterfactual(market, record, t, states)
+        gains, _ = rewards(weights, steps, states, following, volatility[t], trend[t], trend[t + 1])
+        seen = position_rows(following.reshape(-1), np.repeat(close[t + 1], ACTIONS)).reshape(90, ACTIONS, -1)
+        np.testing.assert_array_equal(priced.position[:, :, k].reshape(90, -1), position_rows(states, close[t]))
+        np.testing.assert_array_equal(priced.following[:, :, k].reshape(90, ACTIONS, -1), seen)
+        np.testing.assert_array_equal(priced.reward[:, :, k].reshape(90, ACTIONS), (gains * 40.0).astype(np.float32))
+        goes_on = np.where(steps["terminated"] == 1, 0.0, 0.99).astype(np.float32)
+        np.testing.assert_array_equal(priced.discount[:, :, k].reshape(90, ACTIONS), goes_on)
+
+
+class _Fed:
+    """A generator that hands out numbers drawn before."""
+
+    def __init__(self, numbers: np.ndarray) -> None:
+        self.numbers = numbers
+
+    def random(self, shape: tuple[int, int]) -> np.ndarray:
+        assert self.numbers.shape == shape
+        return self.numbers
+
+
+def test_stretches_that_leave_the_market_are_refused() -> None:
+    market = Market.from_series(mean_reverting(50, 3))
+    weights = RewardConfig(shaping=Shaping.PURE).as_record()
+    sight = RewardSight(weights, np.ones(50), np.zeros(50), 1.0, 0.9, 0.001)
+    with pytest.raises(IndexError, match="leave the market"):
+        price_stretches(
+            market, KernelRules().as_record(), sight, np.array([41]), np.zeros((1, 10), POSITION_DTYPE),
+            np.random.default_rng(0),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(("n_step", "threshold"), [(1, 0.9), (4, 0.34)])
+def test_the_compiled_step_has_the_gradient_of_the_torch_step(n_step: int, threshold: float) -> None:
+    """Same loss, TD errors and gradients, with and without the penalty on one-sided batches."""
+    settings = tiny_settings(n_step=n_step, bias_threshold=threshold, bias_weight=0.5)
+    found = []
+    for compiled in (True, False):
+        learner = Learner(5, settings, seed=1, device=torch.device("cpu"))
+        with torch.no_grad():
+            for weight in learner.target.parameters():
+                weight.add_(0.05)
+            learner.online.duel.weight.mul_(10.0)
+        step = learner._backward_compiled if compiled else learner._backward_torch
+        result = step(make_batch(3, ends=False))
+        gradients = {name: weight.grad for name, weight in learner.online.named_parameters()}
+        found.append((result, gradients))
+    ((loss, errors, largest), ours), ((loss_torch, errors_torch, largest_torch), theirs) = found
+    assert loss == pytest.approx(loss_torch, rel=1e-5)
+    assert largest == pytest.approx(largest_torch, rel=1e-5)
+    np.testing.assert_allclose(errors, errors_torch, rtol=1e-5)
+    for name, gradient in theirs.items():
+        assert gradient is not None
+        own = ours[name]
+        assert own is not None
+        np.testing.assert_allclose(own.numpy(), gradient.numpy(), rtol=2e-4, atol=1e-6, err_msg=name)

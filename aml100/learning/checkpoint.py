@@ -56,6 +56,7 @@ def capture(learner: Learner, memory: StretchMemory, best: Mapping[str, npt.NDAr
     """Copy all arrays of a training in progress."""
     arrays: Arrays = {}
     arrays |= {f"online.{name}": array for name, array in weights_of(learner.online).items()}
+    arrays |= {f"average.{name}": array for name, array in weights_of(learner.average).items()}
     arrays |= {f"target.{name}": array for name, array in weights_of(learner.target).items()}
     arrays |= {f"best.{name}": array for name, array in best.items()}
     for number, slots in learner.optimizer.state_dict()["state"].items():
@@ -69,6 +70,7 @@ def reinstate(arrays: Arrays, learner: Learner, memory: StretchMemory) -> dict[s
     """Put captured arrays back; returns the best weights."""
     learner.online.load_state_dict(_tensors(arrays, "online."))
     learner.target.load_state_dict(_tensors(arrays, "target."))
+    learner.average.load_state_dict(_tensors(arrays, "average."))
     slots: dict[int, dict[str, torch.Tensor]] = {}
     for name, tensor in _tensors(arrays, "optimizer.").items():
         number, _, slot = name.partition(".")

@@ -117,7 +117,12 @@ def sum_along_paths(
 
 
 class Learner:
-    """Online and target network, optimiser and the step itself."""
+    """Online and target network, the running average of the online weights, optimiser and the step itself.
+
+    The average is the policy that is validated and kept: gradient noise makes single weights see gaps between actions
+    that are not there, and every such gap is a trade that costs. It spans the last 1 / `average_update` steps, and all
+    of them while there are fewer.
+    """
 
     def __init__(self, features: int, settings: TrainingSettings, seed: int, device: torch.device) -> None:
         self.settings = settings
@@ -126,6 +131,9 @@ class Learner:
         self.target = QNetwork(*shape, seed=seed).to(device)
         self.target.load_state_dict(self.online.state_dict())
         self.target.requires_grad_(False)
+        self.average = QNetwork(*shape, seed=seed).to(device)
+        self.average.requires_grad_(False)
+        self.steps = 0
         self.device = device
         self.optimizer = torch.optim.AdamW(
             self.online.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
@@ -173,6 +181,8 @@ class Learner:
         norm = nn.utils.clip_grad_norm_(self.online.parameters(), self.settings.gradient_clip_norm)
         self.optimizer.step()
         blend_into(self.target, self.online, self.settings.target_update)
+        self.steps += 1
+        blend_into(self.average, self.online, max(self.settings.average_update, 1.0 / self.steps))
         priority = 0.9 * errors.max(axis=1) + 0.1 * errors.mean(axis=1)
         return StepResult(loss, priority.astype(np.float64), largest_q, float(norm))
 

@@ -56,6 +56,7 @@ class TrainingSettings:
     acted_per_update: int = 4
     input_noise: float = 0.0
     mirror: bool = False
+    average_update: float = 1.0
     selection_sigmas: float = 1.0
     # replay
     capacity: int = 50_000

@@ -264,7 +264,7 @@ class Training:
         self.memory.act(self.learner.online, settings.batch_stretches, 1.0, self.device)
         self.best_epoch = 0
         self.best = self._measure()
-        self.best_weights = weights_of(self.learner.online)
+        self.best_weights = weights_of(self.learner.average)
         self.curve.append(self.best.score)
 
     def _update(self) -> float:
@@ -281,7 +281,7 @@ class Training:
     def _measure(self) -> Validation:
         settings = self.settings
         return validate(
-            self.learner.online,
+            self.learner.average,
             self.dataset,
             min_q_gap=settings.min_q_gap,
             sigmas=settings.selection_sigmas,
@@ -296,7 +296,7 @@ class Training:
         self.curve.append(measured.score)
         if measured.score > self.best.score:
             self.best, self.best_epoch = measured, self.epoch
-            self.best_weights = weights_of(self.learner.online)
+            self.best_weights = weights_of(self.learner.average)
 
     def _elapsed_s(self) -> float:
         return self.earlier_s + self.clock.monotonic_s() - self.began_s
@@ -345,6 +345,7 @@ class Training:
         progress = checkpoint.progress
         self.best_weights = reinstate(checkpoint.arrays, self.learner, self.memory)
         self.random.bit_generator.state = json.loads(progress.random_state)
+        self.learner.steps = progress.updates
         self.epoch, self.updates, self.transitions = progress.epoch, progress.updates, progress.transitions
         self.best_epoch, self.best, self.curve = progress.best_epoch, progress.best, list(progress.curve)
         self.earlier_s = progress.seconds

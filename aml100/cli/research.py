@@ -25,7 +25,7 @@ def train(options: TrainOptions) -> int:
     """A model version from bars, in --out/models (default: beside the state file); Ctrl-C leaves a checkpoint."""
     from aml100.domain.clock import SystemClock
     from aml100.learning.dataset import CoinData
-    from aml100.learning.trainer import TrainingJob, TrainingProgress, TrainingResult
+    from aml100.learning.jobs import TrainingJob, TrainingProgress, TrainingResult
     from aml100.learning.trainer import train as run_training
     from aml100.learning.trials import TrialRegistry
 

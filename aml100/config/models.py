@@ -135,6 +135,11 @@ class TrainingParams(Section):
     batch_stretches: int = Field(32, ge=1, le=4096, description="Stretches of bars in a batch.")
     burn_in_bars: int = Field(32, ge=0, le=10_000, description="Bars of a stretch that only warm the LSTM up.")
     stretch_bars: int = Field(192, ge=1, le=100_000, description="Bars of a stretch that are learned from.")
+    input_noise: NonNegative = Field(0.1, description="Noise on scaled features while learning, standard deviations.")
+    mirror: bool = Field(True, description="Turn a random half of the stretches upside down: no drift is learned.")
+    average_update: float = Field(0.003, gt=0, le=1, description="Share of each step in the averaged weights kept.")
+    selection_sigmas: NonNegative = Field(1.0, description="Standard errors taken off a checkpoint's net return.")
+    members: int = Field(1, ge=1, le=64, description="Seeds trained into one model, their Q values averaged.")
     retrain_hours: NonNegative = Field(24.0, description="Hours of market time between trainings; 0 = only on need.")
     threads: int = Field(1, ge=1, le=256, description="Threads of torch; results are bit-equal per count.")
 

@@ -21,8 +21,10 @@ class TrainingSettings:
     `updates_per_epoch_max`. Schedules (epsilon, learning rate, beta) and early stopping count epochs.
 
     `reward.discount` is replaced by `gamma`, and a `reward.reference_volatility` of 0 by the median of the training
-    rows. `input_noise` is added to scaled features while learning, in standard deviations. A checkpoint's score is its
-    net return less `selection_sigmas` standard errors.
+    rows. `input_noise` is added to scaled features while learning, in standard deviations; `mirror` turns a random half
+    of the stretches upside down. What is validated and kept is the running average of the weights over the last
+    1 / `average_update` steps. A checkpoint's score is its net return less `selection_sigmas` standard errors.
+    `members` seeds from the given one on are trained into one model.
     """
 
     # model
@@ -57,6 +59,7 @@ class TrainingSettings:
     input_noise: float = 0.0
     mirror: bool = False
     average_update: float = 1.0
+    members: int = 1
     selection_sigmas: float = 1.0
     # replay
     capacity: int = 50_000
@@ -68,10 +71,12 @@ class TrainingSettings:
     min_q_gap: float = 0.0
 
     def __post_init__(self) -> None:
-        positive = ("lstm_layers", "lstm_hidden", "head_hidden", "epochs", "batch_stretches", "stretch_bars", "threads")
-        for name in (*positive, "n_step", "capacity", "learning_rate", "gradient_clip_norm", "updates_per_epoch_max"):
+        counts = ("lstm_layers", "lstm_hidden", "head_hidden", "epochs", "batch_stretches", "stretch_bars", "threads")
+        counts = (*counts, "n_step", "capacity", "updates_per_epoch_max", "members")
+        for name in (*counts, "learning_rate", "gradient_clip_norm", "average_update"):
             self._check(name, getattr(self, name) > 0, "more than 0")
-        for name in ("gamma", "validation_fraction", "bias_threshold", "alpha", "beta", "target_update"):
+        shares = ("gamma", "validation_fraction", "bias_threshold", "alpha", "beta", "target_update", "average_update")
+        for name in shares:
             self._check(name, 0.0 <= getattr(self, name) <= 1.0, "between 0 and 1")
         for name in ("embargo_bars", "burn_in_bars", "min_q_gap", "weight_decay", "bias_weight", "input_noise"):
             self._check(name, math.isfinite(getattr(self, name)) and getattr(self, name) >= 0, "0 or more")

@@ -16,132 +16,39 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Final, Literal
+from dataclasses import asdict, replace
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from aml100.domain.clock import Clock
-from aml100.learning.bundle import FORMAT, BundleRecord, digest_settings, model_id, save_bundle
-from aml100.learning.checkpoint import Checkpoint, Progress, capture, load_checkpoint, reinstate, save_checkpoint
-from aml100.learning.dataset import CoinData, Dataset, build_dataset, feature_names, look_back_bars
-from aml100.learning.learner import Learner
+from aml100.learning.bundle import digest_settings
+from aml100.learning.checkpoint import (
+    CHECKPOINT_FILE,
+    Checkpoint,
+    Progress,
+    capture,
+    load_checkpoint,
+    reinstate,
+    save_checkpoint,
+)
+from aml100.learning.dataset import Dataset, build_dataset, feature_names, look_back_bars
+from aml100.learning.ensemble import combine
+from aml100.learning.jobs import Ended, Stop, TrainingJob, TrainingProgress, TrainingResult
+from aml100.learning.learner import Learner, StepResult
 from aml100.learning.memory import POSITIONS, StretchMemory, weights_of
 from aml100.learning.network import ACTIONS
-from aml100.learning.scores import HealthFinding, Validation, policy_health
+from aml100.learning.scores import Validation, policy_health
 from aml100.learning.settings import TrainingSettings
 from aml100.learning.trials import ABORTED, TrialRegistry
-from aml100.learning.validation import validate
-from aml100.market.position import POSITION_FEATURES
+from aml100.learning.validation import validate_members
 
 HEARTBEAT_S: Final = 2.0
 WARM_BARS: Final = 512
 """Rows of the embargo that may warm the encoder up before validation begins."""
-
-Stop = Callable[[], bool]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class TrainingJob:
-    """What to train on and how.
-
-    Attributes:
-        data: coins pooled into one model.
-        folder: where checkpoints go, and `models/` arise with `save`; None keeps nothing on disk.
-        budget_s: wall seconds after which training ends with what it has; None: no limit.
-        resume: go on from the checkpoint in `folder`.
-        registry: where the trial is written down before it begins (`learning.trials`); None keeps none.
-        source: who tries, for the registry.
-    """
-
-    data: tuple[CoinData, ...]
-    settings: TrainingSettings
-    seed: int
-    folder: Path | None = None
-    budget_s: float | None = None
-    resume: bool = False
-    git_revision: str | None = None
-    registry: TrialRegistry | None = None
-    source: str = "train"
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingProgress:
-    """Where a training stands. `loss` is the mean of the epoch so far; `validation` of the last whole epoch.
-
-    `actions` are the shares of HOLD, BUY, SELL in validation.
-    """
-
-    epoch: int
-    epochs: int
-    updates: int
-    transitions: int
-    loss: float | None
-    validation: Validation | None
-    best_epoch: int
-    best_score: float
-    learning_rate: float
-    epsilon: float
-    elapsed_s: float
-    eta_s: float | None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class TrainingResult:
-    """How it ended: `finished` all epochs, `early` patience ran out, `budget` the wall budget, `stopped` on request.
-
-    `weights` are the best checkpoint's; after `stopped` a checkpoint to resume from lies in the job's folder.
-    """
-
-    ended: Literal["finished", "early", "budget", "stopped"]
-    weights: dict[str, npt.NDArray[np.float32]]
-    dataset: Dataset
-    validation: Validation
-    health: tuple[HealthFinding, ...]
-    best_epoch: int
-    epochs: int
-    updates: int
-    transitions: int
-    seconds: float
-    curve: tuple[float, ...]
-    device: str
-
-    def save(self, job: TrainingJob, models: Path) -> Path:
-        """Write the model version under `models`; returns its folder, whose name is the id."""
-        digest = digest_settings(job.settings)
-        record = BundleRecord(
-            id=model_id([self.weights], self.dataset.fingerprint, self.dataset.schema, digest),
-            format=FORMAT,
-            features=feature_names(),
-            position_features=POSITION_FEATURES,
-            schema=self.dataset.schema,
-            interval_ms=self.dataset.interval_ms,
-            coins=tuple(str(coin.series.coin) for coin in job.data),
-            scaler_mean=tuple(self.dataset.scaler.mean.tolist()),
-            scaler_inverse_sd=tuple(self.dataset.scaler.inverse_sd.tolist()),
-            reward_unit=self.dataset.reward_unit,
-            members=1,
-            settings=job.settings,
-            data_sha256=self.dataset.fingerprint,
-            data_origin=", ".join(sorted({coin.series.origin for coin in job.data})),
-            seed=job.seed,
-            git_revision=job.git_revision,
-            best_epoch=self.best_epoch,
-            epochs=self.epochs,
-            updates=self.updates,
-            transitions=self.transitions,
-            device=self.device,
-            validation_curve=self.curve,
-            validation=self.validation,
-            health=self.health,
-            files={},
-        )
-        return save_bundle(models, record, [self.weights])
 
 
 def train(job: TrainingJob, clock: Clock, stop: Stop = lambda: False) -> Iterator[TrainingProgress | TrainingResult]:
@@ -155,11 +62,41 @@ def train(job: TrainingJob, clock: Clock, stop: Stop = lambda: False) -> Iterato
         UsageError: too few bars, or `resume` without a fitting checkpoint.
     """
     with _deterministic(job.settings.threads):
-        training = Training(job, clock, stop)
-        if job.registry is None:
-            yield from training.run()
+        if job.settings.members > 1:
+            yield from _ensemble(job, clock, stop)
         else:
-            yield from _registered(training, job.registry)
+            yield from _one(job, clock, stop)
+
+
+def _one(job: TrainingJob, clock: Clock, stop: Stop) -> Iterator[TrainingProgress | TrainingResult]:
+    training = Training(job, clock, stop)
+    yield from training.run() if job.registry is None else _registered(training, job.registry)
+
+
+def _ensemble(job: TrainingJob, clock: Clock, stop: Stop) -> Iterator[TrainingProgress | TrainingResult]:
+    """Members one after another, each with the next seed, a share of the budget and a folder of its own.
+
+    A member that had ended before a stop ends at once when resumed, on the weights that it ended with.
+    """
+    count = job.settings.members
+    results: list[TrainingResult] = []
+    for number in range(count):
+        folder = None if job.folder is None else job.folder / f"member-{number}"
+        resume = job.resume and folder is not None and (folder / CHECKPOINT_FILE).exists()
+        budget_s = None if job.budget_s is None else job.budget_s / count
+        settings = replace(job.settings, members=1)
+        member = replace(
+            job, seed=job.seed + number, folder=folder, resume=resume, budget_s=budget_s, settings=settings
+        )
+        for event in _one(member, clock, stop):
+            if isinstance(event, TrainingProgress):
+                yield replace(event, member=number, members=count)
+            else:
+                results.append(event)
+        if results[-1].ended == "stopped":
+            yield results[-1]
+            return
+    yield combine(results, job)
 
 
 def _registered(training: Training, registry: TrialRegistry) -> Iterator[TrainingProgress | TrainingResult]:
@@ -198,13 +135,14 @@ def _deterministic(threads: int) -> Iterator[None]:
 class Training:
     """State of one run of `train`; `best_weights` are the best checkpoint's so far."""
 
-    def __init__(self, job: TrainingJob, clock: Clock, stop: Stop) -> None:
+    def __init__(self, job: TrainingJob, clock: Clock, stop: Stop, dataset: Dataset | None = None) -> None:
+        """`dataset`: laid out beforehand, in place of one made of the job's data."""
         self.job = job
         self.settings = fitted = _fit_stretches(job)
         self.clock = clock
         self.stop = stop
         self.began_s = clock.monotonic_s()
-        self.dataset = build_dataset(
+        self.dataset = dataset or build_dataset(
             job.data,
             validation_fraction=fitted.validation_fraction,
             embargo_bars=fitted.embargo_bars or look_back_bars(job.data[0].series.interval_ms, fitted.n_step),
@@ -224,6 +162,7 @@ class Training:
         self.updates = 0
         self.transitions = 0
         self.curve: list[float] = []
+        self.last_step: StepResult | None = None
 
     def run(self) -> Iterator[TrainingProgress | TrainingResult]:
         """The loop."""
@@ -233,7 +172,7 @@ class Training:
             self._begin()
         whole = self._capture()
         yield self._progress(None)
-        ended: Literal["finished", "early", "budget", "stopped"] = "finished"
+        ended: Ended = "finished"
         while self.epoch < self.settings.epochs:
             if self.epoch - self.best_epoch >= self.settings.early_stop_patience:
                 ended = "early"
@@ -272,7 +211,7 @@ class Training:
         self.learner.set_learning_rate(settings.learning_rate_at(self.epoch))
         self.memory.act(self.learner.online, settings.acted_per_update, settings.epsilon_at(self.epoch), self.device)
         slots, batch = self.memory.sample(settings.batch_stretches, settings.beta_at(self.epoch), self.device)
-        result = self.learner.step(batch)
+        result = self.last_step = self.learner.step(batch)
         self.memory.replay.update(slots, result.td_errors)
         self.updates += 1
         self.transitions += settings.batch_stretches * settings.stretch_bars * POSITIONS * ACTIONS
@@ -280,8 +219,9 @@ class Training:
 
     def _measure(self) -> Validation:
         settings = self.settings
-        return validate(
+        return validate_members(
             self.learner.average,
+            [weights_of(self.learner.average)],
             self.dataset,
             min_q_gap=settings.min_q_gap,
             sigmas=settings.selection_sigmas,
@@ -325,6 +265,9 @@ class Training:
             epsilon=settings.epsilon_at(self.epoch),
             elapsed_s=elapsed,
             eta_s=remaining,
+            largest_q=None if self.last_step is None else self.last_step.largest_q,
+            gradient_norm=None if self.last_step is None else self.last_step.gradient_norm,
+            device=str(self.device),
         )
 
     def _capture(self) -> Checkpoint:
@@ -350,11 +293,11 @@ class Training:
         self.best_epoch, self.best, self.curve = progress.best_epoch, progress.best, list(progress.curve)
         self.earlier_s = progress.seconds
 
-    def _result(self, ended: Literal["finished", "early", "budget", "stopped"]) -> TrainingResult:
+    def _result(self, ended: Ended) -> TrainingResult:
         finite = all(np.isfinite(array).all() for array in self.best_weights.values())
         return TrainingResult(
             ended=ended,
-            weights=self.best_weights,
+            members=(self.best_weights,),
             dataset=self.dataset,
             validation=self.best,
             health=policy_health(self.best, max(self.curve), finite, self.settings.gamma),

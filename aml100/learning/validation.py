@@ -5,6 +5,7 @@ The market is read in chunks by torch, the positions are walked by the compiled 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -14,7 +15,6 @@ from aml100.evaluation.transition import Records
 from aml100.learning.acting import RewardView, Walk, greedy_walk
 from aml100.learning.dataset import CoinRows, Dataset
 from aml100.learning.inference import CompiledWeights, Floats32
-from aml100.learning.memory import weights_of
 from aml100.learning.network import LstmState, QNetwork
 from aml100.learning.reward import calm_factor
 from aml100.learning.scores import Validation, summarise
@@ -37,22 +37,31 @@ def encode_chunked(network: QNetwork, scaled: Floats32, device: torch.device) ->
 
 def walk_range(
     network: QNetwork,
+    members: Sequence[Mapping[str, Floats32]],
     rows: CoinRows,
-    warm_from: int,
-    start: int,
-    stop: int,
+    bounds: tuple[int, int, int],
     min_q_gap: float,
     device: torch.device,
     reward: RewardView | None = None,
 ) -> Walk:
-    """Walk the greedy policy through the rows [start, stop), its memory warmed up from `warm_from` on."""
-    share = encode_chunked(network, rows.scaled[warm_from:stop], device)[start - warm_from :]
-    weights = CompiledWeights.from_arrays(weights_of(network))
-    return greedy_walk(rows.market, rows.rules, start, np.ascontiguousarray(share), weights, min_q_gap, reward)
+    """Walk the greedy policy of the members' mean Q values through rows.
+
+    Args:
+        network: of the members' shape; it is left with the last one's weights.
+        bounds: (from where the memory is warmed up, first decision row, end).
+    """
+    warm_from, start, stop = bounds
+    shares, heads = [], []
+    for weights in members:
+        load_weights(network, weights)
+        shares.append(encode_chunked(network, rows.scaled[warm_from:stop], device)[start - warm_from :])
+        heads.append(CompiledWeights.from_arrays(weights))
+    return greedy_walk(rows.market, rows.rules, start, np.stack(shares), heads, min_q_gap, reward)
 
 
-def validate(
+def validate_members(
     network: QNetwork,
+    members: Sequence[Mapping[str, Floats32]],
     dataset: Dataset,
     *,
     min_q_gap: float,
@@ -60,14 +69,22 @@ def validate(
     device: torch.device,
     reward_weights: Records | None = None,
 ) -> Validation:
-    """Walk every validation range and sum up; `reward_weights` are the learner's, None for profit alone."""
+    """Walk every validation range and sum up; `reward_weights` are the learner's, None for profit alone.
+
+    `network` is of the members' shape; it is left with the last one's weights.
+    """
     walks = []
     for rows in dataset.coins:
         view = None
         if reward_weights is not None:
             view = RewardView(reward_weights, calm_factor(reward_weights, rows.volatility), rows.trend)
         walks += [
-            walk_range(network, rows, warm, start, stop, min_q_gap, device, view)
+            walk_range(network, members, rows, (warm, start, stop), min_q_gap, device, view)
             for warm, (start, stop) in zip(rows.warm_from, rows.validate, strict=True)
         ]
     return summarise(walks, sigmas)
+
+
+def load_weights(network: QNetwork, weights: Mapping[str, Floats32]) -> None:
+    """Put arrays back into a network under the names of `memory.weights_of`."""
+    network.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in weights.items()})

@@ -47,7 +47,12 @@ class TrainingSpec(msgspec.Struct, frozen=True, tag="train", forbid_unknown_fiel
 
 class Progress(msgspec.Struct, frozen=True, tag="progress"):
     """Where it stands. `validation` is the last whole epoch's net return on one unit of notional, `score` the best
-    epoch's return less its noise; times in wall seconds."""
+    epoch's return less its noise; times in wall seconds.
+
+    `actions` are the shares of HOLD, BUY and SELL in that validation, `reward` what the learner's reward summed up to
+    on it and `reward_correlation` how it moves with the money (None: nothing moved); `largest_q` and `gradient_norm`
+    are the last update's. `member` counts the seeds of an ensemble from 0.
+    """
 
     epoch: int
     epochs: int
@@ -62,6 +67,14 @@ class Progress(msgspec.Struct, frozen=True, tag="progress"):
     seed: int
     elapsed_s: float
     eta_s: float | None
+    actions: tuple[float, float, float] | None = None
+    reward: float | None = None
+    reward_correlation: float | None = None
+    largest_q: float | None = None
+    gradient_norm: float | None = None
+    device: str = "cpu"
+    member: int = 0
+    members: int = 1
 
 
 class Done(msgspec.Struct, frozen=True, tag="done"):

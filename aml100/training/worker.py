@@ -21,7 +21,8 @@ from aml100.domain.clock import Clock, SystemClock
 from aml100.domain.errors import AmlError
 from aml100.domain.units import Coin
 from aml100.learning.dataset import CoinData
-from aml100.learning.trainer import TrainingJob, TrainingProgress, TrainingResult, train
+from aml100.learning.jobs import TrainingJob, TrainingProgress, TrainingResult
+from aml100.learning.trainer import train
 from aml100.learning.trials import TrialRegistry
 from aml100.storage.funding_files import read_funding
 from aml100.storage.importing import read_bars
@@ -111,20 +112,29 @@ def _load_source(source: DataSource) -> CoinData:
 
 
 def _progress(event: TrainingProgress, seed: int) -> Progress:
+    seen = event.validation
     return Progress(
         epoch=event.epoch,
         epochs=event.epochs,
         updates=event.updates,
         transitions=event.transitions,
         loss=event.loss,
-        validation=event.validation.net_return if event.validation is not None else None,
+        validation=None if seen is None else seen.net_return,
         best_epoch=event.best_epoch,
         score=event.best_score,
         learning_rate=event.learning_rate,
         epsilon=event.epsilon,
-        seed=seed,
+        seed=seed + event.member,
         elapsed_s=event.elapsed_s,
         eta_s=event.eta_s,
+        actions=None if seen is None else (seen.hold_share, seen.buy_share, seen.sell_share),
+        reward=None if seen is None else seen.reward,
+        reward_correlation=None if seen is None else seen.reward_correlation,
+        largest_q=event.largest_q,
+        gradient_norm=event.gradient_norm,
+        device=event.device,
+        member=event.member,
+        members=event.members,
     )
 
 

@@ -16,8 +16,9 @@ from aml100.domain.orders import Action
 from aml100.learning.acting import greedy_walk
 from aml100.learning.bundle import Bundle, BundleError, load_bundle, save_bundle
 from aml100.learning.inference import CompiledWeights
+from aml100.learning.jobs import TrainingJob, TrainingResult
 from aml100.learning.network import QNetwork
-from aml100.learning.trainer import TrainingJob, TrainingResult, train
+from aml100.learning.trainer import train
 from aml100.learning.validation import encode_chunked
 from aml100.market.features import compute_features, schema_digest
 from aml100.market.position import POSITION_SIZE

@@ -14,10 +14,11 @@ from aml100.domain.clock import SystemClock
 from aml100.evaluation.kernel import Market
 from aml100.learning.acting import Walk, greedy_walk
 from aml100.learning.inference import CompiledWeights
+from aml100.learning.jobs import TrainingJob, TrainingResult
 from aml100.learning.network import QNetwork
 from aml100.learning.reward import RewardConfig, Shaping
 from aml100.learning.settings import TrainingSettings
-from aml100.learning.trainer import TrainingJob, TrainingResult, train
+from aml100.learning.trainer import train
 from aml100.learning.validation import encode_chunked
 from aml100.market.features import compute_features
 from aml100.market.series import BarSeries

@@ -12,8 +12,10 @@ import torch
 
 from aml100.domain.clock import ManualClock
 from aml100.domain.errors import UsageError
+from aml100.learning.bundle import load_bundle
 from aml100.learning.checkpoint import CHECKPOINT_FILE
-from aml100.learning.trainer import TrainingJob, TrainingProgress, TrainingResult, train
+from aml100.learning.jobs import TrainingJob, TrainingProgress, TrainingResult
+from aml100.learning.trainer import train
 from tests.unit.learning.planted import coin_data, mean_reverting, tiny_settings
 
 DATA = (coin_data(mean_reverting(1600, 1)), coin_data(mean_reverting(1400, 2)))
@@ -97,3 +99,22 @@ def test_progress_counts_and_the_process_settings_come_back() -> None:
     assert result.transitions == result.updates * 4 * 24 * 4 * 3
     assert torch.get_num_threads() == threads
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_an_ensemble_is_its_members_and_resumes_after_a_stop(tmp_path: Path) -> None:
+    """Members are the trainings of consecutive seeds; a stop in the second one loses nothing of the first."""
+    job = TrainingJob(DATA, tiny_settings(members=2, epochs=2), seed=3)
+    single = replace(job, settings=tiny_settings(epochs=2))
+    (first, _), (second, _), (both, progress) = run(single), run(replace(single, seed=4)), run(job)
+    for member, alone in zip(both.members, (first, second), strict=True):
+        assert all(member[name].tobytes() == alone.weights[name].tobytes() for name in member)
+    assert {(event.member, event.members) for event in progress} == {(0, 2), (1, 2)}
+    assert both.updates == first.updates + second.updates
+    bundle = load_bundle(both.save(job, tmp_path / "models"))
+    assert bundle.record.members == 2
+    stopped, _ = run(replace(job, folder=tmp_path), stop_after=10)
+    assert stopped.ended == "stopped"
+    resumed, _ = run(replace(job, folder=tmp_path, resume=True))
+    for member, again in zip(both.members, resumed.members, strict=True):
+        assert all(member[name].tobytes() == again[name].tobytes() for name in member)
+    assert resumed.validation == both.validation

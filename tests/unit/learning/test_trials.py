@@ -11,7 +11,8 @@ import pytest
 from aml100.domain.clock import ManualClock
 from aml100.domain.errors import StateError, UsageError
 from aml100.evaluation.statistics import deflated_sharpe, moments_of
-from aml100.learning.trainer import TrainingJob, train
+from aml100.learning.jobs import TrainingJob
+from aml100.learning.trainer import train
 from aml100.learning.trials import TrialRegistry
 from tests.unit.learning.planted import coin_data, mean_reverting, tiny_settings
 

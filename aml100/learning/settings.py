@@ -72,8 +72,8 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         counts = ("lstm_layers", "lstm_hidden", "head_hidden", "epochs", "batch_stretches", "stretch_bars", "threads")
-        counts = (*counts, "n_step", "capacity", "updates_per_epoch_max", "members")
-        for name in (*counts, "learning_rate", "gradient_clip_norm", "average_update"):
+        more = ("n_step", "capacity", "updates_per_epoch_max", "members")
+        for name in (*counts, *more, "learning_rate", "gradient_clip_norm", "average_update"):
             self._check(name, getattr(self, name) > 0, "more than 0")
         shares = ("gamma", "validation_fraction", "bias_threshold", "alpha", "beta", "target_update", "average_update")
         for name in shares:

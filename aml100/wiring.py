@@ -14,21 +14,23 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from aml100.config.loading import Settings
 from aml100.config.models import Params
 from aml100.control.attach import socket_path
-from aml100.domain.clock import ManualClock, wall_ms
+from aml100.domain.clock import Clock, ManualClock, wall_ms
 from aml100.domain.errors import UsageError
 from aml100.domain.market import Instrument, instrument_for
 from aml100.domain.orders import Action
 from aml100.domain.units import Coin
+from aml100.engine.connecting import access_for, check_signer, client_for, dexes_of, listed, place_of, reach
 from aml100.engine.cycle import CycleKeeper
 from aml100.engine.desk import DeskOptions, TrainingDesk
 from aml100.engine.feeds import FeedBoard
-from aml100.engine.funding import FundingWatch, TapeFunding
+from aml100.engine.funding import FundingWatch, TapeFunding, VenueFunding
 from aml100.engine.listener import Listeners
+from aml100.engine.live import LiveKeeper
 from aml100.engine.operator import OperatorDesk
 from aml100.engine.recording import InputLog, RecordedCore
 from aml100.engine.runtime import Engine, EngineOptions
@@ -41,15 +43,18 @@ from aml100.market.series import BarSeries, FundingSeries
 from aml100.sim.dexes import asset_ids
 from aml100.sim.exchange import Exchange, ExchangeRules
 from aml100.sim.faults import Fault
+from aml100.sim.paper import PaperAccount
 from aml100.sim.scenario import SyntheticProcess, Tape, process_names
 from aml100.sim.server import SimServer, shifted_to_now
 from aml100.sim.store import VenueStore
+from aml100.storage.connection import Synchronous
 from aml100.storage.database import Database
 from aml100.storage.entries import Run
 from aml100.trading.core import TradingCore
 from aml100.trading.policies import BASELINES, AwaitingModel, Policy, Scheduled
 from aml100.trading.rules import TradingRules
 from aml100.venue.budget import ActionBudget, IpBudget
+from aml100.venue.clock import VenueClock
 from aml100.venue.rest import VenueRest
 from aml100.venue.session import Subscription, account_subscriptions, market_subscriptions
 from aml100.venue.signing import Signer
@@ -220,7 +225,10 @@ _AGENT_KEY: Final = "0x" + hashlib.sha256(b"aml100 embedded agent").hexdigest()
 
 @dataclass(frozen=True, slots=True)
 class RunPlan:
-    """What `run` was asked for, on the embedded venue. No `series`: the named synthetic process plays."""
+    """What `run` was asked for. On the embedded venue, without `series`, the named synthetic process plays.
+
+    `venue` is sim, testnet, mainnet or url, the last with its two addresses.
+    """
 
     settings: Settings
     state: Path
@@ -236,6 +244,38 @@ class RunPlan:
     duration_s: float | None
     max_cycles: int | None
     faults: tuple[Fault, ...] = ()
+    venue: str = "sim"
+    rest_url: str | None = None
+    ws_url: str | None = None
+    execution: Literal["paper", "venue"] = "venue"
+    armed: bool = False
+    override_phase: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Market:
+    """The market an engine is put into: whose it is called, its coins and their rules, and how it moves.
+
+    `book_network` is whose state.db this is; `in_step`: the venue waits for the engine and sets the clock.
+    """
+
+    venue: str
+    execution: str
+    mode: str
+    book_network: str
+    instruments: dict[Coin, Instrument]
+    interval_ms: int
+    origin: str
+    speed: float
+    account: str
+    in_step: bool
+    warmup_bars: int
+    order_band: Decimal
+    lenient_first: bool
+
+    @property
+    def coins(self) -> tuple[Coin, ...]:
+        return tuple(self.instruments)
 
 
 def embedded_tape(plan: RunPlan) -> tuple[Tape, int]:
@@ -300,7 +340,76 @@ async def embedded_engine(
         streams = [s for coin in tape.coins for s in market_subscriptions(coin, tape.interval_ms)]
         streams += [*account_subscriptions(account), Subscription("simStep")]
         stream = VenueStream(server.ws_url, streams, clock, origin=tape.origin)
-        engine, desk = _assemble(plan, database, rest, stream, clock, tape, warmup_bars, listeners)
+        market = Market(
+            venue="sim",
+            execution="venue",
+            mode="SIM",
+            book_network="sim",
+            instruments=instruments,
+            interval_ms=tape.interval_ms,
+            origin=tape.origin,
+            speed=plan.speed,
+            account=account,
+            in_step=True,
+            warmup_bars=warmup_bars,
+            order_band=SIMULATED_BAND,
+            lenient_first=True,
+        )
+        engine, desk = _assemble(plan, market, database, rest, stream, clock, listeners)
+        engine.deposit = params.backtest.initial_equity
+        engine.funding = FundingWatch(TapeFunding(tape), engine.core)
+        yield engine, desk
+
+
+@asynccontextmanager
+async def live_engine(
+    plan: RunPlan, listeners: Listeners, clock: VenueClock, environ: Mapping[str, str]
+) -> AsyncIterator[tuple[Engine, OperatorDesk]]:
+    """An engine on a venue that nobody waits for; on paper its orders never leave this process."""
+    params, is_paper = plan.settings.params, plan.execution == "paper"
+    place = place_of(plan.venue, plan.rest_url, plan.ws_url, plan.settings.venue)
+    access = access_for(
+        place, plan.execution, plan.settings, plan.state, environ, armed=plan.armed, override=plan.override_phase
+    )
+    coins = plan.coins or (Coin("BTC"),)
+    plan.state.parent.mkdir(parents=True, exist_ok=True)
+    async with AsyncExitStack() as stack:
+        synchronous: Synchronous = "NORMAL" if is_paper or place.book == "sim-server" else "FULL"
+        database = stack.enter_context(
+            Database.open(plan.state, synchronous, place.book, access.account, plan.execution)
+        )
+        rest = await stack.enter_async_context(client_for(place, access, clock, plan.settings, dexes_of(coins)))
+        await reach(rest, clock, plan.settings, place.name)
+        instruments = await listed(rest, coins, place.name)
+        await check_signer(rest, access, place)
+        interval_ms = params.trading.interval_ms
+        mode = "PAPER" if is_paper else {"mainnet": "LIVE", "testnet": "TESTNET"}.get(place.book, "SIM")
+        market = Market(
+            venue=place.name,
+            execution=plan.execution,
+            mode=mode,
+            book_network=place.book,
+            instruments=instruments,
+            interval_ms=interval_ms,
+            origin=place.coin_origin,
+            speed=clock.speed,
+            account=access.account,
+            in_step=False,
+            warmup_bars=0,
+            order_band=plan.settings.venue.slippage_bound_frac,
+            lenient_first=clock.is_simulated,
+        )
+        streams = [s for coin in coins for s in market_subscriptions(coin, interval_ms)]
+        books = [Subscription("l2Book", coin) for coin in coins]
+        streams += books if is_paper else account_subscriptions(access.account)
+        pause_s = plan.settings.venue.reconnect_max_seconds
+        stream = VenueStream(place.ws_url, streams, clock, origin=place.coin_origin, max_pause_s=pause_s)
+        engine, desk = _assemble(plan, market, database, rest, stream, clock, listeners, is_paper=is_paper)
+        if is_paper:
+            engine.deposit = params.backtest.initial_equity
+        engine.funding = FundingWatch(VenueFunding(rest), engine.core)
+        agent = None if access.signer is None else access.signer.address
+        engine.live = LiveKeeper(engine, clock, bar_grace_s=plan.settings.venue.bar_grace_seconds, agent=agent)
         yield engine, desk
 
 
@@ -359,18 +468,17 @@ def stand_alone_venue(
 
 def _assemble(
     plan: RunPlan,
+    market: Market,
     database: Database,
     rest: VenueRest,
     stream: VenueStream,
-    clock: ManualClock,
-    tape: Tape,
-    warmup_bars: int,
+    clock: Clock,
     listeners: Listeners,
+    *,
+    is_paper: bool = False,
 ) -> tuple[Engine, OperatorDesk]:
     """Core, desks and screens' data around one journal."""
-    params, coins = plan.settings.params, tape.coins
-    instruments = instruments_of(coins)
-    account = rest.account_address or ""
+    params, coins, instruments = plan.settings.params, market.coins, market.instruments
     run_id = f"r-{wall_ms()}-{os.getpid()}"
     trainer: TrainingDesk | None = None
     if plan.policy == "model":
@@ -382,7 +490,7 @@ def _assemble(
                 settings=training_settings(params),
                 seed=plan.seed,
                 hourly_rate=float(hourly_rate(params) or 0),
-                lenient_first=True,
+                lenient_first=market.lenient_first,
             ),
             database,
             listeners,
@@ -392,7 +500,14 @@ def _assemble(
     else:
         policy = choose_baseline(plan.policy, plan.seed)
     rules = TradingRules.from_params(
-        params, interval_ms=tape.interval_ms, warmup_bars=warmup_bars, live_guards=True, order_band=SIMULATED_BAND
+        params,
+        interval_ms=market.interval_ms,
+        warmup_bars=market.warmup_bars,
+        live_guards=True,
+        order_band=market.order_band,
+        protection_s=plan.settings.venue.protection_seconds,
+        is_live=not market.in_step,
+        adopts_positions=not market.in_step and not is_paper,
     )
     if not policy.obeys_rules:
         rules = rules.without_exits_and_risk()
@@ -403,7 +518,7 @@ def _assemble(
         instruments,
         rules,
         policy.make,
-        salt=account,
+        salt=market.account if market.in_step else f"{market.account}|{plan.execution}|{plan.state.resolve()}",
         state=saved,
         log=log_of_inputs,
         run_id=run_id,
@@ -411,15 +526,15 @@ def _assemble(
     )
     options = EngineOptions(
         run_id=run_id,
-        venue="sim",
-        execution="venue",
-        mode="SIM",
+        venue=market.venue,
+        execution=market.execution,
+        mode=market.mode,
         coins=coins,
-        account=account,
-        origin=tape.origin,
-        speed=plan.speed,
+        account=market.account,
+        origin=market.origin,
+        speed=market.speed,
         policy=plan.policy,
-        in_step=True,
+        in_step=market.in_step,
         duration_s=plan.duration_s,
         max_cycles=plan.max_cycles,
         on_exit=params.trading.on_exit,
@@ -428,28 +543,45 @@ def _assemble(
     telemetry = Telemetry()
     telemetry.restore(database)
     listeners.add(telemetry)
-    cycles = CycleKeeper(plan.settings.objectives, database, listeners, tape.interval_ms, "sim")
+    cycles = CycleKeeper(plan.settings.objectives, database, listeners, market.interval_ms, market.book_network)
     cycles.restore(float(core.ledger.book.deposits or params.backtest.initial_equity))
     listeners.add(cycles)
     feeds = FeedBoard(params.risk.stale_seconds)
     socket = socket_path(plan.state)
-    engine = Engine(options, core, rest, stream, database, clock, feeds, telemetry, listeners, trainer, cycles)
-    engine.deposit = params.backtest.initial_equity
+    paper = _paper_account(core, params) if is_paper else None
+    engine = Engine(
+        options, core, rest, stream, database, clock, feeds, telemetry, listeners, trainer, cycles, paper, paper
+    )
     engine.run_entry = Run(
         run_id=run_id,
         started_ms=wall_ms(),
-        venue="sim",
-        execution="venue",
+        venue=market.venue,
+        execution=market.execution,
         coins=coins,
-        origin=tape.origin,
+        origin=market.origin,
         policy=plan.policy,
         seed=plan.seed,
         pid=os.getpid(),
     )
-    engine.funding = FundingWatch(TapeFunding(tape), core)
     engine.socket, engine.model_id = str(socket), policy.model
-    described = {"venue": "sim", "execution": "venue", "coins": list(coins), "policy": plan.policy, "speed": plan.speed}
+    described: dict[str, object] = {"venue": market.venue, "execution": market.execution, "coins": list(coins)}
+    described |= {"policy": plan.policy, "speed": plan.speed}
     return engine, OperatorDesk(engine, socket, plan.state, described)
+
+
+def _paper_account(core: TradingCore, params: Params) -> PaperAccount:
+    """The paper account as the journal left it."""
+    book = core.ledger.book
+    held = {coin: (position, core.coin(coin).opened_ms) for coin, position in book.positions.items()}
+    costs = params.backtest
+    return PaperAccount(
+        lambda: core.instruments,
+        costs.taker_fee_frac,
+        costs.maker_fee_frac,
+        balance=book.balance or costs.initial_equity,
+        positions=held,
+        orders=core.blotter.live_all(),
+    )
 
 
 def _champion_of(database: Database) -> Bundle | None:

@@ -45,18 +45,30 @@ def run(options: RunOptions) -> int:
 def _check(options: RunOptions) -> None:
     if options.policy == "oracle":
         raise UsageError("--policy oracle: it sees the future; allowed: in backtest only")
-    if options.venue.kind != "sim":
-        raise UsageError(f"--venue {options.venue}: not built yet; allowed: sim")
-    if options.effective_execution != "venue":
-        raise UsageError("--execution paper: not built yet; allowed: venue on sim")
+    if options.venue.kind == "sim":
+        if options.effective_execution != "venue":
+            raise UsageError("--execution paper: not on the embedded venue, whose money is play money; allowed: venue")
+        return
+    for name in ("data", "process", "speed", "warmup_bars", "funding"):
+        if name in options.given:
+            flag = name.replace("_", "-")
+            raise UsageError(f"--{flag}: only for the embedded venue; allowed: without --venue, or with --venue sim")
 
 
 def _check_agreement(options: RunOptions) -> None:
     """A running engine is joined only where the options that were given mean the same one."""
     theirs = greet(options.state, "cli").options
-    for name, wanted in (("policy", options.policy), ("speed", options.speed)):
+    for name, wanted in (
+        ("policy", options.policy),
+        ("speed", options.speed),
+        ("venue", str(options.venue)),
+        ("execution", options.effective_execution),
+        ("coins", list(options.coins)),
+    ):
         if name in options.given and theirs.get(name) != wanted:
-            raise UsageError(f"--{name} {wanted}: the engine on {options.state} runs with {theirs.get(name)}")
+            raise UsageError(
+                f"--{name.removesuffix('s')} {wanted}: the engine on {options.state} runs with {theirs.get(name)}"
+            )
 
 
 def _plan(options: RunOptions) -> RunPlan:
@@ -84,6 +96,12 @@ def _plan(options: RunOptions) -> RunPlan:
         duration_s=options.duration_s,
         max_cycles=options.cycles,
         faults=() if options.faults is None else tuple(load_faults(options.faults)),
+        venue=options.venue.kind,
+        rest_url=options.venue.rest_url,
+        ws_url=options.venue.ws_url,
+        execution="paper" if options.effective_execution == "paper" else "venue",
+        armed=options.arm,
+        override_phase=options.override_phase,
     )
 
 
@@ -166,13 +184,19 @@ async def _run_engine(plan: RunPlan, options: RunOptions) -> int:
     from aml100.engine.alarms import SentinelLine
     from aml100.engine.listener import Listeners
     from aml100.headless import EventWriter
-    from aml100.wiring import embedded_engine
+    from aml100.venue.clock import VenueClock
+    from aml100.wiring import embedded_engine, live_engine
 
-    clock = ManualClock()
+    clock = ManualClock() if plan.venue == "sim" else VenueClock()
     lines = _Lines(EventWriter(sys.stdout, options.json, clock))
     listeners = Listeners(lines)
+    opened = (
+        embedded_engine(plan, listeners, clock)
+        if isinstance(clock, ManualClock)
+        else live_engine(plan, listeners, clock, os.environ)
+    )
     async with (
-        embedded_engine(plan, listeners, clock) as (engine, desk),
+        opened as (engine, desk),
         SentinelLine(options.state, engine.options.run_id) as sentinel,
     ):
         listeners.add(sentinel)

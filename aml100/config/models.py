@@ -57,6 +57,7 @@ class TradingParams(Section):
     max_hold_bars: Count = Field(720, description="Bars after which a position is closed; 0 = never.")
     on_opposite: OnOpposite = Field("close", description="What the opposite signal does to a position.")
     entry_style: EntryStyle = Field("taker", description="How entries are placed; exits are always taker.")
+    maker_timeout_bars: AtLeastOne = Field(1, description="Bars a resting entry waits before it is cancelled or taken.")
     on_exit: OnExit = Field("keep", description="Open positions at a clean stop: kept with their stops, or flattened.")
     decision_bars: AtLeastOne = Field(1, description="A decision every so many bars, aligned to the epoch.")
     min_q_gap: NonNegative = Field(0.0, description="An entry needs a larger gap of the two best Q values.")

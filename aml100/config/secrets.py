@@ -54,6 +54,13 @@ def load_private_key(environ: Mapping[str, str]) -> PrivateKey | None:
     return _private_key(stored, "the keyring") if stored else None
 
 
+def check_key_file(environ: Mapping[str, str]) -> None:
+    """SafetyRefusal where the key file that is named may be read by others; the key itself is not read."""
+    file = environ.get("AML100_PRIVATE_KEY_FILE", "").strip()
+    if file:
+        _require_private(Path(file), Path(file).stat().st_mode if Path(file).exists() else 0o600)
+
+
 def load_account_address(environ: Mapping[str, str]) -> str | None:
     """The account to trade, in lower case; None where the variable is not set."""
     text = environ.get("AML100_ACCOUNT_ADDRESS", "").strip()
@@ -74,14 +81,16 @@ def _private_key(text: str, origin: str) -> PrivateKey:
 def _read_key_file(path: Path) -> str:
     try:
         with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            if mode & 0o077:
-                raise SafetyRefusal(
-                    f"{path}: mode {mode:04o} lets others read the key; allowed: 0600 (chmod 600 {path})"
-                )
+            _require_private(path, os.fstat(file.fileno()).st_mode)
             return file.read(200).decode("ascii", "replace")
     except OSError as error:
         raise ConfigError(f"AML100_PRIVATE_KEY_FILE: {path}: {error.strerror or error}") from None
+
+
+def _require_private(path: Path, st_mode: int) -> None:
+    mode = stat.S_IMODE(st_mode)
+    if mode & 0o077:
+        raise SafetyRefusal(f"{path}: mode {mode:04o} lets others read the key; allowed: 0600 (chmod 600 {path})")
 
 
 def _from_keyring() -> str | None:

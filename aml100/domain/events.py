@@ -37,6 +37,8 @@ class BarsClosed:
     end_ms: int
     bars: tuple[Bar, ...]
     ending: tuple[tuple[Coin, SeriesEnd], ...] = ()
+    is_late: bool = False
+    """Learnt so long after its end that nothing may be sent on its account any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,8 @@ class Tick:
     now_ms: int
     wall_s: float
     loop_lag_ms: float = 0.0
+    clock_offset_ms: int = 0
+    """The venue's clock less ours, where both should agree."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +131,38 @@ class Reconciled:
 
     positions: tuple[tuple[Coin, Decimal], ...]
     orders: tuple[RestingOrder, ...]
+    entries: tuple[tuple[Coin, Decimal], ...] = ()
+    """Average entry prices of the positions, where the venue told them: what a foreign position is taken over at."""
 
 
-AccountEvent: TypeAlias = OrderChanged | FillReceived | FundingPaid | Reconciled
+@dataclass(frozen=True, slots=True)
+class EquitySeen:
+    """The account's worth as the venue gives it; None where its figure cannot be one (GUARANTEES B12)."""
+
+    equity: Decimal | None
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class MoneyReceived:
+    """Money that came from outside (> 0) or left (< 0); `ref` tells one movement from another."""
+
+    amount: Decimal
+    time_ms: int
+    ref: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConcernChanged:
+    """Something about our standing at the venue is in doubt, so that only exits and stops may go; "" ends it."""
+
+    name: str
+    reason: str
+
+
+AccountEvent: TypeAlias = (
+    OrderChanged | FillReceived | FundingPaid | Reconciled | EquitySeen | MoneyReceived | ConcernChanged
+)
 
 # --- in: the operator and the system ----------------------------------------------------------------------------
 
@@ -373,10 +406,12 @@ __all__ = [
     "Command",
     "CommandDone",
     "CommandName",
+    "ConcernChanged",
     "CoreEvent",
     "Decision",
     "Effect",
     "EquityMarked",
+    "EquitySeen",
     "ExitReason",
     "FeedChanged",
     "FillReceived",
@@ -387,6 +422,7 @@ __all__ = [
     "Grouping",
     "LedgerPosted",
     "MarketEvent",
+    "MoneyReceived",
     "OrderChanged",
     "OrderRecorded",
     "PlaceOrders",

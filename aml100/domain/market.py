@@ -22,6 +22,8 @@ class Instrument:
     sz_decimals: int
     max_leverage: int
     px_decimals: int | None
+    only_isolated: bool = False
+    """The venue allows no cross margin here, as on many builders' exchanges."""
 
     def round_size(self, size: Decimal) -> Decimal:
         """Down to the lot."""
@@ -72,12 +74,14 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class BookTop:
-    """Best bid and ask; a side of an empty book is None."""
+    """Best bid and ask with what is shown there; a side of an empty book is None."""
 
     coin: Coin
     time_ms: int
     bid: Decimal | None
     ask: Decimal | None
+    bid_size: Decimal | None = None
+    ask_size: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,19 +13,23 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, assert_never
 
 from aml100.domain.clock import Clock
-from aml100.domain.errors import AmlError, VenueError, VenueUnavailable
+from aml100.domain.errors import AmlError, InvariantBroken, SafetyRefusal, VenueError, VenueUnavailable
 from aml100.domain.events import (
     AskOrders,
     CancelForeign,
     CancelOrders,
     CoreEvent,
+    FundingPaid,
     Grouping,
     OrderChanged,
     PlaceOrders,
+    RestingOrder,
     VenueAction,
 )
-from aml100.domain.orders import Order, OrderStatus
+from aml100.domain.orders import Fill, Order, OrderStatus
 from aml100.domain.units import Cloid, Coin
+from aml100.venue.news import AccountState, CoinLeverage, MoneyMoved
+from aml100.venue.placing import MarginMode
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +47,28 @@ class OrderVenue(Protocol):
     async def cancel_oids(self, orders: Sequence[tuple[Coin, int]]) -> list[str | None]: ...
 
     async def order_status(self, address: str, cloid: Cloid) -> OrderChanged | None: ...
+
+
+class AccountVenue(OrderVenue, Protocol):
+    """Where an account is held: the venue itself, or the paper account of this engine."""
+
+    def refuse_risk(self, because: str) -> None: ...
+
+    def allow_risk(self) -> None: ...
+
+    async def update_leverage(self, coin: Coin, leverage: int, mode: MarginMode = ...) -> str | None: ...
+
+    async def leverage_of(self, address: str, coin: Coin) -> CoinLeverage: ...
+
+    async def account(self, address: str) -> AccountState: ...
+
+    async def resting_orders(self, address: str) -> tuple[RestingOrder, ...]: ...
+
+    async def fills_since(self, address: str, start_ms: int) -> list[Fill]: ...
+
+    async def funding_since(self, address: str, start_ms: int) -> list[FundingPaid]: ...
+
+    async def money_moved_since(self, address: str, start_ms: int) -> list[MoneyMoved]: ...
 
 
 class Executor:
@@ -70,6 +96,7 @@ class Executor:
         self._clock = clock
         self._on_journal_failure = on_journal_failure
         self._tasks: set[asyncio.Task[None]] = set()
+        self._placing: dict[Cloid, asyncio.Event] = {}
         self.requests_sent = 0
         self.latency_ms: float | None = None
         self.reduce_only = False
@@ -82,6 +109,10 @@ class Executor:
 
     def start(self, actions: Sequence[VenueAction], durable: Awaitable[None] | None = None) -> None:
         """Carry out one step's actions in their order, once `durable` says that the journal has them."""
+        for action in actions:
+            if isinstance(action, PlaceOrders):
+                answered = asyncio.Event()
+                self._placing.update((order.cloid, answered) for order in action.orders)
         task = asyncio.create_task(self._run(tuple(actions), durable), name="venue actions")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -105,7 +136,11 @@ class Executor:
         for action in actions:
             match action:
                 case PlaceOrders():
-                    await self._place(action)
+                    try:
+                        await self._place(action)
+                    finally:
+                        for order in action.orders:
+                            self._placing.pop(order.cloid).set()
                 case CancelOrders():
                     await self._cancel(action.orders)
                 case CancelForeign():
@@ -136,7 +171,8 @@ class Executor:
                 self._post(OrderChanged(order.cloid, OrderStatus.UNKNOWN, None, str(error)))
             self.start([AskOrders(tuple(order.cloid for order in action.orders))])
             return
-        except VenueError as error:
+        except (VenueError, SafetyRefusal, InvariantBroken) as error:  # none of these has sent anything
+            log.warning("not sent: %s", error)
             for order in action.orders:
                 self._post(OrderChanged(order.cloid, OrderStatus.REJECTED, None, str(error)))
             return
@@ -145,6 +181,9 @@ class Executor:
             self._post(change)
 
     async def _cancel(self, orders: Sequence[tuple[Coin, Cloid]]) -> None:
+        for _, cloid in orders:  # what is still on its way there cannot be cancelled yet
+            if cloid in self._placing:
+                await self._placing[cloid].wait()
         self.requests_sent += 1
         try:
             errors = await self._venue.cancel(orders)

@@ -246,8 +246,8 @@ class OperatorDesk:
     async def _what_is_left(self) -> str:
         """Positions and orders still at the venue, in words; what can be cancelled is cancelled on the way."""
         engine = self._engine
-        state = await engine.rest.account(engine.options.account)
-        orders = await engine.rest.resting_orders(engine.options.account)
+        state = await engine.account_venue.account(engine.options.account)
+        orders = await engine.account_venue.resting_orders(engine.options.account)
         ours = [(o.coin, o.cloid) for o in orders if o.cloid is not None]
         foreign = tuple((o.coin, o.oid) for o in orders if o.cloid is None)
         positions = [p for p in state.positions if p.size != 0]

@@ -47,18 +47,29 @@ from aml100.domain.market import AssetContext, Bar, BookTop
 from aml100.domain.orders import OrderStatus
 from aml100.domain.units import DAY_MS, ZERO, Coin, decimal_text
 from aml100.engine.archive import Archive
+from aml100.engine.barfeed import BarFeed
 from aml100.engine.cycle import CycleKeeper
 from aml100.engine.desk import TrainingDesk
-from aml100.engine.execution import Executor
+from aml100.engine.execution import AccountVenue, Executor
 from aml100.engine.feeds import FeedBoard
 from aml100.engine.funding import FundingWatch
 from aml100.engine.listener import Listeners
+from aml100.engine.live import LiveKeeper
 from aml100.engine.telemetry import Telemetry
-from aml100.market.bars import BarAssembler
 from aml100.storage.database import Database
 from aml100.storage.entries import Run, RunStopped
 from aml100.trading.core import TradingCore
-from aml100.venue.news import CandleUpdate, FillsSeen, ForeignOrderSeen, FundingsSeen, MidsSeen, SimStep, TradesSeen
+from aml100.venue.clock import VenueClock
+from aml100.venue.news import (
+    CandleUpdate,
+    DepthSeen,
+    FillsSeen,
+    ForeignOrderSeen,
+    FundingsSeen,
+    MidsSeen,
+    SimStep,
+    TradesSeen,
+)
 from aml100.venue.rest import VenueRest
 from aml100.venue.session import FrameRefused, StreamUp, VenueComplaint
 from aml100.venue.stream import StreamDown, StreamEvent, VenueStream
@@ -66,11 +77,20 @@ from aml100.venue.stream import StreamDown, StreamEvent, VenueStream
 log = logging.getLogger(__name__)
 
 TICK_S = 0.25
-BAR_GRACE_MS = 2_000
+LAGS_TOLD = 8
+"""Ticks before the lag is told: the first ones pay for compiling and loading, not for trading."""
 HOUSE_EVERY_S = 3_600.0
 ARCHIVE_EVERY_S = 300.0
 T = TypeVar("T")
 ACTIONS = (PlaceOrders, CancelOrders, CancelForeign, AskOrders)
+
+
+class MarketFollower(Protocol):
+    """Whoever fills orders from the live market itself (paper trading), and tells through the queue."""
+
+    def listen(self, post: Callable[[CoreEvent], None]) -> None: ...
+
+    def on_news(self, item: object, now_ms: int) -> None: ...
 
 
 class Publisher(Protocol):
@@ -130,7 +150,10 @@ class Engine:
         listeners: Listeners,
         desk: TrainingDesk | None,
         cycles: CycleKeeper,
+        account_venue: AccountVenue | None = None,
+        paper: MarketFollower | None = None,
     ) -> None:
+        """`account_venue` holds the account where `rest` does not; `paper` fills orders from what the streams say."""
         self.options = options
         self.core = core
         self.rest = rest
@@ -141,7 +164,12 @@ class Engine:
         self.listeners = listeners
         self.desk = desk
         self.cycles = cycles
-        self.executor = Executor(rest, options.account, self.post, clock, self.on_journal_failure)
+        self.account_venue: AccountVenue = account_venue or rest
+        self.paper = paper
+        if paper is not None:
+            paper.listen(self.post)
+        self.executor = Executor(self.account_venue, options.account, self.post, clock, self.on_journal_failure)
+        self.live: LiveKeeper | None = None
         self.loop_lag_ms = 0.0
         self.is_consuming = False
         self.stop_reason = ""
@@ -149,8 +177,10 @@ class Engine:
         self._stream = stream
         self._queue: asyncio.Queue[QueueItem] = asyncio.Queue()
         self._stop = asyncio.Event()
-        self._bars = {coin: BarAssembler(coin, core.rules.interval_ms, options.origin) for coin in options.coins}
-        self._closed: dict[int, dict[Coin, Bar]] = {}
+        self.bars = BarFeed(
+            options.coins, core.rules.interval_ms, options.origin, lambda coin: self.core.coin(coin).last_end_ms
+        )
+        self._lost_stream = False
         self._acknowledged = 0
         self._journal_failed = False
         self._durable: Future[None] | None = None
@@ -194,7 +224,8 @@ class Engine:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(publisher)
             self._announce()
-            await self._prepare()
+            if self.options.in_step:
+                await self._prepare()
             await stack.enter_async_context(self._stream)
             tasks = [
                 asyncio.create_task(self._read_stream(), name="stream"),
@@ -203,6 +234,8 @@ class Engine:
                 asyncio.create_task(self._watch_duration(), name="duration"),
                 asyncio.create_task(self._keep_house(), name="house"),
             ]
+            if self.live is not None:
+                tasks.append(asyncio.create_task(self.live.run(), name="venue watch"))
             stopping = asyncio.create_task(self._stop.wait(), name="stop")
             try:
                 done, _ = await asyncio.wait({stopping, *tasks}, return_when=asyncio.FIRST_COMPLETED)
@@ -248,7 +281,8 @@ class Engine:
         """One path for a start and a restart: what the venue knows is folded in before anything is decided."""
         coins, core = self.options.coins, self.core
         for coin in coins:
-            refusal = await self.rest.update_leverage(coin, core.rules.leverage)
+            wanted = min(core.rules.leverage, core.instruments[coin].max_leverage)
+            refusal = await self.rest.update_leverage(coin, wanted)
             if refusal is not None:
                 raise VenueError(f"leverage {core.rules.leverage} of {coin}: {refusal}")
         self._deposit()
@@ -275,18 +309,23 @@ class Engine:
             since_ms = known.last_end_ms or 0
             bars = await self.rest.candles(coin, interval_ms, since_ms, now_ms)
             closed = [bar for bar in bars if bar.open_ms >= since_ms and bar.end_ms <= now_ms]
-            settled = await self._settled_before(coin, closed)
-            for row, bar in enumerate(closed):
-                while settled and settled[0].time_ms <= bar.open_ms:
-                    self._know_funding(settled.pop(0))
-                self.core.warm_up(bar)
-                if row % 500 == 499:
-                    await asyncio.sleep(0)
-            self.telemetry.on_bars(closed)
-            if self.desk is not None:
-                self.desk.on_history(closed)
+            settled = await self.settled_before(coin, closed)
+            for start in range(0, len(closed), 500):
+                self.take_history(closed[start : start + 500], settled)
+                await asyncio.sleep(0)
 
-    async def _settled_before(self, coin: Coin, bars: Sequence[Bar]) -> list[SettledFunding]:
+    def take_history(self, bars: Sequence[Bar], settled: list[SettledFunding]) -> None:
+        """Bars without decisions, the rates that they may know taken off `settled` before them."""
+        for bar in bars:
+            while settled and settled[0].time_ms <= bar.open_ms:
+                self.know_funding(settled.pop(0))
+            self.core.warm_up(bar)
+        self.telemetry.on_bars(bars)
+        if self.desk is not None:
+            self.desk.on_history(bars)
+
+    async def settled_before(self, coin: Coin, bars: Sequence[Bar]) -> list[SettledFunding]:
+        """The rates that these bars may know, oldest first."""
         if self.funding is None or not bars:
             return []
         try:
@@ -295,16 +334,18 @@ class Engine:
             log.warning("funding history of %s is not known: %s", coin, error)
             return []
 
-    def _know_funding(self, settled: SettledFunding) -> None:
+    def know_funding(self, settled: SettledFunding) -> None:
         """A feature of the bars that follow, and of the next training."""
         self.apply(settled)
+        if self.paper is not None:
+            self.paper.on_news(settled, self.clock.now_ms())
         if self.desk is not None:
             self.desk.on_funding(settled)
 
     async def _catch_up(self) -> None:
         """Fills, funding, orders and positions as the venue has them, so that nothing is double and nothing lost."""
         book, account = self.core.state.book, self.options.account
-        for fill in await self.rest.fills_since(account, book.last_fill_ms):
+        for fill in await self.rest.fills_since(account, self.core.ledger.fills_from_ms()):
             self.apply(FillReceived(fill))
         since_ms = min(book.last_funding_ms.values(), default=book.last_fill_ms)
         for paid in await self.rest.funding_since(account, since_ms):
@@ -362,27 +403,14 @@ class Engine:
             await asyncio.sleep(TICK_S)
             now_s = self.clock.monotonic_s()
             lags = [*lags[-19:], (now_s - before - TICK_S) * 1000]
-            self.loop_lag_ms = sorted(lags)[len(lags) // 2]
+            if len(lags) >= LAGS_TOLD:
+                self.loop_lag_ms = sorted(lags)[len(lags) // 2]
             for change in self.feeds.check(now_s):
                 self._queue.put_nowait(change)
-            if not self.options.in_step:
-                await self._close_due_bars()
-                await self._ask_funding(now_s)
-            self._queue.put_nowait(Tick(self.clock.now_ms(), now_s, self.loop_lag_ms))
+            offset_ms = self.clock.offset_ms or 0 if isinstance(self.clock, VenueClock) else 0
+            self._queue.put_nowait(Tick(self.clock.now_ms(), now_s, self.loop_lag_ms, offset_ms))
             if self.desk is not None and self._queue.qsize() < 1000:
                 self._queue.put_nowait(_Call(self._poll_desk))
-
-    async def _ask_funding(self, now_s: float) -> None:
-        """The rate of the hour that has begun, asked for until the venue has it."""
-        now_ms = self.clock.now_ms()
-        for coin in self.options.coins:
-            if self.funding is None or not self.funding.is_due(coin, now_ms, now_s):
-                continue
-            try:
-                for settled in await self.funding.news(coin, now_ms):
-                    self._queue.put_nowait(_Call(lambda one=settled: self._know_funding(one)))  # type: ignore[misc]
-            except VenueError as error:
-                log.warning("funding rate of %s is not known yet: %s", coin, error)
 
     async def _watch_duration(self) -> None:
         """`--duration` counts wall time from `started`."""
@@ -417,6 +445,8 @@ class Engine:
 
     async def _handle(self, item: QueueItem) -> None:
         now_s = self.clock.monotonic_s()
+        if self.paper is not None and not isinstance(item, _Call):
+            self.paper.on_news(item, self.clock.now_ms())
         match item:
             case _Call():
                 item.run()
@@ -424,8 +454,8 @@ class Engine:
                 await self._on_step(item)
             case CandleUpdate(bar):
                 self._saw(bar.coin, "candle", now_s)
-                for closed in self._bars[bar.coin].apply_candle(bar):
-                    self._collect(closed)
+                if self.bars.on_candle(bar, checks=self.live is not None):
+                    log.warning("%s: bars are missing before %d, asking for them", bar.coin, bar.open_ms)
             case BookTop():
                 self._saw(item.coin, "bbo", now_s)
                 self.apply(item)
@@ -440,22 +470,26 @@ class Engine:
             case FundingsSeen():
                 for paid in item.payments:
                     self.apply(paid)
-            case MidsSeen() | ForeignOrderSeen():
+            case MidsSeen() | ForeignOrderSeen() | DepthSeen():
                 pass
             case FrameRefused() | VenueComplaint():
                 log.warning("stream: %s", item)
             case StreamUp():
                 self._connection(up=True, now_s=now_s)
+                if self._lost_stream and self.options.in_step:
+                    await self._catch_up()
+                self._lost_stream = False
             case StreamDown():
                 log.warning("stream down: %s", item.reason)
+                self._lost_stream = True
                 self._connection(up=False, now_s=now_s)
             case FeedChanged():
                 self.apply(item)
                 self.listeners.on_event("feed", _feed_fields(item))
             case _:
                 self.apply(item)
-        if not self.options.in_step and self._closed:
-            self._flush_bars(self.clock.now_ms())
+        if self.live is not None:
+            self.live.close_ready()
 
     def _saw(self, coin: Coin, channel: str, now_s: float) -> None:
         change = self.feeds.saw(coin, channel, now_s)
@@ -464,6 +498,8 @@ class Engine:
             self.listeners.on_event("feed", _feed_fields(change))
 
     def _connection(self, *, up: bool, now_s: float) -> None:
+        if self.live is not None:
+            self.live.on_stream(up=up)
         for change in self.feeds.set_connected(up, now_s):
             self.apply(change)
             self.listeners.on_event("feed", _feed_fields(change))
@@ -475,6 +511,10 @@ class Engine:
     def record(self, record: Record) -> None:
         """Journal a fact that is not the core's."""
         self._journal([record])
+
+    def carry_out(self, effects: Sequence[Effect]) -> None:
+        """Journal and do what the core asked for outside `apply`."""
+        self._journal(effects)
 
     def _journal(self, effects: Sequence[Effect]) -> None:
         """Records and state go to disk in one transaction; only what acts at the venue waits for it."""
@@ -494,7 +534,12 @@ class Engine:
 
     def _on_state(self, state: TradingState) -> None:
         """A halt closes the transport to everything that adds risk; a resume opens it again."""
-        self.executor.reduce_only = state is TradingState.HALTED or self._journal_failed
+        halted = state is TradingState.HALTED
+        self.executor.reduce_only = halted or self._journal_failed
+        if halted:
+            self.account_venue.refuse_risk("halted")
+        elif not self._journal_failed:
+            self.account_venue.allow_risk()
         if state is TradingState.TRADING and self.database.has_halt_latch():
             self.database.clear_latch("engine", self.clock.now_ms())
 
@@ -515,16 +560,18 @@ class Engine:
             clock.set(step.time_ms)
         if step.stage == "closed":
             opened_ms = step.time_ms - self.core.rules.interval_ms
-            for coin, assembler in self._bars.items():
+            for coin in self.options.coins:
                 if self.core.coin(coin).last_end_ms >= step.time_ms:
                     continue
                 for settled in [] if self.funding is None else await self.funding.news(coin, opened_ms):
-                    self._know_funding(settled)
-                bar = assembler.apply_time(step.time_ms, 0) or await self._fetch_bar(coin, step.time_ms)
-                if bar is not None and bar.end_ms > self.core.coin(coin).last_end_ms:
-                    self._collect(bar)
-            for end_ms in sorted(self._closed):
-                self._close_bars(end_ms, dict(step.ending))
+                    self.know_funding(settled)
+                self.bars.close_by_time(coin, step.time_ms)
+                if coin in self.bars.waits_for(step.time_ms):
+                    missed = await self._fetch_bar(coin, step.time_ms)
+                    if missed is not None:
+                        self.bars.collect(missed)
+            for end_ms in self.bars.ends():
+                self.close_bars(end_ms, self.bars.take(end_ms), dict(step.ending))
         await self._settle()
         if step.stage == "end":
             self.request_stop("end of data")
@@ -556,21 +603,10 @@ class Engine:
             else:
                 getter.cancel()
 
-    def _collect(self, bar: Bar) -> None:
-        """Keep a closed bar until its end time is complete; one that was taken in already is an echo."""
-        if bar.end_ms > self.core.coin(bar.coin).last_end_ms:
-            self._closed.setdefault(bar.end_ms, {})[bar.coin] = bar
-
-    def _flush_bars(self, now_ms: int) -> None:
-        """Hand over the bars of an end time once every coin's is there, or the grace for stragglers is over."""
-        for end_ms in sorted(self._closed):
-            complete = len(self._closed[end_ms]) == len(self.options.coins)
-            if complete or now_ms > end_ms + 2 * BAR_GRACE_MS:
-                self._close_bars(end_ms, {})
-
-    def _close_bars(self, end_ms: int, ending: Mapping[Coin, SeriesEnd]) -> None:
-        found = self._closed.pop(end_ms)
-        bars = tuple(found[coin] for coin in self.options.coins if coin in found)
+    def close_bars(
+        self, end_ms: int, bars: tuple[Bar, ...], ending: Mapping[Coin, SeriesEnd], *, is_late: bool = False
+    ) -> None:
+        """The bars of one end time go to the core; between two events."""
         for bar in bars:
             missing = (bar.open_ms - self.core.coin(bar.coin).last_end_ms) // bar.interval_ms
             if missing > 0 and self.core.coin(bar.coin).last_end_ms:
@@ -579,34 +615,10 @@ class Engine:
         self.telemetry.on_bars(bars)
         if self.desk is not None:
             self.desk.on_history(bars)
-        self.apply(BarsClosed(end_ms, bars, tuple(ending.items())))
+        self.apply(BarsClosed(end_ms, bars, tuple(ending.items()), is_late))
         report = self.cycles.on_time(end_ms)
         if report is not None and self.options.max_cycles and self.cycles.completed >= self.options.max_cycles:
             self.request_stop("cycles done")
-
-    async def _close_due_bars(self) -> None:
-        """Bars whose end and grace have passed without a later one: asked for by REST, then closed."""
-        now_ms = self.clock.now_ms()
-        for coin, assembler in self._bars.items():
-            due = assembler.apply_time(now_ms, BAR_GRACE_MS)
-            if due is None:
-                continue
-            since_ms = self.core.coin(coin).last_end_ms or due.open_ms
-            try:
-                bars = await self.rest.candles(coin, due.interval_ms, since_ms, due.end_ms)
-            except VenueError as error:
-                log.warning("bar of %s not confirmed: %s", coin, error)
-                bars = []
-            confirmed = [bar for bar in bars if bar.end_ms <= due.end_ms] or [due]
-            self._queue.put_nowait(_Call(lambda found=tuple(confirmed): self._take_confirmed(found)))  # type: ignore[misc]
-
-    def _take_confirmed(self, bars: Sequence[Bar]) -> None:
-        """Missed bars complete the series without decisions; the last one is the bar that has just closed."""
-        for bar in bars[:-1]:
-            if bar.open_ms == self.core.coin(bar.coin).last_end_ms:
-                self.core.warm_up(bar)
-        if bars[-1].open_ms >= self.core.coin(bars[-1].coin).last_end_ms:
-            self._collect(bars[-1])
 
 
 def _feed_fields(change: FeedChanged) -> dict[str, object]:

@@ -80,10 +80,10 @@ def _check_open(connection: sqlite3.Connection, path: Path) -> int:
 
 
 def check_owner(connection: sqlite3.Connection, path: Path, network: str, account: str) -> None:
-    """SafetyRefusal where the file belongs to another network or account."""
+    """SafetyRefusal where the file belongs to another network or account; an account of "" is nobody's yet."""
     meta = dict(connection.execute("SELECT key, value FROM meta WHERE key IN ('network', 'account')").fetchall())
     for key, wanted in (("network", network), ("account", account.lower())):
-        if key in meta and meta[key] != wanted:
+        if wanted and key in meta and meta[key] != wanted:
             raise SafetyRefusal(f"{path}: belongs to {key} {meta[key]}, not {wanted}; use another --state")
 
 
@@ -120,7 +120,7 @@ def open_writer(
         migrate(connection, version)
         connection.executemany(
             "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO NOTHING",
-            [("network", network), ("account", account.lower())],
+            [one for one in (("network", network), ("account", account.lower())) if one[1]],
         )
         check_owner(connection, path, network, account)
     except sqlite3.Error as error:

@@ -24,23 +24,23 @@ import numpy as np
 import numpy.typing as npt
 
 from aml100.domain.events import (
-    AskOrders,
     BarsClosed,
-    CancelForeign,
     CancelOrders,
     Command,
     CommandName,
+    ConcernChanged,
     CoreEvent,
     Decision,
     Effect,
     EquityMarked,
+    EquitySeen,
     FeedChanged,
     FillReceived,
     FillRecorded,
     FundingPaid,
     FundingRecorded,
     Gate,
-    Grouping,
+    MoneyReceived,
     OrderChanged,
     PlaceOrders,
     PositionChanged,
@@ -58,12 +58,14 @@ from aml100.domain.units import Coin
 from aml100.market.features import FEATURES, FeatureStream, known_at, regime_of_row
 from aml100.market.position import POSITION_SIZE, position_features
 from aml100.trading.blotter import Blotter, Tracked
+from aml100.trading.entries import Entries
 from aml100.trading.ledger import Ledger
 from aml100.trading.policies import Policy, PolicyAnswer
 from aml100.trading.protection import Protection
 from aml100.trading.risk import Conditions, RiskGuards, passed
 from aml100.trading.rules import TradingRules
 from aml100.trading.sizing import entry_size, q_gap
+from aml100.trading.standing import Standing
 from aml100.trading.state import CoinState, CoreState, decode_state, encode_state
 
 KEPT_SETTLEMENTS: Final = 3
@@ -79,6 +81,11 @@ _STATE_GATES = {
 }
 _HOLD_GATES = (Gate("policy", False, "HOLD: keep what is"),)
 _ATR: Final = FEATURES.index("atr_14")
+_LATE_GATE = Gate("late", False, "the bar was learnt too long after its end")
+_EXIT_PAUSE_S: Final = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+"""Wall seconds before an exit that was refused so many times in a row is tried again."""
+_GUARD_EVERY_S: Final = 1.0
+_TOO_SMALL: Final = "Order must have minimum value"
 _LONG_GATES = (Gate("policy", False, "already long"),)
 _SHORT_GATES = (Gate("policy", False, "already short"),)
 
@@ -118,6 +125,12 @@ class TradingCore:
         self._dead_streams: dict[Coin, set[str]] = {}
         self._wall_s = 0.0
         self._loop_lag_ms = 0.0
+        self._clock_offset_ms = 0
+        self._guarded_s = 0.0
+        self._marked_ms = 0
+        self._exit_again_s: dict[Coin, float] = {}
+        self.bookings = 0
+        """Fills, funding and deposits folded by this process: what may explain a change of equity."""
         self._row = np.zeros(POSITION_SIZE)
         for coin in self.instruments:
             features, policy = FeatureStream(rules.interval_ms), policies(coin)
@@ -129,6 +142,8 @@ class TradingCore:
             self._features[coin], self._policies[coin] = features, policy
             self._rows[coin] = deque(maxlen=REMEMBERED_ROWS)
         self.protection = Protection(self)
+        self.entries = Entries(self)
+        self.standing = Standing(self)
 
     # --- what the outside may ask ---------------------------------------------------------------------------
 
@@ -146,6 +161,20 @@ class TradingCore:
     def coin(self, coin: Coin) -> CoinState:
         """State of one coin."""
         return self.state.coins[coin]
+
+    def book(self, coin: Coin) -> BookTop | None:
+        """The touch as last seen."""
+        return self._books.get(coin)
+
+    def learn_instruments(self, instruments: Mapping[Coin, Instrument]) -> None:
+        """Rules of our coins as the venue states them now."""
+        self.instruments.update({coin: instruments[coin] for coin in self.instruments if coin in instruments})
+
+    def open_books(self, deposit: Decimal, now_ms: int) -> list[Effect]:
+        """Begin the ledger of an account that may have a past: none of it is ours."""
+        self.ledger.begin(now_ms)
+        self.state.now_ms = max(self.state.now_ms, now_ms)
+        return [self.ledger.deposit(deposit, now_ms, "initial")]
 
     def policy(self, coin: Coin) -> Policy:
         """The policy that decides for a coin."""
@@ -173,9 +202,9 @@ class TradingCore:
             case BarsClosed():
                 return self._on_bars(event)
             case FillReceived(fill):
-                return self._on_fill(fill)
+                return self.on_fill(fill)
             case OrderChanged():
-                return self._on_order(event)
+                return self.on_order(event)
             case FundingPaid():
                 return self._on_funding(event)
             case Tick():
@@ -184,6 +213,8 @@ class TradingCore:
                 self._books[event.coin] = event
                 return []
             case AssetContext():
+                if self.rules.is_live and event.coin in self.state.coins:
+                    self.ledger.mark(event.coin, event.mark)
                 return []
             case FeedChanged():
                 dead = self._dead_streams.setdefault(event.coin, set())
@@ -195,7 +226,14 @@ class TradingCore:
             case Command():
                 return self._on_command(event)
             case Reconciled():
-                return self._on_reconciled(event)
+                return self.standing.on_reconciled(event)
+            case EquitySeen():
+                return self.standing.on_equity(event)
+            case MoneyReceived():
+                self.bookings += 1
+                return self.standing.on_money(event)
+            case ConcernChanged():
+                return self.standing.on_concern(event)
             case _:
                 assert_never(event)
 
@@ -204,7 +242,8 @@ class TradingCore:
     def _on_bars(self, event: BarsClosed) -> list[Effect]:
         ending = dict(event.ending) if event.ending else {}
         coins, ledger = self.state.coins, self.ledger
-        self.state.now_ms = event.end_ms
+        effects: list[Effect] = []
+        self.state.now_ms = max(self.state.now_ms, event.end_ms)
         for bar in event.bars:
             known = coins[bar.coin]
             self._observe(bar, known)
@@ -212,9 +251,11 @@ class TradingCore:
             if ledger.holds(bar.coin):
                 known.bars_held += 1
         equity = ledger.equity()
-        effects = self._guard_equity(equity, event.end_ms)
+        if event.end_ms >= self._marked_ms:
+            self._marked_ms = event.end_ms
+            effects = self._guard_equity(equity, event.end_ms, is_close=True)
         for bar in event.bars:
-            effects += self._step_coin(bar, ending.get(bar.coin), equity, event.end_ms)
+            effects += self._step_coin(bar, ending.get(bar.coin), equity, event)
         return effects
 
     def _know_funding(self, settled: SettledFunding) -> None:
@@ -256,29 +297,40 @@ class TradingCore:
             policy.observe(row)
             self._rows[coin].append(row)
 
-    def _guard_equity(self, equity: Decimal, now_ms: int) -> list[Effect]:
-        """Mark the equity; the breaker cancels, flattens and pauses, the hard stop halts until a person resumes."""
+    def _guard_equity(self, equity: Decimal, now_ms: int, *, is_close: bool) -> list[Effect]:
+        """Mark the equity; the breaker cancels, flattens and pauses, the hard stop halts until a person resumes.
+
+        An equity that cannot be believed trips nothing (GUARANTEES B12).
+        """
         effects: list[Effect] = []
         risk, state = self.risk.state, self.state
+        if self.rules.risk.live_guards:
+            believed, told = self.standing.believes(equity)
+            effects += told
+            if not believed:
+                return effects
         if risk.breaker_until_ms and now_ms >= risk.breaker_until_ms and state.trading is TradingState.PAUSED:
             self.risk.resume(equity)
             effects.append(RiskChanged("circuit_breaker", "ok", "pause over, trading resumes", now_ms))
-            effects.append(self._set_state(TradingState.TRADING, "", now_ms))
+            effects.append(self.set_state(TradingState.TRADING, "", now_ms))
         tripped = self.risk.mark(equity, now_ms)
-        effects.append(EquityMarked(now_ms, equity, self.ledger.balance, risk.drawdown, risk.peak))
+        if is_close:
+            effects.append(EquityMarked(now_ms, equity, self.ledger.balance, risk.drawdown, risk.peak))
         if tripped and state.trading is not TradingState.HALTED:
             reason = f"drawdown {risk.drawdown:.2%} from the peak"
             effects.append(RiskChanged(tripped, "tripped", reason, now_ms))
             if tripped == "hard_stop":
-                effects.append(self._set_state(TradingState.HALTED, f"hard stop: {reason}", now_ms))
+                effects.append(self.set_state(TradingState.HALTED, f"hard stop: {reason}", now_ms))
             else:
                 risk.breaker_until_ms = now_ms + self.rules.risk.breaker_pause_ms
-                effects.append(self._set_state(TradingState.PAUSED, f"circuit breaker: {reason}", now_ms))
+                effects.append(self.set_state(TradingState.PAUSED, f"circuit breaker: {reason}", now_ms))
             self._close_all(ExitReason.RISK)
+            effects += self.entries.cancel_all()
         return effects
 
-    def _step_coin(self, bar: Bar, ending: SeriesEnd | None, equity: Decimal, now_ms: int) -> list[Effect]:
+    def _step_coin(self, bar: Bar, ending: SeriesEnd | None, equity: Decimal, event: BarsClosed) -> list[Effect]:
         """Protections first, then the decision of this bar, if one is due."""
+        now_ms = event.end_ms
         known = self.state.coins[bar.coin]
         held = self.ledger.holds(bar.coin)
         if held and ending is not None:
@@ -287,9 +339,11 @@ class TradingCore:
             known.closing = ExitReason.TIME
         forced = known.closing if held else ""
         effects: list[Effect] = []
+        if self.rules.entry_style != "taker":
+            effects += self.entries.on_bar(bar, ends=ending is not None)
         due = bar.end_ms % (self.rules.decision_bars * self.rules.interval_ms) == 0
         if due and known.bars_seen > self.rules.warmup_bars and known.complete_rows >= self.rules.window_bars:
-            effects += self._decide(bar, known, forced, ending, equity, now_ms)
+            effects += self._decide(bar, known, forced, ending, equity, event)
         if forced:
             effects += self._exit(bar.coin, forced, now_ms)
         elif held and not known.closing:
@@ -299,11 +353,15 @@ class TradingCore:
     # --- the decision ---------------------------------------------------------------------------------------
 
     def _decide(
-        self, bar: Bar, known: CoinState, forced: str, ending: SeriesEnd | None, equity: Decimal, now_ms: int
+        self, bar: Bar, known: CoinState, forced: str, ending: SeriesEnd | None, equity: Decimal, event: BarsClosed
     ) -> list[Effect]:
+        now_ms = event.end_ms
         answer = self._policies[bar.coin].decide(self._position_row(bar.coin, known), bar.open_ms)
         known.holds_in_row = known.holds_in_row + 1 if answer.action is Action.HOLD else 0
-        gates, orders = self._judge(bar, known, answer, forced, ending, equity, now_ms)
+        gates: tuple[Gate, ...] = (_LATE_GATE,)
+        orders: list[Effect] = []
+        if not event.is_late:
+            gates, orders = self._judge(bar, known, answer, forced, ending, equity, now_ms)
         decision = Decision(
             coin=bar.coin,
             bar_ms=bar.open_ms,
@@ -312,7 +370,7 @@ class TradingCore:
             q=answer.q,
             regime=known.regime,
             confidence=answer.confidence,
-            outcome="order" if orders else "none",
+            outcome="order" if any(isinstance(one, PlaceOrders) for one in orders) else "none",
             gates=gates,
         )
         return [decision, *orders]
@@ -336,13 +394,21 @@ class TradingCore:
         if answer.action is Action.HOLD:
             return standing + (_HOLD_GATES if not answer.note else (Gate("model", False, answer.note),)), []
         side = Side.BUY if answer.action is Action.BUY else Side.SELL
-        if position.side is side:
+        if position.side is side and not known.is_dust:
             return standing + (_LONG_GATES if side is Side.BUY else _SHORT_GATES), []
         if any(t.is_in_flight for t in self.blotter.live(bar.coin) if not t.order.is_trigger):
             return (*standing, Gate("in_flight", False, "an order's outcome is not known yet")), []
         orders: list[Effect] = []
         gates: list[Gate] = [passed("policy")]
-        if position.size != 0:
+        resting = None if self.rules.entry_style == "taker" else self.entries.resting(bar.coin)
+        if resting is not None and resting.order.side is side:
+            words = f"a {side} entry has been resting for {known.entry_bars} bars"
+            return (*standing, Gate("entry_resting", False, words)), []
+        if resting is not None:
+            orders += self.entries.cancel(bar.coin)
+            if position.size == 0:
+                return (*standing, Gate("entry_resting", False, "opposite signal: the resting entry goes")), orders
+        if position.size != 0 and not known.is_dust:
             known.closing = ExitReason.SIGNAL
             orders += self._exit(bar.coin, ExitReason.SIGNAL, now_ms)
             if not self.rules.reverse_on_opposite:
@@ -350,7 +416,7 @@ class TradingCore:
         entry_gates, size = self._entry_gates(bar, answer, ending, standing, equity, now_ms)
         gates += entry_gates
         if all(gate.ok for gate in gates):
-            orders += self._enter(bar, side, size, now_ms)
+            orders += self.entries.open(bar.coin, side, size, bar.close)
         return tuple(gates), orders
 
     def _entry_gates(
@@ -375,14 +441,25 @@ class TradingCore:
             others -= abs(self.ledger.position(bar.coin).size) * bar.close
         sized = entry_size(instrument, rules, equity, bar.close, answer.q, others, self.risk.state.drawdown)
         gates.append(Gate("size", False, sized.refusal) if sized.refusal else passed("size"))
-        seen = Conditions(
-            now_ms,
-            self._loop_lag_ms,
-            tuple(sorted(self._dead_streams.get(bar.coin, ()))),
-            self._books.get(bar.coin),
-        )
+        seen = self._conditions(bar.coin, now_ms)
         gates += self.risk.entry_gates(rules, instrument, equity, sized.size, bar.close, others, seen)
         return gates, sized.size
+
+    def _conditions(self, coin: Coin, now_ms: int) -> Conditions:
+        return Conditions(
+            now_ms,
+            self._loop_lag_ms,
+            self._clock_offset_ms,
+            tuple(sorted(self._dead_streams.get(coin, ()))),
+            self._books.get(coin),
+        )
+
+    def entry_gates_now(self, coin: Coin, size: Decimal) -> list[Gate]:
+        """The guards' verdicts on an entry of `size` between two decisions."""
+        known, equity, now_ms = self.state.coins[coin], self.ledger.equity(), self.state.now_ms
+        others = self.ledger.notional()
+        seen = self._conditions(coin, now_ms)
+        return self.risk.entry_gates(self.rules, self.instruments[coin], equity, size, known.close, others, seen)
 
     def _position_row(self, coin: Coin, known: CoinState) -> npt.NDArray[np.float64]:
         position = self.ledger.position(coin)
@@ -423,27 +500,18 @@ class TradingCore:
             created_ms=self.state.now_ms,
         )
 
-    def _enter(self, bar: Bar, side: Side, size: Decimal, now_ms: int) -> list[Effect]:
-        entry = self.new_order(bar.coin, side, OrderKind.ENTRY, size, bar.close, "signal")
-        children = self.protection.orders_for(bar.coin, side, size, bar.close)
-        self.protection.attach(bar.coin, children)
-        orders = (entry, *children)
-        self.risk.on_entry(now_ms)
-        self.risk.on_orders(len(orders), now_ms)
-        grouping = Grouping.NORMAL_TPSL if children else Grouping.NA
-        return [*(self.blotter.add(order) for order in orders), PlaceOrders(orders, grouping)]
-
     def _exit(self, coin: Coin, reason: str, now_ms: int) -> list[Effect]:
         """Close the position at market, reduce-only; nothing where an exit is already under way."""
         position = self.ledger.position(coin)
         if position.side is None or any(t.order.kind is OrderKind.EXIT for t in self.blotter.live(coin)):
             return []
         known = self.state.coins[coin]
+        effects = self.entries.cancel(coin)
         price = self.ledger.book.marks.get(coin, position.entry)
         order = self.new_order(coin, position.side.opposite, OrderKind.EXIT, abs(position.size), price, reason)
         known.closing = reason
         self.risk.on_orders(1, now_ms)
-        return [self.blotter.add(order), PlaceOrders((order,))]
+        return [*effects, self.blotter.add(order), PlaceOrders((order,))]
 
     def _close_all(self, reason: str) -> None:
         for coin in self.ledger.open_coins():
@@ -458,17 +526,34 @@ class TradingCore:
         """Exits that are wanted and not under way: at once, and again where one did not get through."""
         effects: list[Effect] = []
         for coin in self.ledger.open_coins():
-            reason = self.state.coins[coin].closing
-            if reason:
-                effects += self._exit(coin, reason, now_ms)
+            known = self.state.coins[coin]
+            if known.closing and not known.is_dust and self._wall_s >= self._exit_again_s.get(coin, 0.0):
+                effects += self._exit(coin, known.closing, now_ms)
         return effects
+
+    def _on_exit_refused(self, tracked: Tracked) -> list[Effect]:
+        """An exit did not get through: tried again, less and less often; what is too small is dust (GUARANTEES D8)."""
+        coin = tracked.order.coin
+        known = self.state.coins[coin]
+        known.exit_failures += 1
+        if tracked.reason.startswith(_TOO_SMALL):
+            known.is_dust, known.closing = True, ""
+            words = f"{coin}: {tracked.order.size} is under the venue's minimum: dust, left alone"
+            return [RiskChanged("dust", "info", words, self.state.now_ms)]
+        pause_s = _EXIT_PAUSE_S[min(known.exit_failures, len(_EXIT_PAUSE_S) - 1)]
+        self._exit_again_s[coin] = self._wall_s + pause_s
+        words = f"{coin}: exit refused ({tracked.reason}), again in {pause_s:g} s"
+        return [RiskChanged("exit", "tripped", words, self.state.now_ms)]
 
     # --- our account ----------------------------------------------------------------------------------------
 
-    def _on_fill(self, fill: Fill) -> list[Effect]:
+    def on_fill(self, fill: Fill) -> list[Effect]:
+        """Fold a fill: ledger, order, round trip, and the protection that follows the position."""
         if fill.coin not in self.state.coins or self.ledger.knows_fill(fill):
             return []
         known = self.state.coins[fill.coin]
+        self.bookings += 1
+        known.is_dust, known.exit_failures = False, 0
         self.state.now_ms = max(self.state.now_ms, fill.time_ms)
         tracked = self.blotter.get(fill.cloid)
         kind = None if tracked is None else tracked.order.kind
@@ -489,7 +574,10 @@ class TradingCore:
         if before.size == 0 or (folded.trade is not None and folded.position.size != 0):
             known.bars_held, known.opened_ms, known.closing = 0, fill.time_ms, ""
         if folded.position.size == 0:
-            known.bars_held, known.closing = 0, ""
+            known.bars_held, known.closing, known.anchor = 0, "", None
+            resting = self.entries.resting(fill.coin)
+            if resting is not None and resting.filled:  # its position came and went: the rest is not wanted any more
+                effects += self.entries.cancel(fill.coin)
             effects += self.protection.dissolve(fill.coin)
         else:
             effects += self.protection.follow(fill.coin)
@@ -504,7 +592,8 @@ class TradingCore:
         self.risk.mark(equity, now_ms)
         return [EquityMarked(now_ms, equity, self.ledger.balance, risk.drawdown, risk.peak)]
 
-    def _on_order(self, change: OrderChanged) -> list[Effect]:
+    def on_order(self, change: OrderChanged) -> list[Effect]:
+        """Fold what became of an order; protection, entries and exits draw their conclusions."""
         tracked = self.blotter.get(change.cloid)
         recorded = self.blotter.apply(change, self.state.now_ms)
         if tracked is None or recorded is None:
@@ -512,14 +601,18 @@ class TradingCore:
         if tracked.order.kind is OrderKind.ENTRY:
             rejected = tracked.status is OrderStatus.REJECTED
             self.risk.state.rejects_in_row = self.risk.state.rejects_in_row + 1 if rejected else 0
-        return [recorded, *self.protection.on_order(tracked)]
+        effects: list[Effect] = [recorded, *self.protection.on_order(tracked), *self.entries.on_order(tracked)]
+        if tracked.order.kind is OrderKind.EXIT and tracked.status is OrderStatus.REJECTED:
+            effects += self._on_exit_refused(tracked)
+        return effects
 
     def _on_funding(self, paid: FundingPaid) -> list[Effect]:
         if paid.coin not in self.state.coins:
             return []
-        posted = self.ledger.apply_funding(paid)
+        posted = None if paid.time_ms < self.state.book.since_ms else self.ledger.apply_funding(paid)
         if posted is None:
             return []
+        self.bookings += 1
         return [posted, FundingRecorded(paid.coin, paid.time_ms, paid.rate, paid.amount)]
 
     def position_record(self, coin: Coin) -> PositionChanged:
@@ -543,8 +636,13 @@ class TradingCore:
 
     def _on_tick(self, tick: Tick) -> list[Effect]:
         self._wall_s, self._loop_lag_ms = tick.wall_s, tick.loop_lag_ms
-        self.state.now_ms = max(self.state.now_ms, tick.now_ms)
-        return [*self.protection.on_deadline(tick.wall_s), *self._pending_exits(self.state.now_ms)]
+        self._clock_offset_ms = tick.clock_offset_ms
+        now_ms = self.state.now_ms = max(self.state.now_ms, tick.now_ms)
+        effects: list[Effect] = []
+        if self.rules.is_live and tick.wall_s - self._guarded_s >= _GUARD_EVERY_S and self.ledger.open_coins():
+            self._guarded_s = tick.wall_s
+            effects += self._guard_equity(self.ledger.equity(), now_ms, is_close=False)
+        return [*effects, *self.protection.on_deadline(tick.wall_s), *self._pending_exits(now_ms)]
 
     def _on_command(self, command: Command) -> list[Effect]:
         now_ms = self.state.now_ms = max(self.state.now_ms, command.time_ms)
@@ -553,21 +651,22 @@ class TradingCore:
                 self._close_all(ExitReason.RISK)
                 resting = [t for t in self.blotter.live_all() if not t.order.reduce_only]
                 cancels = tuple((t.order.coin, t.order.cloid) for t in resting)
-                effects: list[Effect] = [self._set_state(TradingState.HALTED, f"halted by {command.by}", now_ms)]
+                effects: list[Effect] = [self.set_state(TradingState.HALTED, f"halted by {command.by}", now_ms)]
                 if cancels:
                     effects.append(CancelOrders(cancels))
                 return effects + self._pending_exits(now_ms)
             case CommandName.RESUME:
                 if self.state.trading is TradingState.HALTED or self.risk.state.breaker_until_ms:
                     self.risk.resume(self.ledger.equity())
-                return [self._set_state(TradingState.TRADING, "", now_ms)]
+                return [self.set_state(TradingState.TRADING, "", now_ms), *self.standing.settle(now_ms)]
             case CommandName.PAUSE:
                 if self.state.trading is TradingState.HALTED:
                     return []
-                return [self._set_state(TradingState.PAUSED, f"entries paused by {command.by}", now_ms)]
+                reason = f"entries paused by {command.by}"
+                return [self.set_state(TradingState.PAUSED, reason, now_ms), *self.entries.cancel_all()]
             case CommandName.FLATTEN | CommandName.RESET:
                 self._close_all(ExitReason.RISK)
-                return self._pending_exits(now_ms)
+                return [*self.entries.cancel_all(), *self._pending_exits(now_ms)]
             case CommandName.RETRAIN | CommandName.STOP:
                 return []
             case _:
@@ -577,37 +676,18 @@ class TradingCore:
         """Reconciled and warm: trade, unless halted, paused or told to manage only."""
         self.state.now_ms = max(self.state.now_ms, now_ms)
         if self.state.trading is TradingState.STARTING:
-            return [self._set_state(TradingState.TRADING, "", now_ms)]
-        return []
+            return [self.set_state(TradingState.TRADING, "", now_ms), *self.standing.settle(now_ms)]
+        return self.standing.settle(now_ms)
 
-    def _on_reconciled(self, seen: Reconciled) -> list[Effect]:
-        """Hold our books against the venue's: a difference means reduce-only, a missing stop is placed again."""
-        now_ms = self.state.now_ms
-        theirs = dict(seen.positions)
-        coins = {*theirs, *self.ledger.open_coins()}
-        differing = sorted(c for c in coins if theirs.get(c, Decimal(0)) != self.ledger.position(c).size)
-        effects: list[Effect] = []
-        if differing and self.state.trading is not TradingState.HALTED:
-            words = ", ".join(f"{c} venue {theirs.get(c, 0)} ours {self.ledger.position(c).size}" for c in differing)
-            effects.append(RiskChanged("reconcile", "tripped", words, now_ms))
-            effects.append(self._set_state(TradingState.MANAGE_ONLY, f"positions differ: {words}", now_ms))
-        elif not differing and self.state.trading is TradingState.MANAGE_ONLY:
-            effects.append(RiskChanged("reconcile", "ok", "positions agree again", now_ms))
-            effects.append(self._set_state(TradingState.TRADING, "", now_ms))
-        resting = {order.cloid: order for order in seen.orders if order.cloid is not None}
-        gone = tuple(c for c in self.blotter.unsettled() if c not in resting)
-        if gone:
-            effects.append(AskOrders(gone))
-        for cloid, order in resting.items():
-            effects += self._on_order(OrderChanged(cloid, OrderStatus.RESTING, order.oid))
-        orphans = [(o.coin, o.oid) for o in seen.orders if o.cloid is None or self.blotter.get(o.cloid) is None]
-        flat = {coin for coin, _ in orphans if self.ledger.position(coin).size == 0}
-        strays = tuple((coin, oid) for coin, oid in orphans if coin in flat and coin in self.state.coins)
-        if strays and self.state.trading is TradingState.HALTED:
-            effects.append(CancelForeign(strays))
-        return effects
+    def end_series(self, now_ms: int) -> list[Effect]:
+        """No bar will follow: resting entries go, positions are closed at the price there is."""
+        self.state.now_ms = max(self.state.now_ms, now_ms)
+        for coin in self.ledger.open_coins():
+            self.state.coins[coin].closing = ExitReason.END
+        return [*self.entries.cancel_all(), *self._pending_exits(self.state.now_ms)]
 
-    def _set_state(self, trading: TradingState, reason: str, now_ms: int) -> StateChanged:
+    def set_state(self, trading: TradingState, reason: str, now_ms: int) -> StateChanged:
+        """Change the trading state."""
         self.state.trading, self.state.reason = trading, reason
         return StateChanged(trading, reason, now_ms)
 

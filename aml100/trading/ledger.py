@@ -72,6 +72,9 @@ class Book:
     forgotten_fills_ms: int = -1
     last_fill_ms: int = 0
     last_funding_ms: dict[Coin, int] = field(default_factory=dict)
+    since_ms: int = 0
+    """When this ledger began: what the account did before is not its business."""
+    last_money_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +152,17 @@ class Ledger:
         return LedgerPosted(paid.time_ms, "funding", paid.coin, paid.amount, f"{paid.coin}-{paid.time_ms}")
 
     def knows_fill(self, fill: Fill) -> bool:
-        """Whether this fill is already folded."""
+        """Whether this fill is already folded, or older than this ledger."""
         return fill.time_ms <= self.book.forgotten_fills_ms or fill.fill_id in self.book.recent_fills
+
+    def fills_from_ms(self) -> int:
+        """From when on the venue must be asked for fills, so that none that is not folded yet is missed."""
+        return self.book.forgotten_fills_ms + 1
+
+    def begin(self, now_ms: int) -> None:
+        """This ledger starts here: what the account did before is not its business."""
+        self.book.since_ms = self.book.last_money_ms = now_ms
+        self.book.forgotten_fills_ms = max(self.book.forgotten_fills_ms, now_ms - 1)
 
     def apply_fill(self, fill: Fill, exit_reason: str, bars_held: int) -> Folded:
         """Fold a new fill: realised profit and fee are posted, the position moves, a round trip may close.

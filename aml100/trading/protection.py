@@ -10,11 +10,12 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from aml100.domain.events import CancelOrders, Effect, PlaceOrders, RiskChanged
+from aml100.domain.events import AskOrders, CancelOrders, Effect, PlaceOrders, RiskChanged
 from aml100.domain.market import Bar
 from aml100.domain.orders import ExitReason, Order, OrderKind, OrderStatus, Side
 from aml100.domain.units import Coin, decimal_from_float
 from aml100.trading.blotter import Tracked
+from aml100.trading.state import CoinState
 
 if TYPE_CHECKING:
     from aml100.trading.core import TradingCore
@@ -23,6 +24,8 @@ _TRIGGER_BAND = Decimal("0.1")
 _ATTEMPTS = 2
 _WIDEST_STOP = 0.5
 """Fraction of the entry: a stop by ATR is never farther away."""
+_ASK, _PLACE, _FLATTEN = 0.3, 0.6, 1.5
+"""Shares of the deadline (5 s) after which a stop that is not seen resting is asked for, placed again, given up."""
 
 
 class Protection:
@@ -31,6 +34,7 @@ class Protection:
     def __init__(self, core: TradingCore) -> None:
         self._core = core
         self._naked_since_s: dict[Coin, float] = {}
+        self._asked: set[Coin] = set()
 
     def orders_for(self, coin: Coin, entry_side: Side, size: Decimal, entry: Decimal) -> tuple[Order, ...]:
         """Stop and target of a position entered at `entry`, rounded to the nearest prices the venue accepts."""
@@ -108,7 +112,8 @@ class Protection:
         if position.side is None:
             return []
         fresh = []
-        for wanted in self.orders_for(coin, position.side, abs(position.size), position.entry):
+        base = position.entry if known.anchor is None else known.anchor
+        for wanted in self.orders_for(coin, position.side, abs(position.size), base):
             current_cloid = known.stop_cloid if wanted.kind is OrderKind.STOP_LOSS else known.target_cloid
             current = core.blotter.get(current_cloid)
             if current is not None and not current.is_done and _same(current.order, wanted):
@@ -125,12 +130,15 @@ class Protection:
     def dissolve(self, coin: Coin) -> list[Effect]:
         """The position is gone: so are its stop and target."""
         known = self._core.coin(coin)
-        left = [t for t in self._core.blotter.live(coin) if t.order.is_trigger]
-        known.stop_cloid = known.target_cloid = known.stop_price = known.target_price = None
+        live = self._core.blotter.live(coin)
+        kept = {known.stop_cloid, known.target_cloid} if any(t.order.kind is OrderKind.ENTRY for t in live) else set()
+        left = [t for t in live if t.order.is_trigger and t.order.cloid not in kept]
+        if not kept:
+            known.stop_cloid = known.target_cloid = known.stop_price = known.target_price = None
         known.best_close = None
         known.superseded.clear()
         known.stop_failures = 0
-        self._naked_since_s.pop(coin, None)
+        self._forget(coin)
         if not left:
             return []
         return [CancelOrders(tuple((coin, t.order.cloid) for t in left))]
@@ -146,7 +154,7 @@ class Protection:
             effects: list[Effect] = [CancelOrders(((order.coin, old),))] if old is not None else []
             if order.cloid == known.stop_cloid:
                 known.stop_failures = 0
-                self._naked_since_s.pop(order.coin, None)
+                self._forget(order.coin)
                 if core.ledger.position(order.coin).size != 0:
                     effects.append(core.position_record(order.coin))
             return effects
@@ -188,28 +196,48 @@ class Protection:
         return stop if stop.order.size >= abs(self._core.ledger.position(coin).size) else None
 
     def on_deadline(self, wall_s: float) -> list[Effect]:
-        """A position without a resting stop: placed again after the deadline, closed after twice that (B1)."""
+        """A position whose stop is not seen resting: the venue is asked, the stop placed again, the position closed.
+
+        So that it is protected or on its way out well within twice the deadline (GUARANTEES B1).
+        """
         core = self._core
         effects: list[Effect] = []
         if not core.rules.stop_loss:
             return effects
         for coin in core.ledger.open_coins():
             known = core.coin(coin)
-            if self.resting_stop(coin) is not None or known.closing:
-                self._naked_since_s.pop(coin, None)
+            if self.resting_stop(coin) is not None or known.closing or known.is_dust:
+                self._forget(coin)
                 continue
-            naked_s = wall_s - self._naked_since_s.setdefault(coin, wall_s)
-            if naked_s > 2 * core.rules.protection_s:
+            naked = (wall_s - self._naked_since_s.setdefault(coin, wall_s)) / core.rules.protection_s
+            naked_s = naked * core.rules.protection_s
+            stop = core.blotter.get(known.stop_cloid)
+            if naked > _FLATTEN:
                 known.closing = ExitReason.RISK
-                reason = f"{coin}: no stop seen resting for {naked_s:.0f} s, closing"
+                reason = f"{coin}: no stop seen resting for {naked_s:.1f} s, closing"
                 effects.append(RiskChanged("protection", "tripped", reason, core.state.now_ms))
-            elif naked_s > core.rules.protection_s and known.stop_failures == 0:
+            elif naked > _PLACE and known.stop_failures == 0:
                 known.stop_failures += 1
                 known.stop_cloid = None
-                reason = f"{coin}: no stop seen resting for {naked_s:.0f} s, placing again"
+                reason = f"{coin}: no stop seen resting for {naked_s:.1f} s, placing again"
                 effects.append(RiskChanged("protection", "tripped", reason, core.state.now_ms))
                 effects += self.follow(coin)
+                self._supersede(known, stop)
+            elif naked > _ASK and coin not in self._asked and stop is not None and not stop.is_done:
+                self._asked.add(coin)
+                effects.append(AskOrders((stop.order.cloid,)))
         return effects
+
+    @staticmethod
+    def _supersede(known: CoinState, stop: Tracked | None) -> None:
+        """Should the stop that nobody saw be there after all, it goes when the new one is seen."""
+        if stop is not None and not stop.is_done and known.stop_cloid is not None:
+            known.superseded[known.stop_cloid] = stop.order.cloid
+
+    def _forget(self, coin: Coin) -> None:
+        """This coin is not naked, or not any more."""
+        self._naked_since_s.pop(coin, None)
+        self._asked.discard(coin)
 
 
 def _same(one: Order, other: Order) -> bool:

@@ -39,6 +39,7 @@ class Conditions:
 
     now_ms: int
     loop_lag_ms: float = 0.0
+    clock_offset_ms: int = 0
     dead_streams: tuple[str, ...] = ()
     book: BookTop | None = None
 
@@ -177,6 +178,9 @@ class RiskGuards:
         if limits.max_loop_lag_ms:
             lag = seen.loop_lag_ms
             gates.append(_gate("loop_lag", lag <= limits.max_loop_lag_ms, f"event loop {lag:.0f} ms late"))
+        if limits.max_clock_skew_ms:
+            off_ms = seen.clock_offset_ms
+            gates.append(_gate("clock_skew", abs(off_ms) <= limits.max_clock_skew_ms, f"clock off by {off_ms} ms"))
         if limits.max_rejects_in_row:
             count = self.state.rejects_in_row
             gates.append(_gate("rejects", count < limits.max_rejects_in_row, f"{count} rejected orders in a row"))

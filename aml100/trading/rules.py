@@ -35,6 +35,7 @@ class RiskLimits:
     max_orders_per_minute: int
     price_collar: float
     max_loop_lag_ms: float
+    max_clock_skew_ms: float
     max_rejects_in_row: int
     min_liquidation_distance: float
     scaling_floor: float = 1.0
@@ -68,6 +69,12 @@ class TradingRules:
     """ATRs of the decision bar to the stop, in place of `stop_loss`."""
     trailing_stop: Decimal = ZERO
     """Distance of the stop from the best close since the entry, where that is tighter."""
+    entry_style: str = "taker"
+    maker_timeout_bars: int = 1
+    is_live: bool = False
+    """A market that moves by itself: positions count at its mark price, and resting entries join its book."""
+    adopts_positions: bool = False
+    """Positions that were there before us are taken over."""
 
     @staticmethod
     def from_params(
@@ -78,6 +85,8 @@ class TradingRules:
         live_guards: bool,
         order_band: Decimal,
         protection_s: float = 5.0,
+        is_live: bool = False,
+        adopts_positions: bool = False,
     ) -> TradingRules:
         """The configured rules; `interval_ms` of an input file wins over `trading.interval`."""
         trading, risk = params.trading, params.risk
@@ -96,6 +105,10 @@ class TradingRules:
             confidence_sizing=trading.confidence_sizing,
             order_band=order_band,
             protection_s=protection_s,
+            entry_style=trading.entry_style,
+            maker_timeout_bars=trading.maker_timeout_bars,
+            is_live=is_live,
+            adopts_positions=adopts_positions,
             risk=RiskLimits(
                 enabled=live_guards or params.backtest.risk_checks,
                 live_guards=live_guards,
@@ -112,6 +125,7 @@ class TradingRules:
                 max_orders_per_minute=risk.max_orders_per_minute,
                 price_collar=float(risk.price_collar_frac),
                 max_loop_lag_ms=risk.max_loop_lag_ms,
+                max_clock_skew_ms=risk.max_clock_skew_ms,
                 max_rejects_in_row=risk.max_rejects_in_row,
                 min_liquidation_distance=float(risk.min_liquidation_distance_frac),
                 scaling_floor=risk.drawdown_scaling_floor if risk.drawdown_scaling else 1.0,

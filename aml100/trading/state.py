@@ -42,6 +42,13 @@ class CoinState:
     """Of the position, a fraction of its entry, where it was taken from the ATR of the decision bar."""
     best_close: Decimal | None = None
     """Most favourable close since the entry, where the stop trails it."""
+    anchor: Decimal | None = None
+    """What stop and target of a position that was taken over count from, in place of its entry."""
+    is_dust: bool = False
+    """What is left is too small for the venue: not worth another order."""
+    exit_failures: int = 0
+    entry_bars: int = 0
+    entry_goes_on: bool = False
     exported_bars: int = -1
     features: bytes = b""
     policy: bytes = b""
@@ -60,6 +67,7 @@ class CoreState:
     reason: str = ""
     now_ms: int = 0
     wins_in_row: int = 0
+    concerns: dict[str, str] = field(default_factory=dict)
 
 
 _encoder = msgspec.msgpack.Encoder()

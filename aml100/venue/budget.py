@@ -76,14 +76,15 @@ class IpBudget:
 class ActionBudget:
     """Actions of an account: used and allowed over its life, as the venue last said plus what was sent since."""
 
-    def __init__(self, cap: int = 10_000, used: int = 0) -> None:
+    def __init__(self, cap: int = 10_000, used: int = 0, reserve: int = 1_000) -> None:
         self.cap = cap
         self.used = used
+        self._reserve = reserve
 
     @property
     def reserve(self) -> int:
-        """Kept back for protective use: a tenth, at most a thousand."""
-        return min(1_000, self.cap // 10)
+        """Kept back for protective use: as configured, at most a tenth of the allowance."""
+        return min(self._reserve, self.cap // 10)
 
     @property
     def remaining(self) -> int:

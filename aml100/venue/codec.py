@@ -22,10 +22,13 @@ from aml100.venue import wire
 from aml100.venue.news import (
     AccountState,
     CandleUpdate,
+    DepthSeen,
     FillsSeen,
     ForeignOrderSeen,
     FundingsSeen,
     MidsSeen,
+    MoneyMoved,
+    OrderPast,
     SimStep,
     TradesSeen,
     VenueEvent,
@@ -157,7 +160,8 @@ def instruments_from(meta: wire.Meta, first_id: int = 0) -> dict[Coin, Instrumen
             continue
         px_decimals = 6 - entry.szDecimals if entry.pxDecimals is msgspec.UNSET else entry.pxDecimals
         coin = Coin(entry.name)
-        found[coin] = Instrument(coin, first_id + index, entry.szDecimals, entry.maxLeverage, px_decimals)
+        isolated = entry.onlyIsolated or entry.marginMode in ("strictIsolated", "noCross")
+        found[coin] = Instrument(coin, first_id + index, entry.szDecimals, entry.maxLeverage, px_decimals, isolated)
     return found
 
 
@@ -208,6 +212,8 @@ def book_top_from(coin: str, time_ms: int, bid: wire.LevelWire | None, ask: wire
         time_ms,
         None if bid is None else positive(bid.px, f"{coin}.bid"),
         None if ask is None else positive(ask.px, f"{coin}.ask"),
+        None if bid is None else number(bid.sz, f"{coin}.bid.sz"),
+        None if ask is None else number(ask.sz, f"{coin}.ask.sz"),
     )
 
 
@@ -215,6 +221,15 @@ def book_from(book: wire.BookWire) -> BookTop:
     """The touch of a whole book."""
     bids, asks = book.levels
     return book_top_from(book.coin, book.time, bids[0] if bids else None, asks[0] if asks else None)
+
+
+def depth_from(book: wire.BookWire) -> DepthSeen:
+    """Every visible level of a book."""
+    bids, asks = (
+        tuple((positive(one.px, f"{book.coin}.px"), number(one.sz, f"{book.coin}.sz")) for one in side)
+        for side in book.levels
+    )
+    return DepthSeen(Coin(book.coin), book.time, bids, asks)
 
 
 def funding_rate_from(row: wire.FundingRateWire) -> FundingRate:
@@ -273,6 +288,8 @@ def account_from(state: wire.ClearinghouseState) -> AccountState:
                 leverage=held.leverage.value,
                 liquidation_px=_optional(held.liquidationPx, f"{held.coin}.liquidationPx"),
                 margin_used=number(held.marginUsed, f"{held.coin}.marginUsed"),
+                unrealised=number(held.unrealizedPnl, f"{held.coin}.unrealizedPnl"),
+                is_cross=held.leverage.type == "cross",
             )
         )
     return AccountState(_equity(state.marginSummary.accountValue), _equity(state.withdrawable), tuple(positions))
@@ -309,6 +326,42 @@ def _order_news(update: wire.OrderUpdate) -> OrderChanged | ForeignOrderSeen:
     return OrderChanged(cloid, status, oid, reason)
 
 
+_INTO: Final = frozenset({"deposit", "rewardsClaim", "vaultWithdraw", "liquidationRefund"})
+_OUT_OF: Final = frozenset({"withdraw", "vaultDeposit", "vaultCreate"})
+_BETWEEN: Final = frozenset({"internalTransfer", "subAccountTransfer", "send", "spotTransfer"})
+
+
+def money_moved_from(row: wire.LedgerUpdate, address: str) -> MoneyMoved | None:
+    """What a row did to the perpetual side of `address`; None where it did nothing, or is of a kind nobody has met."""
+    delta = row.delta
+    text = delta.usdc if delta.usdc is not None else delta.amount
+    if text is None or delta.token not in (None, "USDC"):
+        return None
+    amount = abs(number(text, f"{delta.type}.usdc"))
+    if delta.type in _INTO:
+        signed = amount
+    elif delta.type in _OUT_OF:
+        signed = -amount
+    elif delta.type == "accountClassTransfer":
+        signed = amount if delta.toPerp else -amount
+    elif delta.type in _BETWEEN and delta.destination is not None:
+        signed = amount if delta.destination.lower() == address.lower() else -amount
+    else:
+        return None
+    return MoneyMoved(row.time, signed, f"{delta.type}-{row.time}-{row.hash[:18]}")
+
+
+def order_past_from(row: wire.OrderReport) -> OrderPast:
+    return OrderPast(
+        Coin(row.order.coin),
+        row.order.oid,
+        cloid_from(row.order.cloid),
+        order_status(row.status),
+        status_reason(row.status),
+        row.statusTimestamp,
+    )
+
+
 def order_changed_from(cloid: Cloid, answer: wire.OrderStatusAnswer) -> OrderChanged | None:
     """What the venue says about one of our orders; None where it has never heard of it."""
     if answer.order is None:
@@ -339,7 +392,7 @@ def events_from(frame: wire.AnyKnownFrame, origin: str) -> tuple[VenueEvent, ...
         case wire.BboFrame():
             return (book_top_from(frame.data.coin, frame.data.time, *frame.data.bbo),)
         case wire.BookFrame():
-            return (book_from(frame.data),)
+            return (book_from(frame.data), depth_from(frame.data))
         case wire.CandleFrame():
             return (CandleUpdate(bar_from(frame.data, origin)),)
         case wire.ContextFrame():
@@ -387,6 +440,7 @@ def mids_from(mids: dict[str, str]) -> tuple[tuple[Coin, Decimal], ...]:
 __all__ = [
     "AccountState",
     "CandleUpdate",
+    "DepthSeen",
     "FillsSeen",
     "ForeignOrderSeen",
     "FundingsSeen",
@@ -401,6 +455,7 @@ __all__ = [
     "context_from",
     "decode_answer",
     "decode_frame",
+    "depth_from",
     "events_from",
     "fill_from",
     "funding_entry",
@@ -408,8 +463,10 @@ __all__ = [
     "funding_rate_from",
     "instruments_from",
     "mids_from",
+    "money_moved_from",
     "number",
     "order_changed_from",
+    "order_past_from",
     "order_status",
     "positive",
     "resting_from",

@@ -13,7 +13,7 @@ from typing import TypeAlias
 from aml100.domain.events import FundingPaid, OrderChanged, SeriesEnd
 from aml100.domain.market import AssetContext, Bar, BookTop, Trade
 from aml100.domain.orders import Fill, OrderStatus
-from aml100.domain.units import Coin
+from aml100.domain.units import Cloid, Coin
 
 # --- what the streams say ---------------------------------------------------------------------------------------
 
@@ -64,6 +64,16 @@ class MidsSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class DepthSeen:
+    """The visible book, best first: (price, size) a level."""
+
+    coin: Coin
+    time_ms: int
+    bids: tuple[tuple[Decimal, Decimal], ...]
+    asks: tuple[tuple[Decimal, Decimal], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SimStep:
     """The embedded simulated venue has come to `time_ms` and waits for an acknowledgement of `step`.
 
@@ -77,7 +87,7 @@ class SimStep:
     ending: tuple[tuple[Coin, SeriesEnd], ...]
 
 
-MarketNews: TypeAlias = CandleUpdate | TradesSeen | BookTop | AssetContext | MidsSeen
+MarketNews: TypeAlias = CandleUpdate | TradesSeen | BookTop | DepthSeen | AssetContext | MidsSeen
 AccountNews: TypeAlias = OrderChanged | ForeignOrderSeen | FillsSeen | FundingsSeen
 VenueEvent: TypeAlias = MarketNews | AccountNews | SimStep
 
@@ -94,6 +104,8 @@ class VenuePosition:
     leverage: int
     liquidation_px: Decimal | None
     margin_used: Decimal
+    unrealised: Decimal = Decimal(0)
+    is_cross: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,3 +143,48 @@ class Agent:
     name: str
     address: str
     valid_until_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class CoinLeverage:
+    """What the venue has set for one coin of an account."""
+
+    value: int
+    is_cross: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """`name` is user, agent, vault, subAccount or missing; `master` the account behind an agent."""
+
+    name: str
+    master: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FeeRates:
+    """Fractions of the notional."""
+
+    taker: Decimal
+    maker: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class MoneyMoved:
+    """Money that came to the account's perpetual side (> 0) or left it; USD. `ref` tells one movement from another."""
+
+    time_ms: int
+    amount: Decimal
+    ref: str
+
+
+@dataclass(frozen=True, slots=True)
+class OrderPast:
+    """An order of the account's past, ours or not."""
+
+    coin: Coin
+    oid: int
+    cloid: Cloid | None
+    status: OrderStatus
+    reason: str
+    time_ms: int

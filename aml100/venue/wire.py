@@ -29,6 +29,8 @@ class AssetMeta(Struct, frozen=True):
     szDecimals: int
     maxLeverage: int
     isDelisted: bool = False
+    onlyIsolated: bool = False
+    marginMode: str | None = None
     pxDecimals: int | msgspec.UnsetType | None = msgspec.UNSET
 
 
@@ -125,6 +127,7 @@ class PositionWire(Struct, frozen=True):
     entryPx: str | None = None
     liquidationPx: str | None = None
     marginUsed: str = "0"
+    unrealizedPnl: str = "0"
 
 
 class AssetPosition(Struct, frozen=True):
@@ -253,6 +256,49 @@ class ExchangeStatusWire(Struct, frozen=True):
     time: int
     speed: float | None = None
     ended: bool = False
+
+
+class ActiveAssetWire(Struct, frozen=True):
+    coin: str
+    leverage: LeverageWire
+
+
+class RoleData(Struct, frozen=True):
+    """Of an agent: its master."""
+
+    user: str | None = None
+
+
+class RoleWire(Struct, frozen=True):
+    role: str
+    data: RoleData | None = None
+
+
+class FeesWire(Struct, frozen=True):
+    """`cross` is the taker's side, `add` the maker's; fractions."""
+
+    userCrossRate: str
+    userAddRate: str
+
+
+class LedgerDelta(Struct, frozen=True):
+    """Which of the amounts are there depends on `type`."""
+
+    type: str
+    usdc: str | None = None
+    amount: str | None = None
+    token: str | None = None
+    user: str | None = None
+    destination: str | None = None
+    toPerp: bool | None = None
+
+
+class LedgerUpdate(Struct, frozen=True):
+    """A row of `userNonFundingLedgerUpdates`."""
+
+    time: int
+    hash: str
+    delta: LedgerDelta
 
 
 # --- answers of /exchange ---------------------------------------------------------------------------------------

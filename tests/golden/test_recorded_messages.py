@@ -184,7 +184,10 @@ def test_recorded_book_without_levels_and_with_an_empty_side(shared: Path) -> No
         if isinstance(event, BookTop)
     ]
     assert BookTop(Coin("MATIC"), 1788490065008, None, None) in tops
-    assert BookTop(Coin("BTC"), 1788490065008, Decimal("80639.0"), Decimal("80640.0")) in tops
+    (touch,) = (one for one in tops if one.coin == "BTC" and one.time_ms == 1788490065008)
+    assert touch == BookTop(
+        Coin("BTC"), 1788490065008, Decimal("80639.0"), Decimal("80640.0"), Decimal("0.00186"), Decimal("13.74589")
+    )
 
 
 def test_recorded_private_frames(shared: Path) -> None:

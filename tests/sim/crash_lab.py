@@ -99,6 +99,7 @@ async def play(tape: Path, warmup_bars: int, state: Path, counter: Counter) -> i
         state=state,
         coins=(),
         series=(read_bars(tape, None),),
+        funding={},
         process="",
         seed=5,
         speed=1e6,

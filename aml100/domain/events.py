@@ -12,7 +12,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import TypeAlias
 
-from aml100.domain.market import AssetContext, Bar, BookTop
+from aml100.domain.market import AssetContext, Bar, BookTop, Instrument
 from aml100.domain.orders import Action, ExitReason, Fill, Order, OrderKind, OrderStatus, Side
 from aml100.domain.units import Cloid, Coin
 
@@ -153,6 +153,28 @@ class MoneyReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class BooksOpened:
+    """The ledger of an account that may have a past begins: it is worth `amount` without what its positions gained."""
+
+    amount: Decimal
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class InstrumentsLearnt:
+    """Rules of coins as the venue states them now; those of other coins are passed over."""
+
+    instruments: tuple[Instrument, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesEnded:
+    """No bar will follow: resting entries go, positions are closed at the price there is."""
+
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class ConcernChanged:
     """Something about our standing at the venue is in doubt, so that only exits and stops may go; "" ends it."""
 
@@ -161,7 +183,16 @@ class ConcernChanged:
 
 
 AccountEvent: TypeAlias = (
-    OrderChanged | FillReceived | FundingPaid | Reconciled | EquitySeen | MoneyReceived | ConcernChanged
+    OrderChanged
+    | FillReceived
+    | FundingPaid
+    | Reconciled
+    | EquitySeen
+    | MoneyReceived
+    | BooksOpened
+    | InstrumentsLearnt
+    | SeriesEnded
+    | ConcernChanged
 )
 
 # --- in: the operator and the system ----------------------------------------------------------------------------
@@ -401,6 +432,7 @@ __all__ = [
     "AccountEvent",
     "AskOrders",
     "BarsClosed",
+    "BooksOpened",
     "CancelForeign",
     "CancelOrders",
     "Command",
@@ -420,6 +452,7 @@ __all__ = [
     "FundingRecorded",
     "Gate",
     "Grouping",
+    "InstrumentsLearnt",
     "LedgerPosted",
     "MarketEvent",
     "MoneyReceived",
@@ -432,6 +465,7 @@ __all__ = [
     "RestingOrder",
     "RiskChanged",
     "SeriesEnd",
+    "SeriesEnded",
     "SettledFunding",
     "StateChanged",
     "Tick",

@@ -17,16 +17,18 @@ from typing import TYPE_CHECKING, Final
 from aml100.domain.errors import VenueError
 from aml100.domain.events import (
     AskOrders,
+    BooksOpened,
     Command,
     CommandName,
     ConcernChanged,
     EquitySeen,
     FillReceived,
+    InstrumentsLearnt,
     MoneyReceived,
     OrderChanged,
     Reconciled,
-    RiskChanged,
     SeriesEnd,
+    SeriesEnded,
     TradingState,
 )
 from aml100.domain.market import Bar
@@ -193,14 +195,14 @@ class LiveKeeper:
         if engine.core.ledger.book.deposits:
             return
         if engine.deposit:
-            await engine.on_consumer(lambda: engine.carry_out(engine.core.open_books(engine.deposit, self._now_ms())))
+            await engine.on_consumer(lambda: engine.apply(BooksOpened(engine.deposit, self._now_ms())))
             return
         state = await engine.account_venue.account(engine.options.account)
         if state.equity is None:
             await engine.on_consumer(lambda: engine.apply(EquitySeen(None, self._now_ms())))
             return
         deposit = state.equity - sum((held.unrealised for held in state.positions), ZERO)
-        await engine.on_consumer(lambda: engine.carry_out(engine.core.open_books(deposit, self._now_ms())))
+        await engine.on_consumer(lambda: engine.apply(BooksOpened(deposit, self._now_ms())))
 
     def _now_ms(self) -> int:
         return self._clock.now_ms()
@@ -385,7 +387,7 @@ class LiveKeeper:
         def fold() -> None:
             for end_ms in engine.bars.ends():
                 engine.close_bars(end_ms, engine.bars.take(end_ms), ending)
-            engine.carry_out(engine.core.end_series(self._clock.now_ms()))
+            engine.apply(SeriesEnded(self._clock.now_ms()))
 
         await engine.on_consumer(fold)
         deadline_s = self._clock.monotonic_s() + _END_WAIT_S
@@ -402,12 +404,8 @@ class LiveKeeper:
         gone = [coin for coin in engine.options.coins if coin not in listed]
 
         def fold() -> None:
-            before = dict(engine.core.instruments)
-            engine.core.learn_instruments(listed)
-            for coin, instrument in engine.core.instruments.items():
-                if before[coin] != instrument:
-                    words = f"{coin}: the venue's rules are now {instrument}"
-                    engine.record(RiskChanged("listing", "info", words, self._clock.now_ms()))
+            ours = tuple(listed[coin] for coin in engine.options.coins if coin in listed)
+            engine.apply(InstrumentsLearnt(ours))
             reason = f"no longer listed: {', '.join(gone)}" if gone else ""
             engine.apply(ConcernChanged("listing", reason))
 

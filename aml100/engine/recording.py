@@ -110,6 +110,7 @@ class RecordedCore(TradingCore):
     def process(self, event: CoreEvent) -> list[Effect]:
         self._note_changes()
         effects = super().process(event)
+        self._noted_deposits = self.ledger.book.deposits  # what an event booked is in the event
         self._log.saw(self.state.now_ms, event, acted=bool(effects))
         if isinstance(event, BarsClosed) and event.end_ms // DAY_MS != self._day:
             if self._day >= 0:

@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from aml100.domain.events import (
     BarsClosed,
+    BooksOpened,
     CancelOrders,
     Command,
     CommandName,
@@ -40,6 +41,7 @@ from aml100.domain.events import (
     FundingPaid,
     FundingRecorded,
     Gate,
+    InstrumentsLearnt,
     MoneyReceived,
     OrderChanged,
     PlaceOrders,
@@ -47,6 +49,7 @@ from aml100.domain.events import (
     Reconciled,
     RiskChanged,
     SeriesEnd,
+    SeriesEnded,
     SettledFunding,
     StateChanged,
     Tick,
@@ -166,16 +169,6 @@ class TradingCore:
         """The touch as last seen."""
         return self._books.get(coin)
 
-    def learn_instruments(self, instruments: Mapping[Coin, Instrument]) -> None:
-        """Rules of our coins as the venue states them now."""
-        self.instruments.update({coin: instruments[coin] for coin in self.instruments if coin in instruments})
-
-    def open_books(self, deposit: Decimal, now_ms: int) -> list[Effect]:
-        """Begin the ledger of an account that may have a past: none of it is ours."""
-        self.ledger.begin(now_ms)
-        self.state.now_ms = max(self.state.now_ms, now_ms)
-        return [self.ledger.deposit(deposit, now_ms, "initial")]
-
     def policy(self, coin: Coin) -> Policy:
         """The policy that decides for a coin."""
         return self._policies[coin]
@@ -234,6 +227,12 @@ class TradingCore:
                 return self.standing.on_money(event)
             case ConcernChanged():
                 return self.standing.on_concern(event)
+            case BooksOpened():
+                return self.standing.on_books(event)
+            case InstrumentsLearnt():
+                return self.standing.on_instruments(event)
+            case SeriesEnded():
+                return self._on_end(event)
             case _:
                 assert_never(event)
 
@@ -679,9 +678,8 @@ class TradingCore:
             return [self.set_state(TradingState.TRADING, "", now_ms), *self.standing.settle(now_ms)]
         return self.standing.settle(now_ms)
 
-    def end_series(self, now_ms: int) -> list[Effect]:
-        """No bar will follow: resting entries go, positions are closed at the price there is."""
-        self.state.now_ms = max(self.state.now_ms, now_ms)
+    def _on_end(self, ended: SeriesEnded) -> list[Effect]:
+        self.state.now_ms = max(self.state.now_ms, ended.time_ms)
         for coin in self.ledger.open_coins():
             self.state.coins[coin].closing = ExitReason.END
         return [*self.entries.cancel_all(), *self._pending_exits(self.state.now_ms)]

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Final
 
 from aml100.domain.events import (
     AskOrders,
+    BooksOpened,
     CancelForeign,
     ConcernChanged,
     Effect,
     EquitySeen,
+    InstrumentsLearnt,
     MoneyReceived,
     OrderChanged,
     Reconciled,
@@ -138,7 +140,27 @@ class Standing:
             effects.append(CancelForeign(strays))
         return effects
 
+    def on_instruments(self, learnt: InstrumentsLearnt) -> list[Effect]:
+        """The venue may change the rules of a coin."""
+        core = self._core
+        effects: list[Effect] = []
+        for instrument in learnt.instruments:
+            known = core.instruments.get(instrument.coin)
+            if known is None or known == instrument:
+                continue
+            core.instruments[instrument.coin] = instrument
+            words = f"{instrument.coin}: size {instrument.sz_decimals} decimals, leverage {instrument.max_leverage}"
+            effects.append(RiskChanged("listing", "info", f"the venue's rules changed: {words}", core.state.now_ms))
+        return effects
+
     # --- money ------------------------------------------------------------------------------------------------
+
+    def on_books(self, opened: BooksOpened) -> list[Effect]:
+        """Nothing that the account did before is ours."""
+        core = self._core
+        core.ledger.begin(opened.time_ms)
+        core.state.now_ms = max(core.state.now_ms, opened.time_ms)
+        return [core.ledger.deposit(opened.amount, opened.time_ms, "initial")]
 
     def on_money(self, money: MoneyReceived) -> list[Effect]:
         """Money from outside moves the balance and the peak, never a return (GUARANTEES E5)."""

@@ -55,7 +55,9 @@ COMMANDS: Final[dict[str, Command]] = {
     "history": Command(o.HistoryOptions, "aml100.cli.data:history", "what the history store holds"),
     "backtest": Command(o.BacktestOptions, "aml100.cli.backtest:backtest", "a policy over past bars"),
     "train": Command(o.TrainOptions, "aml100.cli.research:train", "a model from bars"),
-    "walkforward": Command(o.WalkforwardOptions, "aml100.cli.research:walkforward", "train and test, window by window"),
+    "walkforward": Command(
+        o.WalkforwardOptions, "aml100.cli.walkforward:walkforward", "train and test, window by window"
+    ),
     "optimize": Command(o.OptimizeOptions, "aml100.cli.research:optimize", "search on walk-forward validation"),
     "models": Command(o.ModelsOptions, "aml100.cli.research:models", "list, show, promote, rollback, export"),
     "phases": Command(o.PhasesOptions, "aml100.cli.phases:phases", "phase accounting over finished records"),

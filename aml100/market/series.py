@@ -144,6 +144,13 @@ class FundingSeries:
             return float(self.rate[row])
         return None
 
+    def until(self, to_ms: int) -> FundingSeries:
+        """What was charged before a moment."""
+        stop = int(np.searchsorted(self.time_ms, to_ms))
+        known = None if self.known_ms is None else self.known_ms[:stop]
+        premium = None if self.premium is None else self.premium[:stop]
+        return FundingSeries(self.coin, self.time_ms[:stop], self.rate[:stop], known, premium)
+
     def settlements(self) -> tuple[SettledFunding, ...]:
         """What became known, and when: one for each settlement, oldest first."""
         known = self.became_known_ms

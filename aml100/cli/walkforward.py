@@ -1,0 +1,255 @@
+"""`walkforward`: train and test, window by window. Finished folds are kept: it can be stopped and gone on with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from aml100.cli.backtest import HeldAgainst, full_document
+from aml100.cli.bars import Market, load_market
+from aml100.cli.options import WalkforwardOptions
+from aml100.cli.output import write_json, write_line, write_table
+from aml100.cli.progress import Progress
+from aml100.config.loading import Settings
+from aml100.domain.clock import SystemClock
+from aml100.domain.errors import UsageError
+from aml100.domain.units import DAY_MS, iso_utc
+from aml100.evaluation.artefacts import write_artefacts
+from aml100.evaluation.breakdown import costs_json
+from aml100.evaluation.evidence import evidence_sentence
+from aml100.evaluation.intervals import figure_intervals, intervals_json
+from aml100.evaluation.metrics import Json, RunRecord, compute_metrics
+from aml100.evaluation.report import ReportInput
+from aml100.learning.bundle import BundleError, load_bundle
+from aml100.learning.checkpoint import CHECKPOINT_FILE
+from aml100.learning.dataset import CoinData
+from aml100.learning.trainer import TrainingJob, TrainingProgress, TrainingResult, train
+from aml100.learning.trials import TrialRegistry
+from aml100.research.walkforward import Fold, Span, common_span, cut, default_embargo, joined, plan_folds, trimmed
+from aml100.wiring import (
+    DEFAULT_WARMUP_BARS,
+    build_backtest,
+    choose_bundle,
+    hourly_rate,
+    instruments_of,
+    kernel_rules,
+    training_settings,
+)
+
+FOLDS_WANTED = 5
+INTERRUPTED = 130
+
+
+@dataclass(slots=True)
+class Walk:
+    """What all folds share."""
+
+    options: WalkforwardOptions
+    settings: Settings
+    market: Market
+    embargo_bars: int
+    home: Path
+    stopping: list[int]
+
+    @property
+    def interval_ms(self) -> int:
+        return self.market.series[0].interval_ms
+
+    def key_of(self, fold: Fold) -> str:
+        """What a fold's model depends on: another one is not taken over."""
+        params = self.settings.params.model_dump_json()
+        parts = (self.market.sha256, params, self.options.seed, self.options.epochs, fold.train)
+        return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
+
+
+def walkforward(options: WalkforwardOptions) -> int:
+    """Trains and tests on rolling windows; the joined curve holds only what was never trained on."""
+    settings, market = options.load_settings(), load_market(options)
+    with ExitStack() as stack:
+        home = options.out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="aml100-walkforward-")))
+        stopping = stack.enter_context(_interrupts())
+        walk = Walk(options, settings, market, _embargo(options, settings, market), home, stopping)
+        folds = _plan(walk)
+        done: list[tuple[Fold, RunRecord, dict[str, Json]]] = []
+        for fold in folds:
+            model = _model_of(walk, fold, len(folds))
+            if model is None:
+                kept = f"; go on with the same command and --out {home}" if options.out is not None else ""
+                write_line(f"stopped in fold {fold.number} of {len(folds)}{kept}")
+                return INTERRUPTED
+            record, document = _test(walk, fold, model)
+            done.append((fold, record, document))
+        whole = joined([record for _, record, _ in done])
+        answer = _answer(done, whole, walk)
+        if options.out is not None:
+            (home / "walkforward.json").write_text(json.dumps(answer, indent=2, allow_nan=False) + "\n")
+    if options.json:
+        write_json(answer)
+    else:
+        _show(answer)
+    return 0
+
+
+@contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """Ctrl-C is noted, not raised, so that a training can leave its checkpoint."""
+    noted: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        noted.append(number)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _embargo(options: WalkforwardOptions, settings: Settings, market: Market) -> int:
+    if options.embargo_bars is not None:
+        return options.embargo_bars
+    params = settings.params
+    return default_embargo(market.series[0].interval_ms, params.model.window_bars, params.trading.max_hold_bars)
+
+
+def _plan(walk: Walk) -> tuple[Fold, ...]:
+    """The folds asked for; without lengths, half of the bars to train on and five tests over the rest."""
+    span, options = common_span(walk.market.series), walk.options
+    whole = span.to_ms - span.from_ms - walk.embargo_bars * walk.interval_ms
+    train_ms = round(options.train_days * DAY_MS) if options.train_days else whole // 2
+    test_ms = round(options.test_days * DAY_MS) if options.test_days else max(whole - train_ms, 0) // FOLDS_WANTED
+    step = walk.interval_ms
+    train_ms, test_ms = train_ms // step * step, test_ms // step * step
+    if train_ms <= 0 or test_ms <= 0:
+        raise UsageError(
+            f"--train-days, --test-days: nothing is left after an embargo of {walk.embargo_bars} bars; "
+            "allowed: more bars, a shorter --embargo-bars, or windows of at least a bar"
+        )
+    return plan_folds(span, step, train_ms, test_ms, walk.embargo_bars)
+
+
+# --- one fold -----------------------------------------------------------------------------------------------------
+
+
+def _model_of(walk: Walk, fold: Fold, folds: int) -> Path | None:
+    """The folder of this fold's model, trained from nothing unless an earlier call has; None where interrupted."""
+    key, note = walk.key_of(fold), walk.home / "training" / f"{fold.name}.json"
+    if note.is_file():
+        kept = json.loads(note.read_text())
+        path = walk.home / "models" / str(kept.get("model"))
+        if kept.get("key") == key and _is_whole(path):
+            return path
+    work = walk.home / "training" / f"{fold.name}-{key[:8]}"
+    params = walk.settings.params
+    series = [cut(one, fold.train) for one in walk.market.series]
+    instruments = instruments_of([one.coin for one in series])
+    rate = float(hourly_rate(params) or 0)
+    funding = {coin: rates.until(fold.train.to_ms) for coin, rates in walk.market.funding.items()}
+    job = TrainingJob(
+        data=tuple(
+            CoinData(one, kernel_rules(params, instruments[one.coin]), funding.get(one.coin), rate)
+            for one in series
+            if len(one)
+        ),
+        settings=training_settings(params, walk.options.epochs),
+        seed=walk.options.seed,
+        folder=work,
+        budget_s=walk.options.budget_s,
+        resume=(work / CHECKPOINT_FILE).is_file(),
+        registry=TrialRegistry.beside(walk.home / "models"),
+        source="walkforward",
+    )
+    with Progress(f"fold {fold.number} of {folds}, training, epoch", job.settings.epochs) as progress:
+        for event in train(job, SystemClock(), lambda: bool(walk.stopping)):
+            if isinstance(event, TrainingProgress):
+                progress.update(event.epoch, f"best score {event.best_score:+.4f}")
+    assert isinstance(event, TrainingResult)
+    if event.ended == "stopped":
+        return None
+    path = event.save(job, walk.home / "models")
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.write_text(json.dumps({"key": key, "model": path.name}) + "\n")
+    return path
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        load_bundle(path)
+    except BundleError:
+        return False
+    return True
+
+
+def _test(walk: Walk, fold: Fold, model: Path) -> tuple[RunRecord, dict[str, Json]]:
+    """The fold's model over its test, from a fresh account; its artefacts hold the test alone."""
+    series = [cut(one, fold.test, DEFAULT_WARMUP_BARS) for one in walk.market.series]
+    times = sorted({int(t) for one in series for t in one.open_ms})
+    before = sum(time < fold.test.from_ms for time in times)
+    if before == len(times):
+        raise UsageError(f"{fold.name}: no bar in {_words(fold.test)}; allowed: bars without such a gap")
+    policy = choose_bundle(load_bundle(model))
+    with Progress(f"fold {fold.number}, test", len(times)) as progress:
+        run = build_backtest(
+            walk.settings, series, walk.market.funding, policy, warmup_bars=before, on_progress=progress.update
+        )
+        run.run()
+    run.result.equity = [row for row in run.result.equity if row.time_ms >= fold.test.from_ms]
+    found = run.record("model", policy.model, walk.market.origin, walk.market.sha256)
+    record = trimmed(found, fold.test)
+    document = full_document(record, run, HeldAgainst())
+    if walk.options.out is not None:
+        shown = [cut(one, fold.test) for one in series]
+        write_artefacts(walk.home / fold.name, run.result, ReportInput(record, document, shown))
+    return record, document
+
+
+def _words(span: Span) -> str:
+    return f"{iso_utc(span.from_ms)} to {iso_utc(span.to_ms)}"
+
+
+# --- the answer ---------------------------------------------------------------------------------------------------
+
+
+def _answer(done: list[tuple[Fold, RunRecord, dict[str, Json]]], whole: RunRecord, walk: Walk) -> dict[str, Any]:
+    document = compute_metrics(whole).to_json()
+    document["intervals"] = intervals_json(figure_intervals(whole))
+    document["costs"] = costs_json(whole)
+    document["evidence"] = evidence_sentence(document)
+    folds = [
+        {
+            "fold": fold.name,
+            "train": fold.train.to_json(),
+            "test": fold.test.to_json(),
+            "model": record.model,
+            "metrics": metrics,
+        }
+        for fold, record, metrics in done
+    ]
+    return {"folds": folds, "joined": document, "embargo_bars": walk.embargo_bars, "seed": walk.options.seed}
+
+
+def _show(answer: dict[str, Any]) -> None:
+    rows = [
+        (one["fold"], _words(Span(*one["test"])), one["model"], *_figures(one["metrics"])) for one in answer["folds"]
+    ]
+    rows.append(("joined", "", "", *_figures(answer["joined"])))
+    write_table(("fold", "test", "model", "return %", "sharpe", "max drawdown %", "trades"), rows)
+    write_line(str(answer["joined"]["evidence"]))
+
+
+def _figures(metrics: dict[str, Any]) -> tuple[str, str, str, str]:
+    sharpe, trades = metrics["sharpe"], metrics["trades"]
+    return (
+        f"{metrics['total_return_pct']:+.2f}",
+        "n/a" if sharpe is None else f"{sharpe:.2f}",
+        f"{metrics['max_drawdown_pct']:.2f}",
+        str(trades),
+    )

@@ -31,7 +31,8 @@ from aml100.evaluation.report import ReportInput
 from aml100.learning.bundle import BundleError, load_bundle
 from aml100.learning.checkpoint import CHECKPOINT_FILE
 from aml100.learning.dataset import CoinData
-from aml100.learning.trainer import TrainingJob, TrainingProgress, TrainingResult, train
+from aml100.learning.jobs import TrainingJob, TrainingProgress, TrainingResult
+from aml100.learning.trainer import train
 from aml100.learning.trials import TrialRegistry
 from aml100.research.walkforward import Fold, Span, common_span, cut, default_embargo, joined, plan_folds, trimmed
 from aml100.wiring import (

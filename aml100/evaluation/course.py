@@ -94,7 +94,8 @@ class Course:
         Args:
             funding: hourly rates; None: `hourly_rate` is charged at each full hour.
         """
-        market, frame = Market.from_series(series, funding, hourly_rate), compute_features(series)
+        market = Market.from_series(series, funding, hourly_rate)
+        frame = compute_features(series, funding, thresholds=rules.regimes)
         complete = np.zeros(len(series), np.int64)
         for start, stop in series.segments():
             complete[start:stop] = np.cumsum(frame.valid[start:stop])

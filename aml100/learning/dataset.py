@@ -18,6 +18,7 @@ from aml100.domain.errors import UsageError
 from aml100.evaluation.kernel import KernelRules, Market
 from aml100.learning.inference import SCALED_LIMIT
 from aml100.market.features import FEATURES, compute_features, schema_digest, warmup_bars
+from aml100.market.regime import DEFAULT_THRESHOLDS, RegimeThresholds
 from aml100.market.series import BarSeries, Floats, FundingSeries
 
 _VOLATILITY, _UP, _DOWN = (FEATURES.index(name) for name in ("vol_20", "scaled_up", "scaled_down"))
@@ -126,7 +127,13 @@ def fingerprint_of(data: Sequence[CoinData]) -> str:
 
 
 def build_dataset(
-    data: Sequence[CoinData], *, validation_fraction: float, embargo_bars: int, warm_bars: int, shortest: int
+    data: Sequence[CoinData],
+    *,
+    validation_fraction: float,
+    embargo_bars: int,
+    warm_bars: int,
+    shortest: int,
+    regimes: RegimeThresholds = DEFAULT_THRESHOLDS,
 ) -> Dataset:
     """Compute features, split by time, fit the scaler on the training rows and lay everything out.
 
@@ -135,6 +142,7 @@ def build_dataset(
         embargo_bars: bars left out before that moment.
         warm_bars: rows before a validation range that may warm the encoder up.
         shortest: training ranges with fewer rows are left out.
+        regimes: where a trend begins.
 
     Raises:
         UsageError: no data, mixed intervals, or too few bars for a training and a validation part.
@@ -148,7 +156,7 @@ def build_dataset(
     if len(times) == 0:
         raise UsageError("there is nothing to train on: the bars are empty")
     split_ms = int(times[min(len(times) - 1, int(len(times) * (1.0 - validation_fraction)))])
-    frames = [compute_features(coin.series, coin.funding) for coin in data]
+    frames = [compute_features(coin.series, coin.funding, thresholds=regimes) for coin in data]
     splits = [
         _split_ranges(coin.series, frame.valid, split_ms, embargo_bars, warm_bars, shortest)
         for coin, frame in zip(data, frames, strict=True)
@@ -186,7 +194,7 @@ def build_dataset(
         scaler=scaler,
         reward_unit=max(1e-9, float(np.concatenate(returns).std())),
         usual_volatility=float(np.median(np.concatenate(blocks)[:, _VOLATILITY])),
-        schema=schema_digest(interval_ms),
+        schema=schema_digest(interval_ms, regimes),
         interval_ms=interval_ms,
         embargo_bars=embargo_bars,
         fingerprint=fingerprint_of(data),

@@ -10,7 +10,9 @@ import math
 from dataclasses import dataclass, field
 
 from aml100.domain.errors import ConfigError
+from aml100.domain.units import decimal_from_float
 from aml100.learning.reward import RewardConfig
+from aml100.market.regime import RegimeThresholds
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,8 @@ class TrainingSettings:
     lstm_layers: int = 2
     lstm_hidden: int = 128
     head_hidden: int = 64
+    regime_trend_pct: float = 1.0
+    regime_trend_sigmas: float = 1.0
     # training
     epochs: int = 500
     early_stop_patience: int = 150
@@ -82,6 +86,12 @@ class TrainingSettings:
             self._check(name, math.isfinite(getattr(self, name)) and getattr(self, name) >= 0, "0 or more")
         self._check("validation_fraction", 0.0 < self.validation_fraction < 1.0, "more than 0 and less than 1")
         self._check("gamma", self.gamma < 1.0, "less than 1")
+
+    @property
+    def regimes(self) -> RegimeThresholds:
+        """Where a trend begins, as the features have it."""
+        share = float(decimal_from_float(self.regime_trend_pct) / 100)
+        return RegimeThresholds(share, share, self.regime_trend_sigmas)
 
     def _check(self, name: str, holds: bool, allowed: str) -> None:
         if not holds:

@@ -148,6 +148,7 @@ class Training:
             embargo_bars=fitted.embargo_bars or look_back_bars(job.data[0].series.interval_ms, fitted.n_step),
             warm_bars=WARM_BARS,
             shortest=fitted.burn_in_bars + fitted.stretch_bars + 1,
+            regimes=fitted.regimes,
         )
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.random = np.random.Generator(np.random.PCG64(job.seed))

@@ -21,17 +21,21 @@ import numpy as np
 from aml100.domain.errors import InvariantBroken
 from aml100.domain.units import HOUR_MS
 from aml100.market.feature_kernel import (
+    COMPLETE,
     COUNT,
     FAST_MEANS,
     HOURS,
+    INCOMPLETE,
     LARGER_MS,
     LAST_MS,
     MEANS,
     MIN_BARS,
+    NOT_NEXT,
+    OFF_GRID,
     Flags,
     new_state,
     per_larger,
-    step,
+    take,
     walk,
 )
 from aml100.market.regime import CHANCE_SPREAD, DEFAULT_THRESHOLDS, Regime, RegimeThresholds, regime_of_sign
@@ -79,6 +83,7 @@ FEATURES: Final[tuple[str, ...]] = (
     "week_cos",
 )
 FEATURE_COUNT: Final = len(FEATURES)
+_UNKNOWN: Final = math.nan
 
 FUNDING_FRESH_MS: Final = 8 * HOUR_MS
 """A funding rate older than this is no longer known."""
@@ -181,7 +186,6 @@ class FeatureStream:
         self._digest = schema_digest(interval_ms, thresholds)
         self._state, self._clock = new_state(interval_ms, thresholds)
         self._interval_ms = interval_ms
-        self._next_ms: int | None = None
 
     def update(
         self,
@@ -200,24 +204,24 @@ class FeatureStream:
             InvariantBroken: the bar does not follow on the last one (call `reset` at a gap), or holds a number that
                 no bar can hold. Nothing was folded in.
         """
-        if self._next_ms is not None and open_ms != self._next_ms:
-            raise InvariantBroken(f"features: a bar opens at {open_ms} where {self._next_ms} had to follow")
-        if open_ms % self._interval_ms:
-            raise InvariantBroken(f"features: a bar opens at {open_ms}, off the grid of {self._interval_ms} ms")
-        inside = 0.0 < low <= open <= high < math.inf and low <= close <= high
-        if not (inside and 0.0 <= volume < math.inf):
-            raise InvariantBroken(f"features: no bar is {open} {high} {low} {close} with volume {volume}")
         out = np.empty(FEATURE_COUNT)
-        rate = math.nan if funding_rate is None else funding_rate
-        known_premium = math.nan if premium is None else premium
-        complete = step(self._state, self._clock, high, low, close, volume, open_ms, rate, known_premium, out)
-        self._next_ms = open_ms + self._interval_ms
-        return out if complete else None
+        rate = _UNKNOWN if funding_rate is None else funding_rate
+        known_premium = _UNKNOWN if premium is None else premium
+        code = take(self._state, self._clock, open, high, low, close, volume, open_ms, rate, known_premium, out)
+        if code == COMPLETE:
+            return out
+        if code == INCOMPLETE:
+            return None
+        if code == NOT_NEXT:
+            follows_ms = int(self._clock[LAST_MS]) + self._interval_ms
+            raise InvariantBroken(f"features: a bar opens at {open_ms} where {follows_ms} had to follow")
+        if code == OFF_GRID:
+            raise InvariantBroken(f"features: a bar opens at {open_ms}, off the grid of {self._interval_ms} ms")
+        raise InvariantBroken(f"features: no bar is {open} {high} {low} {close} with volume {volume}")
 
     def reset(self) -> None:
         """A new contiguous series begins with the next bar."""
         self._clock[COUNT] = 0
-        self._next_ms = None
 
     def export_state(self) -> bytes:
         """Everything needed to go on, bit for bit."""
@@ -233,8 +237,6 @@ class FeatureStream:
             raise InvariantBroken(f"features: the saved state is of schema {document.digest}, not {self._digest}")
         self._state = np.frombuffer(document.state).copy()
         self._clock = np.frombuffer(document.clock, np.int64).copy()
-        last_ms = int(self._clock[LAST_MS])
-        self._next_ms = last_ms + self._interval_ms if self._clock[COUNT] else None
 
 
 _UP, _DOWN = FEATURES.index("regime_up"), FEATURES.index("regime_down")

@@ -136,7 +136,7 @@ class TradingCore:
         """Fills, funding and deposits folded by this process: what may explain a change of equity."""
         self._row = np.zeros(POSITION_SIZE)
         for coin in self.instruments:
-            features, policy = FeatureStream(rules.interval_ms), policies(coin)
+            features, policy = FeatureStream(rules.interval_ms, rules.regimes), policies(coin)
             known = self.state.coins.setdefault(coin, CoinState())
             if known.features:
                 features.restore(known.features)

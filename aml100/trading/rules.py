@@ -10,6 +10,13 @@ from decimal import Decimal
 
 from aml100.config.models import Params
 from aml100.domain.units import INTERVALS, ZERO, decimal_from_float
+from aml100.market.regime import DEFAULT_THRESHOLDS, RegimeThresholds
+
+
+def regime_thresholds(params: Params) -> RegimeThresholds:
+    """Where a trend begins, as configured: part of what the features mean."""
+    model = params.model
+    return RegimeThresholds(model.regime_trend_frac, model.regime_trend_frac, model.regime_trend_sigmas)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +82,7 @@ class TradingRules:
     """A market that moves by itself: positions count at its mark price, and resting entries join its book."""
     adopts_positions: bool = False
     """Positions that were there before us are taken over."""
+    regimes: RegimeThresholds = DEFAULT_THRESHOLDS
 
     @staticmethod
     def from_params(
@@ -109,6 +117,7 @@ class TradingRules:
             maker_timeout_bars=trading.maker_timeout_bars,
             is_live=is_live,
             adopts_positions=adopts_positions,
+            regimes=regime_thresholds(params),
             risk=RiskLimits(
                 enabled=live_guards or params.backtest.risk_checks,
                 live_guards=live_guards,

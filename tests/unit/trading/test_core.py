@@ -12,6 +12,7 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
+from aml100.config.models import Params
 from aml100.domain.events import (
     BarsClosed,
     CancelOrders,
@@ -30,6 +31,8 @@ from aml100.domain.units import MINUTE_MS
 from aml100.market.series import FundingSeries
 from aml100.trading.core import TradingCore
 from aml100.trading.policies import Scheduled
+from aml100.trading.rules import regime_thresholds
+from aml100.wiring import training_settings
 from tests.harness import BTC, INSTRUMENT, QUIET_BARS, START_MS, play, quiet, rules_for_tests, series_of
 
 LAST = QUIET_BARS - 1  # the last quiet bar: decisions are taken on its close
@@ -334,3 +337,15 @@ def test_d2_state_saved_in_mid_trade_goes_on_like_the_uninterrupted_run() -> Non
         two = core_of(two.export_state())
     assert one.export_state() == two.export_state()
     assert replace(one.state.risk) == two.state.risk
+
+
+def test_configured_regime_thresholds_reach_the_policys_row() -> None:
+    """What counts as a trend is a matter of configuration, and the same for whoever computes features."""
+    params = Params.model_validate({"model": {"regime_trend_pct": 0.0, "regime_trend_sigmas": 5.0}})
+    regimes = regime_thresholds(params)
+    assert (regimes.up_frac, regimes.scaled) == (0.0, 5.0)
+    assert training_settings(params).regimes == regimes
+    rising = [(100.0 + n / 100, 100.0 + n / 100, 100.0 + n / 100, 100.0 + n / 100) for n in range(300)]
+    _, usual = play(series_of(rising), {})
+    _, tight = play(series_of(rising), {}, rules_for_tests(regimes=regimes))
+    assert (usual.coin(BTC).regime, tight.coin(BTC).regime) == ("range", "trend_up")

@@ -228,7 +228,10 @@ def funding_entry(paid: FundingPaid) -> Object:
 
 def ledger_entry(one: Transfer) -> Object:
     """An entry of userNonFundingLedgerUpdates."""
-    return {"time": one.time_ms, "hash": ZERO_HASH, "delta": {"type": one.kind, "usdc": text(one.amount)}}
+    delta: Object = {"type": one.kind, "usdc": text(abs(one.amount))}
+    if one.destination:
+        delta |= {"user": one.user, "destination": one.destination, "fee": "0.0"}
+    return {"time": one.time_ms, "hash": ZERO_HASH, "delta": delta}
 
 
 def order_answer(result: OrderResult) -> Json:

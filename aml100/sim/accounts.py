@@ -141,11 +141,16 @@ class Leverage:
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """Money that came or went otherwise than by trading. `kind` is the venue's word; `amount` is signed."""
+    """Money that came or went otherwise than by trading. `kind` is the venue's word; `amount` is signed.
+
+    Of a transfer between accounts `user` is who sent it and `destination` who got it.
+    """
 
     time_ms: int
     kind: str
     amount: Decimal
+    user: str = ""
+    destination: str = ""
 
 
 @dataclass(slots=True)

@@ -1,15 +1,17 @@
-"""What an account may change about its leverage and isolated margin; the venue's text where it refuses."""
+"""What an account may do with its money and its leverage besides trading; the venue's text where it refuses."""
 
 from __future__ import annotations
 
-from decimal import Decimal
+import re
+from decimal import Decimal, InvalidOperation
 from typing import Final
 
-from aml100.domain.units import Coin
-from aml100.sim.accounts import Leverage
+from aml100.domain.units import USD_STEP, ZERO, Coin
+from aml100.sim.accounts import Account, Leverage, Transfer
 from aml100.sim.books import Books
 from aml100.sim.margin import free_margin
 
+_ADDRESS: Final = re.compile(r"0x[0-9a-f]{40}")
 LEAST_KEPT_FRAC: Final = Decimal("0.1")
 """Of the notional, what isolated margin is never reduced below."""
 
@@ -60,4 +62,25 @@ def move_margin(books: Books, address: str, coin: Coin, amount: Decimal) -> str 
     if amount < 0 and there + amount < notional * max(Decimal(1) / leverage.value, LEAST_KEPT_FRAC):
         return "Position does not have sufficient margin for reduction."
     held.isolated_margin += amount
+    return None
+
+
+def send_usd(books: Books, address: str, destination: str, amount: str) -> str | None:
+    """Move money that no position needs to another account, which is opened where it does not exist."""
+    try:
+        usd = Decimal(amount)
+    except InvalidOperation:
+        return "Invalid amount"
+    if not usd.is_finite() or usd <= 0 or usd != usd.quantize(USD_STEP):
+        return "Invalid amount"
+    if _ADDRESS.fullmatch(destination) is None or destination == address:
+        return "Invalid destination"
+    sender = books.accounts[address]
+    if usd > books.margin(address).withdrawable:
+        return "Insufficient balance for transfer."
+    receiver = books.accounts.setdefault(destination, Account(destination, ZERO, ZERO))
+    for account, signed in ((sender, -usd), (receiver, usd)):
+        account.balance += signed
+        account.deposits += signed
+        account.transfers.append(Transfer(books.now_ms, "internalTransfer", signed, address, destination))
     return None

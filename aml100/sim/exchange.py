@@ -292,6 +292,10 @@ class Exchange(Playing):
         """Add USD to an isolated position's margin, or take some out; the venue's text where it refuses."""
         return collateral.move_margin(self, address, coin, amount)
 
+    def send_usd(self, address: str, destination: str, amount: str) -> str | None:
+        """Give money to another account, opened where it does not exist; the venue's text where it refuses."""
+        return collateral.send_usd(self, address, destination.lower(), amount)
+
     def schedule_cancel(self, address: str, time_ms: int | None) -> str | None:
         """Cancel all open orders at a market time, None clears; the venue's text where it refuses."""
         account = self.accounts[address]

@@ -195,8 +195,8 @@ class Executions(Books):
     def tidy(self, account: Account, coin: Coin, events: list[VenueEvent]) -> None:
         """End what a changed position leaves without sense.
 
-        Triggers tied to a position go with it. Of the reduce-only orders in the book the older go until the sum of
-        the rest fits the position.
+        Triggers tied to a position go with it. Of the reduce-only orders in the book the newest is capped to the
+        position, and the older go that do not fit beside it.
         """
         if not account.open_oids:
             return
@@ -210,7 +210,8 @@ class Executions(Books):
                 if not reduces:
                     self.close(record, OrderStatus.CANCELED, "reduceOnlyCanceled", events)
             elif record.is_live_limit:
-                if not reduces or record.remaining > abs(room):
+                if not reduces or (room != held and record.remaining > abs(room)):
                     self.close(record, OrderStatus.CANCELED, "reduceOnlyCanceled", events)
                 else:
+                    record.remaining = min(record.remaining, abs(room))
                     room += record.remaining * order.side.sign

@@ -15,7 +15,8 @@ from typing import Final
 
 from aml100.domain.errors import ProtocolViolation
 from aml100.domain.units import DAY_MS
-from aml100.venue.signing import Json, recover_approve_agent_signer, recover_signer
+from aml100.sim.user_signed import USER_SIGNED, recover_user
+from aml100.venue.signing import Json, recover_signer
 
 NONCES_KEPT: Final = 100
 ZERO_ADDRESS: Final = "0x" + 40 * "0"
@@ -77,12 +78,12 @@ class Gate:
 
     def admit(self, envelope: Envelope, accounts: Container[str], now_ms: int) -> Admitted | Refused:
         """Check a request at wall time `now_ms`; changes nothing (see `burn`)."""
-        is_approval = envelope.action.get("type") == "approveAgent"
-        if is_approval and envelope.action.get("hyperliquidChain") != "Testnet":
+        by_user = envelope.action.get("type") in USER_SIGNED
+        if by_user and envelope.action.get("hyperliquidChain") != "Testnet":
             return Refused("Mainnet and testnet require different signature.")
         try:
-            if is_approval:
-                signer = recover_approve_agent_signer(envelope.action, envelope.signature)
+            if by_user:
+                signer = recover_user(envelope.action, envelope.signature)
             else:
                 signer = recover_signer(
                     envelope.action,
@@ -97,7 +98,7 @@ class Gate:
         agent = self.agents.get(signer)
         if signer in accounts:
             account = signer
-        elif agent is not None and agent.valid_until_ms > now_ms and not is_approval:
+        elif agent is not None and agent.valid_until_ms > now_ms and not by_user:
             account = agent.account
         elif agent is not None or signer in self.retired:
             return Refused(f"Must deposit before performing actions. User: {signer}")

@@ -240,6 +240,10 @@ class Replay:
                 return _plain(self.gate.approve(user, action.agentAddress, name, act.wall_ms)), []
             case requests.NoopAction():
                 return _plain(None), []
+            case requests.UsdSendAction():
+                return _plain(exchange.send_usd(user, action.destination, action.amount)), []
+            case requests.UnservedAction():
+                raise AssertionError("refused before it was admitted")
             case requests.SetReferrerAction():
                 return _refused("Referral code not registered"), []
             case requests.ApproveBuilderFeeAction():

@@ -121,6 +121,12 @@ class NoopAction(msgspec.Struct, tag_field="type", tag="noop"):
     pass
 
 
+class UsdSendAction(msgspec.Struct, tag_field="type", tag="usdSend"):
+    destination: str
+    amount: str
+    time: int
+
+
 class SetReferrerAction(msgspec.Struct, tag_field="type", tag="setReferrer"):
     code: str = ""
 
@@ -129,7 +135,43 @@ class ApproveBuilderFeeAction(msgspec.Struct, tag_field="type", tag="approveBuil
     builder: str = ""
 
 
-Action: TypeAlias = (
+class UnservedAction(msgspec.Struct):
+    """An action that the venue has and this one does not: understood, and refused in words."""
+
+    kind: str
+
+
+UNSERVED: Final = frozenset(
+    {
+        "agentEnableDexAbstraction",
+        "agentSetAbstraction",
+        "claimRewards",
+        "convertToMultiSigUser",
+        "createSubAccount",
+        "createVault",
+        "evmUserModify",
+        "multiSig",
+        "reserveRequestWeight",
+        "sendAsset",
+        "setDisplayName",
+        "spotSend",
+        "spotUser",
+        "subAccountModify",
+        "subAccountSpotTransfer",
+        "subAccountTransfer",
+        "tokenDelegate",
+        "twapCancel",
+        "twapOrder",
+        "usdClassTransfer",
+        "userDexAbstraction",
+        "userSetAbstraction",
+        "vaultTransfer",
+        "withdraw3",
+    }
+)
+
+
+ServedAction: TypeAlias = (
     OrderAction
     | CancelAction
     | CancelByCloidAction
@@ -140,9 +182,11 @@ Action: TypeAlias = (
     | ScheduleCancelAction
     | ApproveAgentAction
     | NoopAction
+    | UsdSendAction
     | SetReferrerAction
     | ApproveBuilderFeeAction
 )
+Action: TypeAlias = ServedAction | UnservedAction
 
 
 class _Body(msgspec.Struct):
@@ -170,7 +214,10 @@ def as_json(value: Mapping[str, object]) -> Mapping[str, Json]:
 
 def decode_action(action: Mapping[str, Json]) -> Action:
     """An action as a typed message; msgspec.ValidationError where the venue would not understand it."""
-    decoded: Action = msgspec.convert(action, type=Action)
+    kind = action.get("type")
+    if isinstance(kind, str) and kind in UNSERVED:
+        return UnservedAction(kind)
+    decoded: ServedAction = msgspec.convert(action, type=ServedAction)
     match decoded:
         case OrderAction():
             grouping_of(decoded.grouping)

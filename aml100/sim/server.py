@@ -81,6 +81,7 @@ class SimServer:
         self.account = Signer(account_key, "other").address
         self.agent = Signer(agent_key, "other").address
         if self.account not in exchange.accounts:
+            exchange.now_ms = exchange.now_ms or tape.time_of(warmup_bars)
             exchange.add_account(self.account, deposit)
         self.clock: Clock = SystemClock() if clock is None else clock
         self.speed = speed
@@ -167,6 +168,8 @@ class SimServer:
             msgspec.ValidationError: the action is not one the venue knows; nothing was done.
         """
         action = requests.decode_action(envelope.action)
+        if isinstance(action, requests.UnservedAction):
+            return {"status": "err", "response": f"{action.kind} is not served by the simulated venue"}
         now_ms = self.now_ms()
         self.pace.catch_up()
         admitted = self.replay.gate.admit(envelope, self.exchange.accounts, now_ms)
@@ -186,6 +189,9 @@ class SimServer:
         )
         response, events = self.replay.act(kept, action)
         self.feed.publish_events(events)
+        if isinstance(action, requests.UsdSendAction) and isinstance(response, dict) and response["status"] == "ok":
+            for user in (admitted.account, action.destination.lower()):
+                self.feed.publish_transfer(user, self.exchange.accounts[user].transfers[-1])
         return response
 
     def _charge(self, account: str, count: int, *, is_cancel: bool) -> str | None:

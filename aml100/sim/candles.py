@@ -114,6 +114,8 @@ def candles_between(
         seen = seen.rows(int(seen.open_ms.searchsorted(opens_of(np.array([from_ms]), interval_ms)[0])), len(seen))
         whole = seen if forming is None else with_bar(seen, forming)
         made = merged(whole, interval_ms, prints)
+        if forming is not None:
+            made[-1] = replace(made[-1], trades=made[-1].trades - prints + forming.trades)
         made = made if most is None else made[-most:]
         bars = [one for one in made if one.end_ms > start_ms and one.open_ms <= end_ms]
     return bars if most is None else bars[-most:]

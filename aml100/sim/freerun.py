@@ -51,7 +51,7 @@ class FreeRunning:
     def market_ms(self) -> int:
         if self.ended:
             return self._exchange.now_ms
-        return self._from_ms + int((self.clock.monotonic_s() - self._since_s) * 1000 * self.speed)
+        return self._from_ms + round((self.clock.monotonic_s() - self._since_s) * 1000 * self.speed)
 
     def note_request(self) -> None:
         """Nothing waits for anybody here."""

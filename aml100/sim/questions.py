@@ -32,6 +32,11 @@ def time_in(body: Mapping[str, object], key: str) -> int:
     return value
 
 
+def start_in(body: Mapping[str, object]) -> int:
+    """`startTime` where it may be left out: from the beginning."""
+    return 0 if body.get("startTime") is None else time_in(body, "startTime")
+
+
 def end_in(body: Mapping[str, object]) -> int:
     """`endTime`, which may be left out or null."""
     return _FOREVER if body.get("endTime") is None else time_in(body, "endTime")

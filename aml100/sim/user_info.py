@@ -10,7 +10,7 @@ from aml100.sim import account_answers
 from aml100.sim.accounts import Account, FillEvent
 from aml100.sim.dexes import dexes_of
 from aml100.sim.limits import Addresses
-from aml100.sim.questions import UnknownRequest, coin_in, dex_in, end_in, text_in, time_in
+from aml100.sim.questions import UnknownRequest, coin_in, dex_in, end_in, start_in, text_in, time_in
 from aml100.sim.views import Views
 from aml100.sim.words import Json, rough, text
 
@@ -74,12 +74,12 @@ class UserInfo:
         return [account_answers.fill(one) for one in _joined(fills[:FILLS_PAGE], body)]
 
     def funding(self, body: Body) -> Json:
-        account, start, end = self._account(body), time_in(body, "startTime"), end_in(body)
+        account, start, end = self._account(body), start_in(body), end_in(body)
         paid = [one for one in (account.fundings if account else []) if start <= one.time_ms <= end]
         return [account_answers.funding_entry(one) for one in paid[:PAGE]]
 
     def ledger_updates(self, body: Body) -> Json:
-        account, start, end = self._account(body), time_in(body, "startTime"), end_in(body)
+        account, start, end = self._account(body), start_in(body), end_in(body)
         moved = [one for one in (account.transfers if account else []) if start <= one.time_ms <= end]
         return [account_answers.ledger_entry(one) for one in moved[:PAGE]]
 

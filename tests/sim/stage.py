@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from decimal import Decimal
 
 import aiohttp
 import msgspec
 import numpy as np
 
-from aml100.domain.clock import wall_ms
+from aml100.domain.clock import SystemClock, wall_ms
 from aml100.domain.market import instrument_for
 from aml100.domain.units import Coin
 from aml100.market.series import BarSeries
+from aml100.sim.dexes import asset_ids
 from aml100.sim.exchange import Exchange, ExchangeRules
 from aml100.sim.gate import venue_key
 from aml100.sim.scenario import Tape
@@ -38,6 +40,26 @@ def venue(tape: Tape, **options: object) -> SimServer:
     instruments = [instrument_for(coin, number) for number, coin in enumerate(tape.coins)]
     settings: dict[str, object] = {"speed": 0.0, "warmup_bars": 2} | options
     return SimServer(Exchange(instruments, RULES), tape, account_key=ACCOUNT_KEY, agent_key=AGENT_KEY, **settings)  # type: ignore[arg-type]
+
+
+class StagedClock(SystemClock):
+    """Real wall time, but seconds that a test turns on: what moves a market that runs by the clock."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wall_s = 1000.0
+
+    def monotonic_s(self) -> float:
+        return self.wall_s
+
+
+def alone(tape: Tape, clock: SystemClock | None = None, **options: object) -> SimServer:
+    """A venue that stands alone, as `sim` starts it: a book with depth, limits, its own clock."""
+    numbers = asset_ids(tape.coins)
+    instruments = [instrument_for(coin, numbers[coin]) for coin in tape.coins]
+    settings: dict[str, object] = {"speed": 1.0, "warmup_bars": 2, "embedded": False, "clock": clock} | options
+    exchange = Exchange(instruments, replace(RULES, has_depth=True))
+    return SimServer(exchange, tape, account_key=ACCOUNT_KEY, agent_key=AGENT_KEY, **settings)  # type: ignore[arg-type]
 
 
 class Follower:

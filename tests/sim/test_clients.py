@@ -1,11 +1,13 @@
-"""Other people's clients trade against the simulated venue unchanged: the official SDK and ccxt."""
+"""The official SDK on the venue that keeps step: without its engine the market stands still, and fills are exact.
+
+Full sessions on the venue that stands alone are in `test_sdk_session` and `test_ccxt_session`.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Any
 
-import ccxt
 import eth_account
 from hyperliquid.exchange import Exchange as SdkExchange
 from hyperliquid.info import Info as SdkInfo
@@ -106,51 +108,6 @@ async def test_the_official_sdk_trades_unchanged() -> None:
         assert seen["stranger"]["response"] == f"User or API Wallet {stranger} does not exist."
         assert seen["agent"]["status"] == "ok"
         assert "resting" in first(seen["by the agent"])
-
-
-def ccxt_session(server: SimServer) -> dict[str, Any]:
-    client = ccxt.hyperliquid(
-        {
-            "walletAddress": server.account,
-            "privateKey": AGENT_KEY,
-            "urls": {"api": {"public": server.rest_url, "private": server.rest_url}},
-            "options": {"sandboxMode": True},
-            "enableRateLimit": False,
-        }
-    )
-    market = "BTC/USDC:USDC"
-    seen: dict[str, Any] = {"markets": sorted(client.load_markets())}
-    seen["ticker"] = client.fetch_ticker(market)
-    seen["candles"] = client.fetch_ohlcv(market, "1m", since=START)
-    seen["balance"] = client.fetch_balance()
-    seen["leverage"] = client.set_leverage(5, market, {"marginMode": "cross"})
-    seen["limit"] = client.create_order(market, "limit", "buy", 0.01, 59000, {"clientOrderId": "0x" + "4" * 32})
-    seen["open"] = client.fetch_open_orders(market)
-    seen["cancelled"] = client.cancel_order(seen["limit"]["id"], market)
-    client.create_order(market, "limit", "buy", 0.01, 59000, {"clientOrderId": "0x" + "5" * 32})
-    seen["by cloid"] = client.cancel_order(None, market, {"clientOrderId": "0x" + "5" * 32})
-    seen["bought"] = client.create_order(market, "market", "buy", 0.02, 60000)
-    options = {"stopLossPrice": 59500, "reduceOnly": True}
-    seen["stop"] = client.create_order(market, "market", "sell", 0.02, 59000, options)
-    seen["positions"] = client.fetch_positions([market])
-    seen["stop gone"] = client.cancel_order(seen["stop"]["id"], market)
-    seen["sold"] = client.create_order(market, "market", "sell", 0.02, 60000, {"reduceOnly": True})
-    seen["flat"] = client.fetch_positions([market])
-    seen["trades"] = client.fetch_my_trades(market)
-    return seen
-
-
-async def test_ccxt_trades_unchanged() -> None:
-    async with venue(TAPE) as server:
-        seen = await asyncio.to_thread(ccxt_session, server)
-        assert seen["markets"] == ["BTC/USDC:USDC", "ETH/USDC:USDC"]
-        assert seen["candles"][0][:2] == [START, 60000.0]
-        assert seen["balance"]["total"]["USDC"] == 10000.0
-        assert [one["clientOrderId"] for one in seen["open"]] == ["0x" + "4" * 32]
-        assert (seen["bought"]["average"], seen["bought"]["filled"]) == (60006.0, 0.02)
-        assert (seen["positions"][0]["contracts"], seen["positions"][0]["entryPrice"]) == (0.02, 60006.0)
-        assert seen["flat"] == []
-        assert [one["side"] for one in seen["trades"]] == ["buy", "sell"]
 
 
 async def test_standing_alone_it_moves_by_the_wall_clock_and_ends() -> None:

@@ -23,7 +23,7 @@ from aml100.domain.clock import Clock, ManualClock, wall_ms
 from aml100.domain.errors import UsageError
 from aml100.domain.market import Instrument, instrument_for
 from aml100.domain.orders import Action
-from aml100.domain.units import Coin
+from aml100.domain.units import HOUR_MS, Coin
 from aml100.engine.connecting import access_for, check_signer, client_for, dexes_of, listed, place_of, reach
 from aml100.engine.cycle import CycleKeeper
 from aml100.engine.desk import DeskOptions, TrainingDesk
@@ -32,13 +32,17 @@ from aml100.engine.funding import FundingWatch, TapeFunding, VenueFunding
 from aml100.engine.listener import Listeners
 from aml100.engine.live import LiveKeeper
 from aml100.engine.operator import OperatorDesk
+from aml100.engine.past import Past, stored_past, tape_past
 from aml100.engine.recording import InputLog, RecordedCore
 from aml100.engine.runtime import Engine, EngineOptions
+from aml100.engine.succession import load_champion
 from aml100.engine.telemetry import Telemetry
+from aml100.engine.watch import Watch
 from aml100.evaluation.backtest import Backtest
 from aml100.evaluation.kernel import KernelRules
 from aml100.learning.reward import RewardConfig, Shaping
 from aml100.learning.settings import TrainingSettings
+from aml100.market.features import schema_digest
 from aml100.market.series import BarSeries, FundingSeries
 from aml100.sim.dexes import asset_ids
 from aml100.sim.exchange import Exchange, ExchangeRules
@@ -272,6 +276,7 @@ class Market:
     warmup_bars: int
     order_band: Decimal
     lenient_first: bool
+    past: Past | None = None
 
     @property
     def coins(self) -> tuple[Coin, ...]:
@@ -354,6 +359,7 @@ async def embedded_engine(
             warmup_bars=warmup_bars,
             order_band=SIMULATED_BAND,
             lenient_first=True,
+            past=tape_past(tape),
         )
         engine, desk = _assemble(plan, market, database, rest, stream, clock, listeners)
         engine.deposit = params.backtest.initial_equity
@@ -482,20 +488,11 @@ def _assemble(
     run_id = f"r-{wall_ms()}-{os.getpid()}"
     trainer: TrainingDesk | None = None
     if plan.policy == "model":
-        champion = plan.bundle or _champion_of(database)
-        trainer = TrainingDesk(
-            DeskOptions(
-                folder=plan.state.parent,
-                rules={coin: kernel_rules(params, instruments[coin]) for coin in coins},
-                settings=training_settings(params),
-                seed=plan.seed,
-                hourly_rate=float(hourly_rate(params) or 0),
-                lenient_first=market.lenient_first,
-            ),
-            database,
-            listeners,
-            champion,
+        champion, damaged = (
+            (plan.bundle, ()) if plan.bundle else load_champion(database, schema_digest(market.interval_ms))
         )
+        trainer = TrainingDesk(desk_options(plan, market), database, listeners, champion)
+        trainer.succession.report_damaged(damaged)
         policy = PolicyChoice("model", trainer.factory(), None if champion is None else champion.record.id)
     else:
         policy = choose_baseline(plan.policy, plan.seed)
@@ -524,7 +521,9 @@ def _assemble(
         run_id=run_id,
         seed=plan.seed,
     )
-    options = EngineOptions(
+    if trainer is not None:
+        trainer.restore(core)
+    engine_options = EngineOptions(
         run_id=run_id,
         venue=market.venue,
         execution=market.execution,
@@ -546,12 +545,14 @@ def _assemble(
     cycles = CycleKeeper(plan.settings.objectives, database, listeners, market.interval_ms, market.book_network)
     cycles.restore(float(core.ledger.book.deposits or params.backtest.initial_equity))
     listeners.add(cycles)
+    watch = Watch(plan.settings.objectives, params, database, listeners, market.interval_ms)
+    watch.restore(coins)
+    listeners.add(watch)
     feeds = FeedBoard(params.risk.stale_seconds)
     socket = socket_path(plan.state)
     paper = _paper_account(core, params) if is_paper else None
-    engine = Engine(
-        options, core, rest, stream, database, clock, feeds, telemetry, listeners, trainer, cycles, paper, paper
-    )
+    parts = (feeds, telemetry, listeners, trainer, cycles, watch)
+    engine = Engine(engine_options, core, rest, stream, database, clock, *parts, paper, paper)
     engine.run_entry = Run(
         run_id=run_id,
         started_ms=wall_ms(),
@@ -584,14 +585,23 @@ def _paper_account(core: TradingCore, params: Params) -> PaperAccount:
     )
 
 
-def _champion_of(database: Database) -> Bundle | None:
-    """The newest champion, or an earlier one, whose folder is whole; none where none is (GUARANTEES D24)."""
-    from aml100.learning.bundle import BundleError, load_bundle
-
-    kept = [one for one in database.models() if one.state in ("champion", "retired") and one.path]
-    for version in sorted(kept, key=lambda one: (one.state == "champion", one.updated_ms), reverse=True):
-        try:
-            return load_bundle(Path(version.path))
-        except BundleError as error:
-            log.warning("model %s is not used: %s", version.id, error)
-    return None
+def desk_options(plan: RunPlan, market: Market) -> DeskOptions:
+    """How an engine trains beside trading, as configured."""
+    params, interval_ms = plan.settings.params, market.interval_ms
+    training = params.training
+    return DeskOptions(
+        folder=plan.state.parent,
+        rules={coin: kernel_rules(params, instrument) for coin, instrument in market.instruments.items()},
+        settings=training_settings(params),
+        seed=plan.seed,
+        hourly_rate=float(hourly_rate(params) or 0),
+        lenient_first=market.lenient_first,
+        interval_ms=interval_ms,
+        schema=schema_digest(interval_ms),
+        shadow_bars=max(1, round(training.shadow_hours * HOUR_MS / interval_ms)),
+        retrain_hours=training.retrain_hours,
+        origin=market.origin,
+        past=market.past or stored_past(plan.state.parent / "history", market.book_network, interval_ms),
+        bootstrap_budget_s=training.bootstrap_seconds,
+        budget_s=training.budget_seconds,
+    )

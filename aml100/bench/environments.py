@@ -41,8 +41,7 @@ ENVIRONMENTS: Final[dict[str, Environment]] = {
     "nautilus": Environment((("nautilus_trader==1.221.0",),)),
     "freqtrade": Environment((("freqtrade==2026.9", "gymnasium==1.4.0"),)),
     "elegantrl": Environment(((TORCH,), ("numpy==2.4.6", "pandas==3.1.1"), ("--no-deps", "elegantrl==0.3.6"))),
-    "torchrl": Environment(((TORCH,), ("torchrl==0.14.1",))),
-    "onnxruntime": Environment((("onnxruntime==1.32.0", "onnx==1.23.2"),)),
+    "onnxruntime": Environment((("onnxruntime==1.32.0",),)),
 }
 
 

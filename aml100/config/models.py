@@ -142,6 +142,9 @@ class TrainingParams(Section):
     selection_sigmas: NonNegative = Field(1.0, description="Standard errors taken off a checkpoint's net return.")
     members: int = Field(1, ge=1, le=64, description="Seeds trained into one model, their Q values averaged.")
     retrain_hours: NonNegative = Field(24.0, description="Hours of market time between trainings; 0 = only on need.")
+    budget_seconds: Positive = Field(300.0, description="Wall seconds of a training beside trading, at most.")
+    bootstrap_seconds: Positive = Field(30.0, description="Wall seconds of the first one, while nothing trades yet.")
+    shadow_hours: Positive = Field(24.0, description="Hours of market time that a challenger is tried in shadow.")
     threads: int = Field(1, ge=1, le=256, description="Threads of torch; results are bit-equal per count.")
 
 

@@ -217,7 +217,15 @@ class Command:
     time_ms: int
 
 
-CoreEvent: TypeAlias = MarketEvent | AccountEvent | Command | Tick
+@dataclass(frozen=True, slots=True)
+class SizeFactorSet:
+    """Entries are so many times their usual size from now on: what the status of the system makes of it."""
+
+    factor: Decimal
+    time_ms: int
+
+
+CoreEvent: TypeAlias = MarketEvent | AccountEvent | Command | Tick | SizeFactorSet
 
 # --- out: records -----------------------------------------------------------------------------------------------
 
@@ -467,6 +475,7 @@ __all__ = [
     "SeriesEnd",
     "SeriesEnded",
     "SettledFunding",
+    "SizeFactorSet",
     "StateChanged",
     "Tick",
     "TradeClosed",

@@ -1,42 +1,63 @@
 """Cycles and phases while the engine runs: each finished window is judged, counted, journalled and shown.
 
 Windows follow one another from the first 00:00 UTC on (from the first multiple of a shorter window) and never overlap.
-After a restart the finished ones are judged again from the journal, which gives the same counts: nothing but equity
-and trades has to be remembered.
+A window with enough realised trades is judged by them. One without is judged by an out-of-sample back-test of the
+champion, labelled so, where that can be had: PROVISIONAL at best, and never evidence. Where the accounting stands is
+journalled with each cycle, in one transaction with the step of the phase; a restart goes on from the latest.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Mapping
-
-import numpy as np
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict, replace
+from typing import Final, TypeAlias
 
 from aml100.config.models import Objectives
-from aml100.control.protocol import ObjectiveView, PhaseView
+from aml100.control.protocol import EvidenceView, ObjectiveView, PhaseView
+from aml100.domain.errors import AmlError
 from aml100.domain.events import EquityMarked, Record, TradeClosed
 from aml100.domain.units import DAY_MS
+from aml100.engine.bounds import phase_bounds
+from aml100.engine.condition import LedgerWindow
+from aml100.engine.curve import LedgerCurve
 from aml100.engine.listener import Listeners
-from aml100.evaluation.metrics import SHARPE_MIN_RETURNS, returns_of, sampled_equity, sharpe_of
+from aml100.evaluation.metrics import SHARPE_MIN_RETURNS
 from aml100.evaluation.objectives import (
     CycleResult,
     ObjectiveResult,
+    PhaseRules,
+    PhaseState,
     PhaseTracker,
+    Trials,
     Verdict,
     phase_rules,
 )
-from aml100.evaluation.windows import PhaseRecord, Window, window_of
+from aml100.evaluation.windows import Window
 from aml100.storage.database import Database
-from aml100.storage.entries import Cycle, PhaseStep
+from aml100.storage.entries import Cycle, Entry, PhaseStep
+from aml100.storage.reader import StateReader
 
-EARLIEST_RETURN = 0.5
+log = logging.getLogger(__name__)
+
+EARLIEST_RETURN: Final = 0.5
 """Share of a window that must have passed before its return is compounded to a month."""
+REALISED_TRADES: Final = 20
+"""With fewer trades in a window its realised figures say little; then the champion is back-tested, where it can be."""
 
-_IN_PERCENT = frozenset({"monthly_return", "win_rate", "max_drawdown", "trade_density"})
+_IN_PERCENT: Final = frozenset({"monthly_return", "win_rate", "max_drawdown", "trade_density"})
+
+OutOfSample: TypeAlias = Callable[[int, int], Awaitable[Window | None]]
+"""The champion back-tested over [from_ms, to_ms), on bars it was not trained on; None where that cannot be had."""
 
 
 class CycleKeeper:
-    """Listens to equity and trades; `on_time` closes windows."""
+    """Listens to equity and trades; `on_time` closes windows.
+
+    Attributes: `completed` cycles of this run; `out_of_sample` and `trials` are given by whoever knows them.
+    """
 
     def __init__(
         self, objectives: Objectives, database: Database, listeners: Listeners, interval_ms: int, network: str
@@ -44,7 +65,6 @@ class CycleKeeper:
         self._objectives = objectives
         self._database = database
         self._listeners = listeners
-        self._interval_ms = interval_ms
         self._network = network
         self._span_ms = max(round(objectives.cycle_days * DAY_MS), interval_ms)
         self._tracker = PhaseTracker(
@@ -53,36 +73,44 @@ class CycleKeeper:
             provisional_advances=objectives.provisional_advances and network != "mainnet",
             step_back_after=objectives.step_back_after_failures,
         )
-        self._times: list[int] = []
-        self._equity: list[float] = []
-        self._exits: list[int] = []
-        self._profits: list[float] = []
-        self._initial = 0.0
+        self._curve = LedgerCurve(interval_ms)
         self._start_ms: int | None = None
-        self._last: CycleResult | None = None
+        self._last_source = self._last_verdict = ""
+        self._earned_elsewhere = -1
+        self._computing: asyncio.Task[Window | None] | None = None
+        self._bounds: dict[str, float] = {}
+        self.out_of_sample: OutOfSample | None = None
+        self.trials: Callable[[], Trials] = Trials
+        self.model: Callable[[], str] = str
         self.completed = 0
-        """Cycles finished in this run."""
 
     # --- what happens ---------------------------------------------------------------------------------------
 
     def restore(self, initial_equity: float) -> None:
-        """Judge again what earlier runs on this journal finished."""
-        self._initial = initial_equity
+        """Take up the ledger and the accounting where the journal ends."""
+        self._curve.initial = initial_equity
         for point in self._database.equity_curve():
-            self._add(point.time_ms, float(point.equity))
+            self._curve.add_equity(point.time_ms, float(point.equity))
         for trade in self._database.trades():
-            self._exits.append(trade.exit_ms)
-            self._profits.append(float(trade.pnl))
-        while self._times and self._finish(self._times[-1]) is not None:
-            pass
+            self._curve.add_trade(trade.exit_ms, float(trade.pnl))
+        self._earned_elsewhere = earned_index(self._database, self._objectives)
+        cycles = self._database.cycles()
+        if not cycles or not cycles[-1].state:
+            return
+        last = cycles[-1]
+        self._tracker.state = read_state(last.state, len(self._tracker.phases))
+        if not judged_honestly(last):
+            self._tracker.state = replace(self._tracker.state, earned=0, relied_on_provisional=True)
+        self._start_ms = last.to_ms
+        self._last_source = last.source
+        self._last_verdict = last.verdict
 
     def on_record(self, record: Record) -> None:
         match record:
             case EquityMarked():
-                self._add(record.time_ms, float(record.equity))
+                self._curve.add_equity(record.time_ms, float(record.equity))
             case TradeClosed():
-                self._exits.append(record.exit_ms)
-                self._profits.append(float(record.pnl))
+                self._curve.add_trade(record.exit_ms, float(record.pnl))
             case _:
                 pass
 
@@ -90,76 +118,101 @@ class CycleKeeper:
         """Nothing here depends on the engine's own events."""
 
     def on_time(self, end_ms: int) -> CycleResult | None:
-        """Bars up to `end_ms` are closed: judge the window that ends there, if one does."""
-        result = self._finish(end_ms)
-        if result is None:
+        """Bars up to `end_ms` are closed: judge the windows that have ended; answers the last one judged."""
+        judged: CycleResult | None = None
+        while True:
+            if self._start_ms is None:
+                self._start_ms = self._first_window()
+            if self._start_ms is None or end_ms < self._start_ms + self._span_ms or self._computing is not None:
+                return judged
+            to_ms = self._start_ms + self._span_ms
+            window = self._curve.window(self._start_ms, to_ms)
+            if self._needs_back_test(window):
+                assert self.out_of_sample is not None
+                self._computing = asyncio.ensure_future(self.out_of_sample(self._start_ms, to_ms))
+                return judged
+            judged = self._judge(window, "realised")
+
+    def poll(self) -> CycleResult | None:
+        """Take in a back-test that has finished; one that failed leaves the realised figures to judge by."""
+        if self._computing is None or not self._computing.done() or self._start_ms is None:
             return None
+        computing, self._computing = self._computing, None
+        try:
+            window = computing.result()
+        except (AmlError, OSError, asyncio.CancelledError) as error:
+            log.warning("no out-of-sample back-test of this cycle: %s", error)
+            window = None
+        if window is None:
+            return self._judge(self._curve.window(self._start_ms, self._start_ms + self._span_ms), "realised")
+        return self._judge(window, "backtest")
+
+    async def close(self) -> None:
+        """A back-test under way is given up; the next run judges that window."""
+        if self._computing is not None:
+            self._computing.cancel()
+            await asyncio.gather(self._computing, return_exceptions=True)
+            self._computing = None
+
+    def _first_window(self) -> int | None:
+        first = self._curve.first_open_ms
+        if first is None:
+            return None
+        grid, day = min(self._span_ms, DAY_MS), first // DAY_MS * DAY_MS
+        return day + -(-(first - day) // grid) * grid
+
+    def _needs_back_test(self, window: Window) -> bool:
+        """A window too short for a Sharpe ratio fails either way."""
+        long_enough = window.days >= SHARPE_MIN_RETURNS
+        return self.out_of_sample is not None and long_enough and len(window.profits) < REALISED_TRADES
+
+    def _judge(self, window: Window, source: str) -> CycleResult:
+        result = self._tracker.apply(window, self.trials(), is_realised=source == "realised")
+        self._start_ms, self._last_source, self._last_verdict = window.end_ms, source, result.verdict.value
         self.completed += 1
         metrics = {o.name: _shown(o.name, o.value) for o in result.objectives}
         counted = result.verdict is Verdict.PASS or (
             result.verdict is Verdict.PROVISIONAL and self._tracker.provisional_advances
         )
-        self._database.record_cycle(
+        record = {
+            "figures": metrics,
+            "objectives": [asdict(one) for one in result.objectives],
+            "evidence": [asdict(one) for one in result.evidence],
+            "days_to_go": result.days_to_go,
+            "luck": result.luck,
+            "seed": result.seed,
+            "trades": len(window.profits),
+            "opening_equity": window.opening_equity,
+            "closing_equity": float(window.equity[-1]) if len(window.equity) else window.opening_equity,
+        }
+        facts: list[Entry] = [
             Cycle(
                 number=result.number,
                 phase=result.phase,
                 from_ms=result.start_ms,
                 to_ms=result.end_ms,
-                source="realised",
+                source=source,
                 verdict=result.verdict.value,
                 counted=counted,
-                metrics=json.dumps(metrics),
+                metrics=json.dumps(record),
+                model=self.model(),
                 network=self._network,
+                state=write_state(self._tracker.state, self._objectives.gates_mode),
             )
-        )
+        ]
+        moved = result.phase_after != result.phase
+        if moved:
+            provisional = self._tracker.state.is_provisional
+            facts.append(
+                PhaseStep(result.end_ms, result.phase, result.phase_after, result.reason, provisional, self._network)
+            )
+        self._database.journal(facts)
         self._listeners.on_event(
-            "cycle",
-            {"number": result.number, "source": "realised", "verdict": result.verdict.value, "metrics": metrics},
+            "cycle", {"number": result.number, "source": source, "verdict": result.verdict.value, "metrics": metrics}
         )
-        if result.phase_after != result.phase:
-            step = PhaseStep(
-                end_ms,
-                result.phase,
-                result.phase_after,
-                result.reason,
-                self._tracker.state.is_provisional,
-                self._network,
-            )
-            self._database.record_phase(step)
+        if moved:
             self._listeners.on_event("phase", {"from": result.phase, "to": result.phase_after, "reason": result.reason})
         return result
-
-    def _add(self, time_ms: int, equity: float) -> None:
-        open_ms = time_ms - self._interval_ms
-        if self._start_ms is None:
-            grid = min(self._span_ms, DAY_MS)
-            day = open_ms // DAY_MS * DAY_MS
-            self._start_ms = day + -(-(open_ms - day) // grid) * grid
-        if self._times and self._times[-1] == open_ms:
-            self._equity[-1] = equity
-        else:
-            self._times.append(open_ms)
-            self._equity.append(equity)
-
-    def _finish(self, now_ms: int) -> CycleResult | None:
-        if self._start_ms is None or now_ms < self._start_ms + self._span_ms:
-            return None
-        window = self._window(self._start_ms + self._span_ms)
-        self._start_ms += self._span_ms
-        self._last = self._tracker.apply(window)
-        return self._last
-
-    def _window(self, end_ms: int) -> Window:
-        assert self._start_ms is not None
-        record = PhaseRecord(
-            open_ms=np.array(self._times, dtype=np.int64),
-            equity=np.array(self._equity),
-            interval_ms=self._interval_ms,
-            initial_equity=self._initial or self._equity[0],
-            exit_ms=np.array(self._exits, dtype=np.int64),
-            profits=np.array(self._profits),
-        )
-        return window_of(record, self._start_ms, end_ms)
 
     # --- what is shown --------------------------------------------------------------------------------------
 
@@ -168,55 +221,118 @@ class CycleKeeper:
         """Name of the present phase."""
         return self._tracker.rules.name
 
+    @property
+    def rules(self) -> PhaseRules:
+        """Of the present phase."""
+        return self._tracker.rules
+
     def sharpe(self) -> tuple[float | None, str]:
-        """Of all daily returns so far; under 30 of them only a note of how many there are (GUARANTEES E3)."""
-        if len(self._times) < 2:
-            return None, f"n/a (0 of {SHARPE_MIN_RETURNS})"
-        times, equity = np.array(self._times, dtype=np.int64), np.array(self._equity)
-        _, levels = sampled_equity(times, equity, self._interval_ms, self._initial or self._equity[0], DAY_MS)
-        returns = returns_of(levels)
-        if len(returns) < SHARPE_MIN_RETURNS:
-            return None, f"n/a ({len(returns)} of {SHARPE_MIN_RETURNS})"
-        return sharpe_of(returns), ""
+        """Of all daily returns so far, or a note of how many there are."""
+        return self._curve.sharpe()
+
+    def ledger_window(self, now_ms: int, span_ms: int) -> LedgerWindow:
+        """The last `span_ms` of the ledger."""
+        return self._curve.ledger_window(now_ms, span_ms)
+
+    def refresh_bounds(self) -> None:
+        """Recompute what the figures are worth; resampling, so not for every redraw."""
+        if self._start_ms is None or not len(self._curve):
+            return
+        began = self._start_ms - self._tracker.state.looks * self._span_ms
+        self._bounds = phase_bounds(self._curve.daily_returns(began), self._curve.profits(began))
 
     def view(self, now_ms: int) -> PhaseView:
         """The phase, and the running window as it would be judged now."""
         state, rules = self._tracker.state, self._tracker.rules
-        objectives: tuple[ObjectiveView, ...] = ()
+        seen: CycleResult | None = None
         progress = 0.0
-        if self._start_ms is not None and len(self._times) > 1 and now_ms > self._start_ms:
+        if self._start_ms is not None and len(self._curve) > 1 and now_ms > self._start_ms:
             progress = min((now_ms - self._start_ms) / self._span_ms, 1.0)
-            window = self._window(now_ms)
+            window = self._curve.window(self._start_ms, min(now_ms, self._curve.last_end_ms))
             if len(window.equity):
-                objectives = tuple(_view(o, progress) for o in self._tracker.preview(window).objectives)
+                seen = self._tracker.preview(window, self.trials())
         return PhaseView(
             name=rules.name,
             number=state.index + 1,
             cycles_done=state.cycles_done,
             cycles_required=rules.cycles,
-            objectives=objectives,
+            objectives=() if seen is None else tuple(self._objective(o, progress) for o in seen.objectives),
             provisional=state.is_provisional,
             cycle_number=state.number + 1,
             cycle_progress=progress,
             cycle_days=self._objectives.cycle_days,
-            last_verdict="" if self._last is None else self._last.verdict.value,
+            last_verdict=self._last_verdict,
+            last_source=self._last_source,
+            gates_mode=self._tracker.gates_mode,
+            evidence=() if seen is None else tuple(EvidenceView(**asdict(one)) for one in seen.evidence),
+            days_to_go=None if seen is None else seen.days_to_go,
+            luck=None if seen is None else seen.luck,
+            failures_in_row=state.failures_in_row,
+            step_back_after=self._tracker.step_back_after,
+            live_phase=self._live_phase(),
+            live_min_phase=self._objectives.live_min_phase,
         )
+
+    def _live_phase(self) -> str:
+        state, earned = self._tracker.state, self._earned_elsewhere
+        if self._network in ("testnet", "mainnet") and self._tracker.gates_mode == "honest" and state.number:
+            earned = max(earned, min(state.earned, state.index))
+        return self._objectives.phase_names[earned] if earned >= 0 else ""
+
+    def _objective(self, result: ObjectiveResult, progress: float) -> ObjectiveView:
+        """As the screen shows it; a return compounded to a month from a few minutes says nothing yet."""
+        name = f"{result.name}_pct" if result.name in _IN_PERCENT else result.name
+        threshold = _shown(result.name, result.threshold)
+        assert threshold is not None
+        bound = _shown(result.name, self._bounds.get(result.name))
+        if result.name == "monthly_return" and progress < EARLIEST_RETURN:
+            return ObjectiveView(name, None, threshold, None, Verdict.UNKNOWN.value, "too early", bound)
+        value = _shown(result.name, result.value)
+        return ObjectiveView(name, value, threshold, result.met, result.state.value, result.note, bound)
+
+
+def write_state(state: PhaseState, gates_mode: str) -> str:
+    """Where the accounting stands, as JSON for the cycle's row."""
+    return json.dumps({"gates_mode": gates_mode, **asdict(state)})
+
+
+def read_state(text: str, phases: int) -> PhaseState:
+    """The accounting of a cycle's row; where the configuration has fewer phases now, the last of them."""
+    fields = json.loads(text)
+    fields.pop("gates_mode", None)
+    fields["returns"] = tuple(fields["returns"])
+    fields["index"] = min(fields["index"], phases - 1)
+    return PhaseState(**fields)
+
+
+def judged_honestly(cycle: Cycle) -> bool:
+    """The gates asked for evidence; what mode document passed has earned nothing."""
+    return bool(cycle.state) and json.loads(cycle.state).get("gates_mode") == "honest"
+
+
+def earned_index(database: StateReader, objectives: Objectives) -> int:
+    """Index of the phase that honest PASS cycles on testnet or mainnet data earned, on either ledger; -1: none.
+
+    Cycles of the simulated venue unlock nothing, nor do those judged in mode document or moved by PROVISIONAL ones.
+    """
+    earned = -1
+    for cycle in database.latest_cycles():
+        if cycle.network in ("testnet", "mainnet") and judged_honestly(cycle):
+            state = read_state(cycle.state, len(objectives.phases))
+            earned = max(earned, min(state.earned, state.index))
+    return earned
+
+
+def live_refusal(database: StateReader, objectives: Objectives) -> str:
+    """Why mainnet orders are not allowed yet; empty where the phase has been earned."""
+    names, earned = objectives.phase_names, earned_index(database, objectives)
+    needed = objectives.live_min_phase
+    if max(earned, 0) >= names.index(needed):
+        return ""
+    reached = names[earned] if earned >= 0 else "none"
+    return f"live orders need the phase {needed} (live_min_phase); earned so far: {reached}"
 
 
 def _shown(name: str, value: float | None) -> float | None:
     """Percent where people read percent."""
     return value * 100 if value is not None and name in _IN_PERCENT else value
-
-
-def _view(result: ObjectiveResult, progress: float) -> ObjectiveView:
-    """As the screen shows it; a return compounded to a month from the first minutes of a window says nothing yet."""
-    if result.name == "monthly_return" and progress < EARLIEST_RETURN:
-        return ObjectiveView(
-            "monthly_return_pct", None, result.threshold * 100, None, Verdict.UNKNOWN.value, "too early"
-        )
-    name = f"{result.name}_pct" if result.name in _IN_PERCENT else result.name
-    threshold = _shown(result.name, result.threshold)
-    assert threshold is not None
-    return ObjectiveView(
-        name, _shown(result.name, result.value), threshold, result.met, result.state.value, result.note
-    )

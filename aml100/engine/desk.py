@@ -1,8 +1,8 @@
-"""Training beside trading: starts the trainer's process, listens to it, and hands a finished model to the core.
+"""Training beside trading: starts the trainer's process, listens to it, and hands what it made to the succession.
 
-The child's crash or kill ends in a message, never in trading: the last good model goes on. A model is promoted when it
-is healthy and scores better on its validation part than the champion did; the first one on a simulated venue when its
-numbers are finite, so that there is something to watch, and it is labelled so.
+The child's crash, kill or lack of memory ends in a message, never in trading: the reason is on the screen, the last
+good model goes on. A training is journalled when it begins, with its job beside its data, so that the next run takes
+up one that a kill interrupted: from its checkpoint where that is whole, from the start where it is not.
 """
 
 from __future__ import annotations
@@ -10,39 +10,63 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import msgspec
 
-from aml100.control.protocol import ModelView, TrainingView
+from aml100.control.protocol import ModelView, ShadowView, TrainingView
 from aml100.domain.clock import wall_ms
 from aml100.domain.events import SettledFunding
 from aml100.domain.market import Bar
-from aml100.domain.units import Coin
+from aml100.domain.units import HOUR_MS, Coin
+from aml100.engine.barlog import BarLog, funding_series, write_funding, write_series
 from aml100.engine.listener import Listeners
+from aml100.engine.past import Past
+from aml100.engine.succession import Succession, SuccessionRules
 from aml100.evaluation.kernel import KernelRules
-from aml100.learning.bundle import Bundle, load_bundle
+from aml100.learning.bundle import Bundle, BundleError, load_bundle
 from aml100.learning.settings import TrainingSettings
+from aml100.market.features import compute_features
 from aml100.storage.database import Database
-from aml100.storage.entries import ModelVersion, Training
-from aml100.trading.core import TradingCore
-from aml100.trading.policies import AwaitingModel, Policy
-from aml100.training.messages import DataSource, Done, Failed, Progress, Stopped, TrainingSpec
+from aml100.storage.entries import Entry, Training
+from aml100.trading.core import REMEMBERED_ROWS, TradingCore
+from aml100.trading.policies import Policy
+from aml100.training.hold_out import purge_bars, split_for
+from aml100.training.messages import (
+    CHECKPOINT_FILE,
+    DataSource,
+    Done,
+    Failed,
+    HoldOut,
+    Progress,
+    Stopped,
+    TrainingSpec,
+    decode_spec,
+    encode_line,
+)
 from aml100.training.process import TrainingProcess
+from aml100.training.shadow import ModelWalk, WalkRules
 
 log = logging.getLogger(__name__)
 
-FEWEST_BARS = 600
-RETRY_AFTER_BARS = 240
-KEPT_BARS = 100_000
-KEPT_CURVE = 200
+FEWEST_BARS: Final = 600
+RETRY_AFTER_BARS: Final = 240
+KEPT_CURVE: Final = 200
+CLOSE_GRACE_S: Final = 10.0
+JOB_FILE: Final = "job.json"
+KEPT_FOLDERS: Final = 5
+"""Folders of finished trainings that stay, for a look at their logs."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeskOptions:
-    """`lenient_first`: the first model need only be sound. Budgets in wall seconds."""
+    """`lenient_first`: the first model need only be sound. Budgets in wall seconds.
+
+    `past` answers a coin's closed bars that end at the given time or before, and the funding settled by then; None
+    where there are none: after a restart it gives back what the trainings learned from.
+    """
 
     folder: Path
     rules: Mapping[Coin, KernelRules]
@@ -50,12 +74,33 @@ class DeskOptions:
     seed: int
     hourly_rate: float
     lenient_first: bool
+    interval_ms: int
+    schema: str
+    shadow_bars: int
+    retrain_hours: float = 24.0
+    origin: str = ""
+    past: Past | None = None
     bootstrap_budget_s: float = 30.0
     budget_s: float = 300.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One training: what it is called, why it was begun, and when by the market's clock."""
+
+    id: str
+    cause: str
+    started_ms: int
+    market_ms: int
+    spec: TrainingSpec
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.spec.folder)
+
+
 class TrainingDesk:
-    """One engine's trainer and its models."""
+    """One engine's trainer, and its models through `succession`."""
 
     def __init__(
         self, options: DeskOptions, database: Database, listeners: Listeners, champion: Bundle | None = None
@@ -63,25 +108,93 @@ class TrainingDesk:
         self._options = options
         self._database = database
         self._listeners = listeners
-        self._bars: dict[Coin, list[Bar]] = {coin: [] for coin in options.rules}
         self._funding: dict[Coin, list[SettledFunding]] = {coin: [] for coin in options.rules}
+        self._logs = {coin: BarLog(coin, options.interval_ms, options.origin) for coin in options.rules}
         self._task: asyncio.Task[None] | None = None
         self._process: TrainingProcess | None = None
+        self._warming: asyncio.Task[None] | None = None
         self._ready: tuple[Bundle, Done] | None = None
+        self._warm: tuple[ModelWalk, Done] | None = None
+        self._warm_rows: dict[Coin, int] = {}
+        self._interrupted: _Job | None = None
         self._view = TrainingView(state="idle")
         self._losses: list[float] = []
         self._validations: list[float] = []
         self._trainings = 0
-        self._tried_at_bars = 0
-        self.champion = champion
+        self._closing = False
+        self._tried_at_ms = 0
+        self._market_ms = 0
+        self.trained_ms: int | None = None
+        """Market time at which the last training began."""
+        walk = {
+            coin: WalkRules(rules, options.settings.min_q_gap, options.hourly_rate)
+            for coin, rules in options.rules.items()
+        }
+        rules = SuccessionRules(walk, options.shadow_bars, options.lenient_first, options.schema)
+        self.succession = Succession(rules, database, listeners, champion)
+
+    # --- a run begins, bars come --------------------------------------------------------------------------------
+
+    def restore(self, core: TradingCore) -> None:
+        """Take up what the journal and the folders hold: bars, shadows, a training that was interrupted."""
+        trainings = self._database.trainings()
+        self._trainings = len(trainings)
+        begun = [one.market_ms for one in trainings if one.market_ms is not None and one.cause != "reset"]
+        self.trained_ms = max(begun, default=None)
+        self._recall_bars(core)
+        self.succession.restore(core)
+        if core.cold:
+            core.adopt_policy(lambda coin: self.succession.factory())
+        for one in trainings:
+            if one.state == "running":
+                self._take_up(one)
+
+    def _recall_bars(self, core: TradingCore) -> None:
+        past = self._options.past
+        if past is None:
+            return
+        for coin, kept in self._logs.items():
+            until_ms = core.coin(coin).last_end_ms
+            found = past(coin, until_ms) if until_ms else None
+            if found is None or not len(found[0]):
+                continue
+            series, settled = found
+            kept.add_series(series)
+            self._funding[coin] = list(settled)
+            if core.recent_rows(coin):
+                continue
+            start = max(series.segments()[-1][0], len(series) - REMEMBERED_ROWS)
+            frame = compute_features(series.rows(start, len(series)), funding_series(coin, settled))
+            core.remember(coin, list(frame.values[frame.valid]))
+
+    def _take_up(self, one: Training) -> None:
+        """A training that was running when the last run died is resumed, once; the journal says so."""
+        folder = self._options.folder / "training" / one.id
+        try:
+            spec = decode_spec((folder / JOB_FILE).read_bytes())
+        except (OSError, msgspec.MsgspecError):
+            self._database.record_training(
+                replace(one, state="failed", ended_ms=wall_ms(), reason="interrupted, and its job cannot be read")
+            )
+            return
+        self._database.record_training(replace(one, state="interrupted", reason="the engine ended; taken up again"))
+        resume = (folder / CHECKPOINT_FILE).exists()
+        spec = msgspec.structs.replace(spec, resume=resume)
+        self._interrupted = _Job(one.id, one.cause, one.started_ms, one.market_ms or 0, spec)
 
     def on_history(self, bars: Sequence[Bar]) -> None:
         """Closed bars, oldest first: what the next training learns from."""
         for bar in bars:
-            kept = self._bars[bar.coin]
-            kept.append(bar)
-            if len(kept) > KEPT_BARS:
-                del kept[: KEPT_BARS // 10]
+            self._logs[bar.coin].add(bar)
+
+    def on_bars(self, bars: Sequence[Bar], core: TradingCore) -> list[Entry]:
+        """Bars that the core has just taken in; answers what is journalled with them."""
+        self.on_history(bars)
+        return self.succession.on_bars(bars, core)
+
+    @property
+    def champion(self) -> Bundle | None:
+        return self.succession.champion
 
     def on_funding(self, settled: SettledFunding) -> None:
         """A settled rate, oldest first: a feature of the next training, and what its positions pay."""
@@ -89,60 +202,72 @@ class TrainingDesk:
 
     def factory(self) -> Callable[[Coin], Policy]:
         """Policies of the champion; without one, policies that wait for it."""
-        champion = self.champion
-        return lambda coin: AwaitingModel() if champion is None else champion.policy()
+        return lambda coin: self.succession.factory()
+
+    @property
+    def is_busy(self) -> bool:
+        """A training runs, or what it made is being tried: nothing else is begun by itself."""
+        return any((self._task, self._warming, self._ready, self._warm, self.succession.challenger))
 
     def poll(self, core: TradingCore, now_ms: int) -> None:
-        """Between two events: begin the first training, or adopt what a training brought."""
+        """Between two events: begin what is due, judge what has come."""
+        self._market_ms = now_ms
         if self._ready is not None:
             (bundle, done), self._ready = self._ready, None
             self._judge(bundle, done, core, now_ms)
-        fewest = min(len(bars) for bars in self._bars.values())
-        if self.champion is None and self._task is None and fewest >= max(FEWEST_BARS, self._tried_at_bars):
+        if self._warm is not None:
+            (walk, done), self._warm = self._warm, None
+            self._begin_shadow(walk, done, core, now_ms)
+        self.succession.poll(core, now_ms)
+        if self._interrupted is not None and self._task is None:
+            job, self._interrupted = self._interrupted, None
+            self._begin(job)
+        fewest = min(len(kept) for kept in self._logs.values())
+        waited = now_ms >= self._tried_at_ms + RETRY_AFTER_BARS * self._options.interval_ms
+        if self.champion is None and not self.is_busy and fewest >= FEWEST_BARS and (waited or not self._tried_at_ms):
             self.start("bootstrap")
+
+    # --- one training -------------------------------------------------------------------------------------------
 
     def start(self, cause: str) -> str:
         """Begin a training; says what was begun, or why not."""
-        if self._task is not None and not self._task.done():
+        if self._task is not None:
             return "a training is already running"
+        if min(len(kept) for kept in self._logs.values()) < FEWEST_BARS:
+            return f"not enough bars to train on: {FEWEST_BARS} are needed"
         self._trainings += 1
-        self._tried_at_bars = min(len(bars) for bars in self._bars.values()) + RETRY_AFTER_BARS
-        budget_s = self._options.bootstrap_budget_s if self.champion is None else self._options.budget_s
-        self._task = asyncio.create_task(self._train(cause, budget_s), name="training")
+        now_ms = wall_ms()
+        training_id = f"t-{now_ms}-{self._trainings}"
+        first = self.champion is None
+        budget_s = self._options.bootstrap_budget_s if first else self._options.budget_s
+        spec = self._spec(training_id, budget_s)
+        self._begin(_Job(training_id, cause, now_ms, self._market_ms, spec))
         return f"training started ({cause}), at most {budget_s:.0f} s"
 
-    def cancel(self) -> None:
-        """Ask the child to leave; a checkpoint stays."""
-        if self._process is not None:
-            self._cancelling = asyncio.create_task(self._process.cancel())
-
-    def retire(self, core: TradingCore, now_ms: int) -> None:
-        """The champion decides no more; ledger, phases and history stay."""
-        if self.champion is None:
-            return
-        self._keep(self.champion, "retired", "reset by the operator", now_ms)
-        self.champion = None
-        core.adopt_policy(self.factory())
-
-    async def close(self) -> None:
-        """Leave no child behind."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-
-    # --- one training ---------------------------------------------------------------------------------------
-
-    async def _train(self, cause: str, budget_s: float) -> None:
+    def _spec(self, training_id: str, budget_s: float) -> TrainingSpec:
         options = self._options
-        training_id = f"t-{wall_ms()}-{self._trainings}"
         folder = options.folder / "training" / training_id
-        bars = {coin: list(kept) for coin, kept in self._bars.items()}
-        await asyncio.to_thread(_write_bars, folder, bars)
-        rates = {coin: list(settled) for coin, settled in self._funding.items()}
-        funding = await asyncio.to_thread(_write_funding, folder, rates)
-        spec = TrainingSpec(
+        end_ms = min(kept.end_ms for kept in self._logs.values())
+        first_ms = max(kept.first_ms for kept in self._logs.values())
+        horizon = max((rules.max_hold for rules in options.rules.values()), default=0)
+        split = split_for(first_ms, end_ms, options.interval_ms, horizon)
+        champion = self.champion
+        hold_out = None
+        if split is not None:
+            seen_ms = 0 if champion is None else self._seen_until(champion.id)
+            unseen_ms = seen_ms + purge_bars(options.interval_ms, horizon) * options.interval_ms if seen_ms else 0
+            path = None if champion is None or champion.path is None else str(champion.path)
+            hold_out = HoldOut(split.hold_out_from_ms, path, unseen_ms)
+        return TrainingSpec(
             data=tuple(
-                DataSource(str(folder / f"{number}.parquet"), rules, coin, funding[coin], options.hourly_rate)
+                DataSource(
+                    str(folder / f"{number}.parquet"),
+                    rules,
+                    coin,
+                    str(folder / f"funding-{number}.parquet") if self._funding[coin] else None,
+                    options.hourly_rate,
+                    None if split is None else split.train_until_ms,
+                )
                 for number, (coin, rules) in enumerate(options.rules.items())
             ),
             settings=options.settings,
@@ -150,36 +275,161 @@ class TrainingDesk:
             models=str(options.folder / "models"),
             folder=str(folder),
             budget_s=budget_s,
+            hold_out=hold_out,
         )
-        started_ms = wall_ms()
+
+    def _seen_until(self, model: str) -> int:
+        """Until when a model of ours has been trained; 0 where that is not known (a model from elsewhere)."""
+        job = next((one.id for one in self._database.trainings() if one.model == model), None)
+        if job is None:
+            return 0
+        try:
+            spec = decode_spec((self._options.folder / "training" / job / JOB_FILE).read_bytes())
+        except (OSError, msgspec.MsgspecError):
+            return self._market_ms
+        untils = [source.until_ms for source in spec.data]
+        return max((until for until in untils if until is not None), default=self._market_ms)
+
+    def _begin(self, job: _Job) -> None:
+        self.trained_ms = job.market_ms or self._market_ms
+        self._tried_at_ms = self._market_ms
         self._losses, self._validations = [], []
-        self._show(TrainingView(state="running", epochs=spec.settings.epochs, seed=spec.seed, eta_s=budget_s))
-        self._database.record_training(Training(training_id, started_ms, "running", cause, spec.seed))
+        self._task = asyncio.create_task(self._train(job), name="training")
+        self._task.add_done_callback(self._on_task_done)
+        spec = job.spec
+        self._show(
+            TrainingView(
+                state="running", epochs=spec.settings.epochs, seed=spec.seed, eta_s=spec.budget_s, cause=job.cause
+            )
+        )
+        self._record(job, "running")
+
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
+        """Whatever a training ends in, the desk is free again and the reason is on the screen."""
+        self._task = None
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log.error("the training desk failed", exc_info=error)
+            self._show(_with(self._view, state="failed", eta_s=None, reason=f"the training could not be run: {error}"))
+
+    async def _train(self, job: _Job) -> None:
+        spec = job.spec
+        if not (job.folder / JOB_FILE).exists():
+            series = [kept.series() for kept in self._logs.values()]
+            rates = [list(settled) for settled in self._funding.values()]
+            await asyncio.to_thread(write_series, job.folder, series)
+            await asyncio.to_thread(write_funding, job.folder, rates)
+            await asyncio.to_thread(_write_job, job.folder, spec)
         final: Done | Stopped | Failed = Failed("the trainer said nothing")
         try:
             async with TrainingProcess(spec) as process:
                 self._process = process
                 async for message in process.messages():
                     if isinstance(message, Progress):
-                        self._on_progress(message)
+                        self._on_progress(message, job.cause)
                     else:
                         final = message
         finally:
             self._process = None
+        if isinstance(final, Failed) and spec.resume:
+            log.warning("the checkpoint does not serve, training from the start: %s", final.reason)
+            (job.folder / CHECKPOINT_FILE).unlink(missing_ok=True)
+            await self._train(replace(job, spec=msgspec.structs.replace(spec, resume=False)))
+            return
+        bundle: Bundle | None = None
+        if isinstance(final, Done):
+            try:
+                bundle = await asyncio.to_thread(load_bundle, Path(final.path))
+            except BundleError as error:
+                final = Failed(str(error))
+        if self._closing and not isinstance(final, Done):
+            return  # the next run takes it up
+        self._finish(job, final)
+        if bundle is not None and isinstance(final, Done):
+            self._ready = bundle, final
+        await asyncio.to_thread(_prune, self._options.folder / "training")
+
+    def _finish(self, job: _Job, final: Done | Stopped | Failed) -> None:
         state = "done" if isinstance(final, Done) else "cancelled" if isinstance(final, Stopped) else "failed"
         reason = final.reason if isinstance(final, Failed) else ""
-        model = final.id if isinstance(final, Done) else None
-        self._database.record_training(
-            Training(training_id, started_ms, state, cause, spec.seed, ended_ms=wall_ms(), model=model, reason=reason)
-        )
+        self._record(job, state, final)
         self._show(_with(self._view, state=state, eta_s=None, reason=reason))
-        if isinstance(final, Done):
-            self._ready = await asyncio.to_thread(load_bundle, Path(final.path)), final
-        elif isinstance(final, Failed):
+        if isinstance(final, Failed):
             log.warning("training failed, the last good model stays: %s", final.reason)
-        self._task = None
 
-    def _on_progress(self, seen: Progress) -> None:
+    def _record(self, job: _Job, state: str, final: Done | Stopped | Failed | None = None) -> None:
+        done = final if isinstance(final, Done) else None
+        self._database.record_training(
+            Training(
+                job.id,
+                job.started_ms,
+                state,
+                job.cause,
+                job.spec.seed,
+                epoch=done.epochs if done else self._view.epoch if final else 0,
+                epochs=job.spec.settings.epochs,
+                ended_ms=None if final is None else wall_ms(),
+                model=done.id if done else None,
+                validation=done.validation.net_return if done else None,
+                reason=final.reason if isinstance(final, Failed) else "",
+                market_ms=job.market_ms,
+            )
+        )
+
+    def cancel(self) -> None:
+        """Ask the child to leave; a checkpoint stays."""
+        if self._process is not None:
+            self._cancelling = asyncio.create_task(self._process.cancel())
+
+    def retire(self, core: TradingCore, now_ms: int) -> None:
+        """The champion decides no more; ledger, phases, trials and history stay."""
+        self._ready = self._warm = None
+        self.succession.retire(core, now_ms, "reset by the operator")
+
+    async def close(self) -> None:
+        """Leave no child behind; a training under way stays `running` in the journal and the next run takes it up."""
+        self._closing = True
+        training, process = self._task, self._process
+        tasks = [task for task in (training, self._warming) if task is not None]
+        if process is not None and training is not None:
+            await process.cancel(CLOSE_GRACE_S)
+            await asyncio.wait({training}, timeout=CLOSE_GRACE_S)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # --- what came of it ----------------------------------------------------------------------------------------
+
+    def _judge(self, bundle: Bundle, done: Done, core: TradingCore, now_ms: int) -> None:
+        verdict = self.succession.consider(bundle, done, now_ms)
+        if verdict == "promote":
+            self.succession.promote(bundle, None, self.succession.first_reason(done), {}, core, now_ms)
+        elif verdict == "shadow":
+            walk = self.succession.fresh_walk(bundle, now_ms)
+            rows = {coin: core.recent_rows(coin) for coin in core.instruments}
+            ends = {coin: core.coin(coin).last_end_ms for coin in core.instruments}
+            self._warm_rows = {coin: core.coin(coin).complete_rows for coin in core.instruments}
+
+            async def warm() -> None:
+                await asyncio.to_thread(walk.warm_up, rows, ends)
+                self._warm, self._warming = (walk, done), None
+
+            self._warming = asyncio.create_task(warm(), name="shadow warm-up")
+
+    def _begin_shadow(self, walk: ModelWalk, done: Done, core: TradingCore, now_ms: int) -> None:
+        """The rows that came while it was warmed up are shown to it first; after a gap only those since."""
+        for coin, one in walk.coins.items():
+            known = core.coin(coin)
+            new = known.complete_rows - self._warm_rows[coin]
+            if new < 0:
+                one.policy.reset()
+                new = known.complete_rows
+            one.warm_up(core.recent_rows(coin)[-new:] if new else (), known.last_end_ms)
+        self.succession.begin_shadow(walk, done.hold_out, now_ms)
+
+    # --- what is shown ------------------------------------------------------------------------------------------
+
+    def _on_progress(self, seen: Progress, cause: str) -> None:
         if seen.loss is not None:
             self._losses = [*self._losses, seen.loss][-KEPT_CURVE:]
         if seen.validation is not None:
@@ -195,6 +445,10 @@ class TrainingDesk:
             device="cpu",
             losses=tuple(self._losses),
             validations=tuple(self._validations),
+            learning_rate=seen.learning_rate,
+            epsilon=seen.epsilon,
+            actions=seen.actions,
+            cause=cause,
         )
         self._show(view)
 
@@ -202,122 +456,42 @@ class TrainingDesk:
         changed = view.epoch != self._view.epoch or view.state != self._view.state
         self._view = view
         if changed:
-            self._listeners.on_event(
-                "training",
-                {
-                    "state": view.state,
-                    "epoch": view.epoch,
-                    "epochs": view.epochs,
-                    "loss": view.loss,
-                    "validation": view.validation,
-                    "eta_s": view.eta_s,
-                },
-            )
-
-    # --- promotion ------------------------------------------------------------------------------------------
-
-    def _judge(self, bundle: Bundle, done: Done, core: TradingCore, now_ms: int) -> None:
-        """Promote or refuse, with the reason."""
-        failed = [finding for finding in done.health if not finding.healthy]
-        self._tell(done.id, "trained", f"validation net {done.validation.net_return:+.2%} of one notional")
-        first = self.champion is None
-        sound = not [f for f in failed if f.name in ("not_finite", "exploding_q")]
-        if first and self._options.lenient_first and sound:
-            words = ", ".join(f.name for f in failed)
-            reason = f"first model on a simulated market{f' (not shown to have an edge: {words})' if words else ''}"
-        elif failed:
-            reason = f"{failed[0].name}: {failed[0].detail}"
-            self._keep(bundle, "refused", reason, now_ms)
-            self._tell(done.id, "refused", reason)
-            return
-        elif self.champion is not None and done.validation.score <= self.champion.record.validation.score:
-            reason = f"score {done.validation.score:.4f}, the champion has {self.champion.record.validation.score:.4f}"
-            self._keep(bundle, "refused", reason, now_ms)
-            self._tell(done.id, "refused", reason)
-            return
-        else:
-            reason = f"validation score {done.validation.score:.4f}"
-        if self.champion is not None:
-            self._keep(self.champion, "retired", f"replaced by {done.id}", now_ms)
-        self.champion = bundle
-        core.adopt_policy(self.factory())
-        self._keep(bundle, "champion", reason, now_ms)
-        self._tell(done.id, "promoted", reason)
-
-    def _keep(self, bundle: Bundle, state: str, reason: str, now_ms: int) -> None:
-        record = bundle.record
-        self._database.record_model(
-            ModelVersion(record.id, now_ms, now_ms, state, str(bundle.path or ""), seed=record.seed, reason=reason)
-        )
-
-    def _tell(self, model: str, event: str, reason: str) -> None:
-        self._listeners.on_event("model", {"id": model, "event": event, "reason": reason})
-
-    # --- what is shown --------------------------------------------------------------------------------------
+            names = ("state", "epoch", "epochs", "loss", "validation", "eta_s")
+            self._listeners.on_event("training", {name: getattr(view, name) for name in names})
 
     def view(self) -> TrainingView:
         """The training under way, or the last one."""
-        return self._view
+        hours = self._options.retrain_hours
+        begun = self.trained_ms
+        next_ms = begun + round(hours * HOUR_MS) if hours and begun is not None and self.champion is not None else None
+        return msgspec.structs.replace(self._view, next_ms=next_ms)
 
     def model_view(self) -> ModelView:
         """The champion."""
-        if self.champion is None:
-            return ModelView(id=None, name="none yet")
-        record = self.champion.record
-        return ModelView(id=record.id, name=record.id, validation=record.validation.net_return * 100)
+        return self.succession.model_view()
 
     def model_views(self) -> tuple[ModelView, ...]:
         """Every version, the latest first."""
-        return tuple(
-            ModelView(id=m.id, name=m.state, trained_ms=m.created_ms, note=m.reason)
-            for m in reversed(self._database.models())
-        )
+        return self.succession.model_views()
+
+    def shadow_view(self) -> ShadowView | None:
+        """The challenger that is being tried."""
+        return self.succession.shadow_view()
 
 
 def _with(view: TrainingView, *, state: str, eta_s: float | None, reason: str) -> TrainingView:
-    return TrainingView(
-        state=state,
-        epoch=view.epoch,
-        epochs=view.epochs,
-        loss=view.loss,
-        validation=view.validation,
-        eta_s=eta_s,
-        seed=view.seed,
-        device=view.device,
-        reason=reason,
-        losses=view.losses,
-        validations=view.validations,
-    )
+    return msgspec.structs.replace(view, state=state, eta_s=eta_s, reason=reason)
 
 
-def _write_bars(folder: Path, bars: Mapping[Coin, Sequence[Bar]]) -> None:
-    """One Parquet file a coin, as `--data` takes it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for number, rows in enumerate(bars.values()):
-        table = pa.table(
-            {
-                "time": pa.array([bar.open_ms for bar in rows], pa.int64()),
-                "open": [float(bar.open) for bar in rows],
-                "high": [float(bar.high) for bar in rows],
-                "low": [float(bar.low) for bar in rows],
-                "close": [float(bar.close) for bar in rows],
-                "volume": [float(bar.volume) for bar in rows],
-            }
-        )
-        pq.write_table(table, folder / f"{number}.parquet")
+def _write_job(folder: Path, spec: TrainingSpec) -> None:
+    """The job beside its data: whole or not there."""
+    part = folder / f".{JOB_FILE}.part"
+    part.write_bytes(encode_line(spec))
+    part.replace(folder / JOB_FILE)
 
 
-def _write_funding(folder: Path, rates: Mapping[Coin, Sequence[SettledFunding]]) -> dict[Coin, str | None]:
-    """One file a coin, as `--funding` takes it; None where nothing is known."""
-    written: dict[Coin, str | None] = {}
-    for number, (coin, settled) in enumerate(rates.items()):
-        written[coin] = str(folder / f"funding-{number}.parquet") if settled else None
-        if settled:
-            columns = {
-                "time": pa.array([one.time_ms for one in settled], pa.int64()),
-                "rate": [one.rate * one.hours for one in settled],
-                "premium": pa.array([one.premium for one in settled], pa.float64()),
-                "hours": pa.array([one.hours for one in settled], pa.int64()),
-            }
-            pq.write_table(pa.table(columns), folder / f"funding-{number}.parquet")
-    return written
+def _prune(folder: Path) -> None:
+    """Data and checkpoints of older trainings go; their jobs and logs stay."""
+    for old in sorted(folder.glob("t-*"), key=lambda path: path.stat().st_mtime)[:-KEPT_FOLDERS]:
+        for path in (*old.glob("*.parquet"), old / CHECKPOINT_FILE):
+            path.unlink(missing_ok=True)

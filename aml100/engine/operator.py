@@ -11,6 +11,7 @@ import getpass
 import logging
 import os
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,10 @@ class OperatorDesk:
                 return await self._retrain(who, fresh=False)
             case "reset":
                 return await self._reset(who)
+            case "promote":
+                return await self._promote(who, str(request.arguments.get("model", "")))
+            case "rollback":
+                return await self._rollback(who)
             case "stop":
                 await self._done("stop", who, "stopping")
                 self._engine.request_stop(f"stopped by {who}")
@@ -283,6 +288,33 @@ class OperatorDesk:
             return Answer(0, False, f"policy {self._engine.options.policy} is not trained", 1)
         started = desk.start("reset" if fresh else "operator")
         return await self._done("reset" if fresh else "retrain", who, started)
+
+    async def _promote(self, who: str, model: str) -> Answer:
+        desk, engine = self._engine.desk, self._engine
+        if desk is None:
+            return Answer(0, False, f"policy {engine.options.policy} has no models", 1)
+        succession = desk.succession
+        said = await self._try(lambda: succession.promote_by_hand(model, who, engine.core, engine.clock.now_ms()))
+        return await self._done("promote", who, said[1], ok=not said[0], exit_code=said[0])
+
+    async def _rollback(self, who: str) -> Answer:
+        desk, engine = self._engine.desk, self._engine
+        if desk is None:
+            return Answer(0, False, f"policy {engine.options.policy} has no models", 1)
+        succession = desk.succession
+        said = await self._try(lambda: succession.rollback(who, engine.core, engine.clock.now_ms()))
+        return await self._done("rollback", who, said[1], ok=not said[0], exit_code=said[0])
+
+    async def _try(self, work: Callable[[], str]) -> tuple[int, str]:
+        """Do something between two events: (exit code, what came of it or why it was refused)."""
+
+        def attempt() -> tuple[int, str]:
+            try:
+                return 0, work()
+            except AmlError as error:
+                return error.exit_code, str(error)
+
+        return await self._engine.on_consumer(attempt)
 
     async def _reset(self, who: str) -> Answer:
         """Close the positions first, retire the champion, start a new model; everything earned stays."""

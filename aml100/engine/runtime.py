@@ -47,6 +47,7 @@ from aml100.domain.market import AssetContext, Bar, BookTop
 from aml100.domain.orders import OrderStatus
 from aml100.domain.units import DAY_MS, ZERO, Coin, decimal_text
 from aml100.engine.archive import Archive
+from aml100.engine.autonomy import Autonomy
 from aml100.engine.barfeed import BarFeed
 from aml100.engine.cycle import CycleKeeper
 from aml100.engine.desk import TrainingDesk
@@ -56,8 +57,9 @@ from aml100.engine.funding import FundingWatch
 from aml100.engine.listener import Listeners
 from aml100.engine.live import LiveKeeper
 from aml100.engine.telemetry import Telemetry
+from aml100.engine.watch import Watch
 from aml100.storage.database import Database
-from aml100.storage.entries import Run, RunStopped
+from aml100.storage.entries import Entry, Run, RunStopped
 from aml100.trading.core import TradingCore
 from aml100.venue.clock import VenueClock
 from aml100.venue.news import (
@@ -150,6 +152,7 @@ class Engine:
         listeners: Listeners,
         desk: TrainingDesk | None,
         cycles: CycleKeeper,
+        watch: Watch,
         account_venue: AccountVenue | None = None,
         paper: MarketFollower | None = None,
     ) -> None:
@@ -164,6 +167,7 @@ class Engine:
         self.listeners = listeners
         self.desk = desk
         self.cycles = cycles
+        self.autonomy = Autonomy(core, cycles, watch, desk)
         self.account_venue: AccountVenue = account_venue or rest
         self.paper = paper
         if paper is not None:
@@ -248,8 +252,7 @@ class Engine:
                 for task in (stopping, *tasks):
                     task.cancel()
                 await asyncio.gather(stopping, *tasks, return_exceptions=True)
-                if self.desk is not None:
-                    await self.desk.close()
+                await self.autonomy.close()
                 await self.executor.close()
         return self.exit_code
 
@@ -373,8 +376,7 @@ class Engine:
                 await asyncio.sleep(0.05)
                 if not self.core.ledger.open_coins() and self.executor.is_idle:
                     break
-        if self.desk is not None:
-            await self.desk.close()
+        await self.autonomy.close()
         await self.executor.close()
         await self.on_consumer(lambda: None)
         equity = self.core.ledger.equity()
@@ -409,8 +411,8 @@ class Engine:
                 self._queue.put_nowait(change)
             offset_ms = self.clock.offset_ms or 0 if isinstance(self.clock, VenueClock) else 0
             self._queue.put_nowait(Tick(self.clock.now_ms(), now_s, self.loop_lag_ms, offset_ms))
-            if self.desk is not None and self._queue.qsize() < 1000:
-                self._queue.put_nowait(_Call(self._poll_desk))
+            if self._queue.qsize() < 1000:
+                self._queue.put_nowait(_Call(self._poll_autonomy))
 
     async def _watch_duration(self) -> None:
         """`--duration` counts wall time from `started`."""
@@ -436,10 +438,11 @@ class Engine:
             await asyncio.sleep(ARCHIVE_EVERY_S)
             waited_s += ARCHIVE_EVERY_S
 
-    def _poll_desk(self) -> None:
-        """Adopt a model that has been trained, between two events."""
-        if self.desk is not None:
-            self.desk.poll(self.core, self.clock.now_ms())
+    def _poll_autonomy(self) -> None:
+        """Take in what trainer and back-test brought, between two events."""
+        self.autonomy.poll(self.clock.now_ms())
+        if self.options.max_cycles and self.cycles.completed >= self.options.max_cycles:
+            self.request_stop("cycles done")
 
     # --- one item -------------------------------------------------------------------------------------------
 
@@ -506,7 +509,8 @@ class Engine:
 
     def apply(self, event: CoreEvent) -> None:
         """Fold one event and do what follows from it."""
-        self._journal(self.core.process(event))
+        effects = self.core.process(event)
+        self._journal(effects, self.autonomy.on_bars(event.bars) if isinstance(event, BarsClosed) else ())
 
     def record(self, record: Record) -> None:
         """Journal a fact that is not the core's."""
@@ -516,14 +520,14 @@ class Engine:
         """Journal and do what the core asked for outside `apply`."""
         self._journal(effects)
 
-    def _journal(self, effects: Sequence[Effect]) -> None:
+    def _journal(self, effects: Sequence[Effect], facts: Sequence[Entry] = ()) -> None:
         """Records and state go to disk in one transaction; only what acts at the venue waits for it."""
-        if not effects:
+        if not effects and not facts:
             return
         records = [effect for effect in effects if not isinstance(effect, ACTIONS)]
         actions = [effect for effect in effects if isinstance(effect, ACTIONS)]
         durable = self._durable = self.database.journal(
-            records, state=self.core.export_state(), marks=dict(self.core.ledger.book.marks)
+            [*records, *facts], state=self.core.export_state(), marks=dict(self.core.ledger.book.marks)
         )
         for record in records:
             if isinstance(record, StateChanged):
@@ -613,11 +617,10 @@ class Engine:
                 self.feeds.gap(bar.coin, missing)
             self.listeners.on_event("bar", {"bar": bar})
         self.telemetry.on_bars(bars)
-        if self.desk is not None:
-            self.desk.on_history(bars)
         self.apply(BarsClosed(end_ms, bars, tuple(ending.items()), is_late))
-        report = self.cycles.on_time(end_ms)
-        if report is not None and self.options.max_cycles and self.cycles.completed >= self.options.max_cycles:
+        for told in self.autonomy.after_bars(end_ms):
+            self.apply(told)
+        if self.options.max_cycles and self.cycles.completed >= self.options.max_cycles:
             self.request_stop("cycles done")
 
 

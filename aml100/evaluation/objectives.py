@@ -312,15 +312,21 @@ class PhaseTracker:
         """Of the present phase."""
         return self.phases[self.state.index]
 
-    def preview(self, window: Window, trials: Trials = Trials()) -> CycleResult:
-        """How this window would be judged now; nothing changes."""
+    def preview(self, window: Window, trials: Trials = Trials(), *, is_realised: bool = True) -> CycleResult:
+        """How this window would be judged now; nothing changes.
+
+        In mode honest a window of an out-of-sample back-test (`is_realised` false) is PROVISIONAL at best, and its
+        returns are no evidence: what was earned and what was computed are not mixed.
+        """
         state, rules = self.state, self.rules
-        returns = np.concatenate([np.array(state.returns), window.daily_returns])
+        returns = np.concatenate([np.array(state.returns), window.daily_returns if is_realised else np.zeros(0)])
         evidence: tuple[EvidenceResult, ...] = ()
         if self.gates_mode == "honest":
-            trades = state.trades + len(window.profits)
+            trades = state.trades + (len(window.profits) if is_realised else 0)
             evidence = gather_evidence(returns, trades, state.looks + 1, rules, trials)
         objectives = judge_figures(window, rules, evidence)
+        if self.gates_mode == "honest" and not is_realised:
+            objectives = tuple(_computed(result) for result in objectives)
         states = {result.state for result in objectives}
         if states & {Verdict.FAIL, Verdict.UNKNOWN}:
             verdict = Verdict.FAIL
@@ -345,9 +351,9 @@ class PhaseTracker:
             phase_after=rules.name,
         )
 
-    def apply(self, window: Window, trials: Trials = Trials()) -> CycleResult:
+    def apply(self, window: Window, trials: Trials = Trials(), *, is_realised: bool = True) -> CycleResult:
         """Judge a finished cycle, count it, and move on or back where that is due."""
-        result = self.preview(window, trials)
+        result = self.preview(window, trials, is_realised=is_realised)
         state = self.state
         counts = result.verdict is Verdict.PASS or (result.verdict is Verdict.PROVISIONAL and self.provisional_advances)
         state = replace(
@@ -357,8 +363,8 @@ class PhaseTracker:
             number=state.number + 1,
             failures_in_row=0 if counts else state.failures_in_row + 1,
             relied_on_provisional=state.relied_on_provisional or (counts and result.verdict is Verdict.PROVISIONAL),
-            returns=(*state.returns, *window.daily_returns.tolist()),
-            trades=state.trades + len(window.profits),
+            returns=(*state.returns, *window.daily_returns.tolist()) if is_realised else state.returns,
+            trades=state.trades + (len(window.profits) if is_realised else 0),
         )
         reason = ""
         if state.cycles_done >= self.rules.cycles and state.index + 1 < len(self.phases):
@@ -371,6 +377,13 @@ class PhaseTracker:
             state = PhaseState(index=index, number=state.number, earned=min(state.earned, index))
         self.state = state
         return replace(result, phase_after=self.rules.name, reason=reason)
+
+
+def _computed(result: ObjectiveResult) -> ObjectiveResult:
+    """A figure of a back-test: met is not yet earned."""
+    if result.state is not Verdict.PASS:
+        return result
+    return replace(result, state=Verdict.PROVISIONAL, note="by back-test, not realised")
 
 
 def account_phases(record: PhaseRecord, cycle_days: float, tracker: PhaseTracker) -> list[CycleResult]:

@@ -31,7 +31,9 @@ from aml100.storage.verifying import Check, Fold, verify
 from aml100.storage.writer import Batch, JournalFailed, Writer
 
 _NO_MARKS: Final[Mapping[Coin, Decimal]] = MappingProxyType({})
-_NUMBERED: Final = ("orders", "fills", "equity", "decisions", "trades", "events", "phases", "inputs")
+_NUMBERED: Final = (
+    *("orders", "fills", "equity", "decisions", "trades", "events", "phases", "inputs", "model_events"),
+)
 
 
 def _next_seq(connection: sqlite3.Connection) -> int:

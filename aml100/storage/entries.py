@@ -50,6 +50,8 @@ class Cycle:
     metrics: str = "{}"
     model: str = ""
     network: str = ""
+    state: str = ""
+    """JSON: where the phase accounting stands after this cycle; a restart goes on from the latest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,10 @@ class ModelVersion:
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """`state` is running, done, failed or cancelled; `cause` is schedule, status, bias, operator or bootstrap."""
+    """`state` is running, interrupted, done, failed or cancelled.
+
+    `cause` is bootstrap, schedule, status, bias, drift, operator or reset; `market_ms` the market's time at its start.
+    """
 
     id: str
     started_ms: int
@@ -96,6 +101,52 @@ class Training:
     ended_ms: int | None = None
     model: str | None = None
     validation: float | None = None
+    reason: str = ""
+    market_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEvent:
+    """A step in a model's life: trained, shadow, promoted, refused, rolled_back, retired. `detail` is its record."""
+
+    time_ms: int
+    model: str
+    event: str
+    reason: str
+    detail: str = "{}"
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowSaved:
+    """The walk of a model that decides without orders, as of the bars journalled with it; None: there is none."""
+
+    role: str
+    model: str
+    state: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class StatusCheck:
+    """An operational check: `status` with the figures, health findings and retraining triggers behind it, as JSON."""
+
+    time_ms: int
+    status: str
+    reason: str
+    figures: str = "{}"
+    health: str = "[]"
+    triggers: str = "[]"
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterVersion:
+    """Tuned parameters. `state` is proposed, active, rolled_back or retired; `changes` is JSON {key: value}."""
+
+    id: str
+    created_ms: int
+    updated_ms: int
+    state: str
+    source: str
+    changes: str
     reason: str = ""
 
 
@@ -143,4 +194,18 @@ class HaltCleared:
     time_ms: int
 
 
-Entry: TypeAlias = Run | RunStopped | Cycle | PhaseStep | ModelVersion | Training | Trial | HaltLatched | HaltCleared
+Entry: TypeAlias = (
+    Run
+    | RunStopped
+    | Cycle
+    | PhaseStep
+    | ModelVersion
+    | ModelEvent
+    | ShadowSaved
+    | StatusCheck
+    | ParameterVersion
+    | Training
+    | Trial
+    | HaltLatched
+    | HaltCleared
+)

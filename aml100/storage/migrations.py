@@ -129,7 +129,35 @@ def migrate_2(connection: sqlite3.Connection) -> None:
             connection.execute(statement)
 
 
-MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (migrate_1, migrate_2)
+_AUTONOMY = """
+ALTER TABLE cycles ADD COLUMN state TEXT NOT NULL DEFAULT '';
+ALTER TABLE trainings ADD COLUMN market_ms INTEGER;
+CREATE TABLE model_events (
+    seq INTEGER NOT NULL PRIMARY KEY, time_ms INTEGER NOT NULL, model TEXT NOT NULL, event TEXT NOT NULL,
+    reason TEXT NOT NULL, detail TEXT NOT NULL, book TEXT NOT NULL, run_id TEXT NOT NULL
+);
+CREATE TABLE shadows (
+    book TEXT NOT NULL, role TEXT NOT NULL, model TEXT NOT NULL, state BLOB, PRIMARY KEY (book, role)
+);
+CREATE TABLE checks (
+    book TEXT NOT NULL, time_ms INTEGER NOT NULL, status TEXT NOT NULL, reason TEXT NOT NULL, figures TEXT NOT NULL,
+    health TEXT NOT NULL, triggers TEXT NOT NULL, run_id TEXT NOT NULL, PRIMARY KEY (book, time_ms)
+);
+CREATE TABLE parameters (
+    id TEXT NOT NULL PRIMARY KEY, created_ms INTEGER NOT NULL, updated_ms INTEGER NOT NULL, state TEXT NOT NULL,
+    source TEXT NOT NULL, changes TEXT NOT NULL, reason TEXT NOT NULL
+);
+"""
+
+
+def migrate_3(connection: sqlite3.Connection) -> None:
+    """What the autonomous loop remembers: phase accounting, model events, shadows, checks, tuned parameters."""
+    for statement in _AUTONOMY.split(";"):
+        if statement.strip():
+            connection.execute(statement)
+
+
+MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (migrate_1, migrate_2, migrate_3)
 SCHEMA_VERSION: Final = len(MIGRATIONS)
 
 

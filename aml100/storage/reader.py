@@ -247,9 +247,17 @@ class StateReader:
 
     def cycles(self) -> tuple[entries.Cycle, ...]:
         rows = self._all(
-            "SELECT number, phase, from_ms, to_ms, source, verdict, counted, metrics, model, network FROM cycles "
-            "WHERE book = ? ORDER BY number",
+            "SELECT number, phase, from_ms, to_ms, source, verdict, counted, metrics, model, network, state "
+            "FROM cycles WHERE book = ? ORDER BY number",
             self.book,
+        )
+        return tuple(map(_cycle, rows))
+
+    def latest_cycles(self) -> tuple[entries.Cycle, ...]:
+        """The latest cycle of each ledger in this file, venue and paper."""
+        rows = self._all(
+            "SELECT number, phase, from_ms, to_ms, source, verdict, counted, metrics, model, network, state "
+            "FROM cycles AS one WHERE number = (SELECT max(number) FROM cycles WHERE book = one.book)"
         )
         return tuple(map(_cycle, rows))
 
@@ -269,6 +277,49 @@ class StateReader:
         )
         return tuple(entries.ModelVersion(*row) for row in rows)
 
+    def model_events(self) -> tuple[entries.ModelEvent, ...]:
+        """What happened to models, in order."""
+        rows = self._all(
+            "SELECT time_ms, model, event, reason, detail FROM model_events WHERE book = ? ORDER BY seq", self.book
+        )
+        return tuple(entries.ModelEvent(*row) for row in rows)
+
+    def shadow(self, role: str) -> entries.ShadowSaved | None:
+        """The saved walk of the `champion` or the `challenger`; None where there is none."""
+        rows = self._all("SELECT role, model, state FROM shadows WHERE book = ? AND role = ?", self.book, role)
+        return entries.ShadowSaved(*rows[0]) if rows and rows[0][2] is not None else None
+
+    def checks(self, from_ms: int = FIRST_MS, to_ms: int = LAST_MS) -> tuple[entries.StatusCheck, ...]:
+        """Operational checks, in order."""
+        rows = self._all(
+            "SELECT time_ms, status, reason, figures, health, triggers FROM checks "
+            "WHERE book = ? AND time_ms >= ? AND time_ms < ? ORDER BY time_ms",
+            self.book,
+            from_ms,
+            to_ms,
+        )
+        return tuple(entries.StatusCheck(*row) for row in rows)
+
+    def last_check(self) -> entries.StatusCheck | None:
+        rows = self._all(
+            "SELECT time_ms, status, reason, figures, health, triggers FROM checks WHERE book = ? "
+            "ORDER BY time_ms DESC LIMIT 1",
+            self.book,
+        )
+        return entries.StatusCheck(*rows[0]) if rows else None
+
+    def parameter_versions(self) -> tuple[entries.ParameterVersion, ...]:
+        """Tuned parameters, the earliest first."""
+        rows = self._all(
+            "SELECT id, created_ms, updated_ms, state, source, changes, reason FROM parameters "
+            "ORDER BY created_ms, rowid"
+        )
+        return tuple(entries.ParameterVersion(*row) for row in rows)
+
+    def active_parameters(self) -> entries.ParameterVersion | None:
+        """The tuned parameters in force, over the configuration; None where there are none."""
+        return next((one for one in reversed(self.parameter_versions()) if one.state == "active"), None)
+
     def champion(self) -> entries.ModelVersion | None:
         """The model that trades; the latest promoted where the journal names several."""
         champions = [model for model in self.models() if model.state == "champion"]
@@ -276,7 +327,7 @@ class StateReader:
 
     def trainings(self) -> tuple[entries.Training, ...]:
         rows = self._all(
-            "SELECT id, started_ms, state, cause, seed, epoch, epochs, ended_ms, model, validation, reason "
+            "SELECT id, started_ms, state, cause, seed, epoch, epochs, ended_ms, model, validation, reason, market_ms "
             "FROM trainings ORDER BY started_ms, rowid"
         )
         return tuple(entries.Training(*row) for row in rows)
@@ -384,8 +435,8 @@ def _run(row: tuple[Any, ...]) -> entries.Run:
 
 
 def _cycle(row: tuple[Any, ...]) -> entries.Cycle:
-    number, phase, from_ms, to_ms, source, verdict, counted, metrics, model, network = row
-    return entries.Cycle(number, phase, from_ms, to_ms, source, verdict, bool(counted), metrics, model, network)
+    number, phase, from_ms, to_ms, source, verdict, counted, *rest = row
+    return entries.Cycle(number, phase, from_ms, to_ms, source, verdict, bool(counted), *rest)
 
 
 def _phase(row: tuple[Any, ...]) -> entries.PhaseStep:

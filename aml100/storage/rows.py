@@ -273,7 +273,8 @@ def _run_stopped(stop: entries.RunStopped, _stamp: Stamp) -> Values:
 
 def _cycle(cycle: entries.Cycle, stamp: Stamp) -> Values:
     head = (stamp.book, cycle.number, cycle.phase, cycle.from_ms, cycle.to_ms, cycle.source, cycle.verdict)
-    return (*head, int(cycle.counted), cycle.metrics, cycle.model, cycle.network or stamp.network, stamp.run_id)
+    tail = (cycle.metrics, cycle.model, cycle.network or stamp.network, stamp.run_id, cycle.state)
+    return (*head, int(cycle.counted), *tail)
 
 
 def _phase(step: entries.PhaseStep, stamp: Stamp) -> Values:
@@ -288,7 +289,19 @@ def _model(model: entries.ModelVersion, _stamp: Stamp) -> Values:
 
 def _training(t: entries.Training, stamp: Stamp) -> Values:
     head = (t.id, t.started_ms, t.ended_ms, t.state, t.cause, t.seed, t.epoch, t.epochs)
-    return (*head, t.model, t.validation, t.reason, stamp.run_id)
+    return (*head, t.model, t.validation, t.reason, stamp.run_id, t.market_ms)
+
+
+def _model_event(e: entries.ModelEvent, stamp: Stamp) -> Values:
+    return (stamp.seq, e.time_ms, e.model, e.event, e.reason, e.detail, stamp.book, stamp.run_id)
+
+
+def _check(c: entries.StatusCheck, stamp: Stamp) -> Values:
+    return (stamp.book, c.time_ms, c.status, c.reason, c.figures, c.health, c.triggers, stamp.run_id)
+
+
+def _parameters(p: entries.ParameterVersion, _stamp: Stamp) -> Values:
+    return (p.id, p.created_ms, p.updated_ms, p.state, p.source, p.changes, p.reason)
 
 
 def _trial(t: entries.Trial, _stamp: Stamp) -> Values:
@@ -328,6 +341,17 @@ KEEPS: Final[dict[type, Keep]] = {
     ),
     entries.PhaseStep: Keep(insert_sql(tables.PhaseRow), _phase),
     entries.ModelVersion: Keep(insert_sql(tables.ModelRow, "id", _others(tables.ModelRow, "id", "created_ms")), _model),
+    entries.ModelEvent: Keep(insert_sql(tables.ModelEventRow), _model_event),
+    entries.ShadowSaved: Keep(
+        insert_sql(tables.ShadowRow, "book, role", ("model", "state")),
+        lambda e, stamp: (stamp.book, e.role, e.model, e.state),
+    ),
+    entries.StatusCheck: Keep(
+        insert_sql(tables.StatusCheckRow, "book, time_ms", _others(tables.StatusCheckRow, "book", "time_ms")), _check
+    ),
+    entries.ParameterVersion: Keep(
+        insert_sql(tables.ParameterRow, "id", _others(tables.ParameterRow, "id", "created_ms")), _parameters
+    ),
     entries.Training: Keep(
         insert_sql(tables.TrainingRow, "id", _others(tables.TrainingRow, "id", "started_ms")), _training
     ),

@@ -243,6 +243,7 @@ class CycleRow(SQLModel, table=True):
     model: str
     network: str
     run_id: str
+    state: str = Field(default="", sa_column_kwargs={"server_default": ""})
 
 
 class PhaseRow(SQLModel, table=True):
@@ -276,7 +277,7 @@ class ModelRow(SQLModel, table=True):
 
 
 class TrainingRow(SQLModel, table=True):
-    """A training. `state` is running, done, failed or cancelled."""
+    """A training. `state` is running, interrupted, done, failed or cancelled."""
 
     __tablename__ = "trainings"
     id: str = Field(primary_key=True)
@@ -291,6 +292,56 @@ class TrainingRow(SQLModel, table=True):
     validation: float | None
     reason: str
     run_id: str
+    market_ms: int | None
+
+
+class ModelEventRow(SQLModel, table=True):
+    """What happened to models, step by step, each with the record of its decision."""
+
+    __tablename__ = "model_events"
+    seq: int = Field(primary_key=True)
+    time_ms: int
+    model: str
+    event: str
+    reason: str
+    detail: str
+    book: str
+    run_id: str
+
+
+class ShadowRow(SQLModel, table=True):
+    """The latest state of the champion's and the challenger's walk without orders, written with the bars it knows."""
+
+    __tablename__ = "shadows"
+    book: str = Field(primary_key=True)
+    role: str = Field(primary_key=True)
+    model: str
+    state: bytes | None = Field(sa_column=Column(LargeBinary, nullable=True))
+
+
+class StatusCheckRow(SQLModel, table=True):
+    __tablename__ = "checks"
+    book: str = Field(primary_key=True)
+    time_ms: int = Field(primary_key=True)
+    status: str
+    reason: str
+    figures: str
+    health: str
+    triggers: str
+    run_id: str
+
+
+class ParameterRow(SQLModel, table=True):
+    """Tuned parameters, version by version; at most one is active."""
+
+    __tablename__ = "parameters"
+    id: str = Field(primary_key=True)
+    created_ms: int
+    updated_ms: int
+    state: str
+    source: str
+    changes: str
+    reason: str
 
 
 class TrialRow(SQLModel, table=True):

@@ -16,13 +16,14 @@ position is gone.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Final, assert_never
 
 import numpy as np
 import numpy.typing as npt
 
+from aml100.domain.errors import AmlError
 from aml100.domain.events import (
     BarsClosed,
     BooksOpened,
@@ -51,6 +52,7 @@ from aml100.domain.events import (
     SeriesEnd,
     SeriesEnded,
     SettledFunding,
+    SizeFactorSet,
     StateChanged,
     Tick,
     TradingState,
@@ -124,6 +126,7 @@ class TradingCore:
         self._features: dict[Coin, FeatureStream] = {}
         self._policies: dict[Coin, Policy] = {}
         self._rows: dict[Coin, deque[npt.NDArray[np.float64]]] = {}
+        self._row_ends: dict[Coin, int] = {}
         self._books: dict[Coin, BookTop] = {}
         self._dead_streams: dict[Coin, set[str]] = {}
         self._wall_s = 0.0
@@ -135,13 +138,20 @@ class TradingCore:
         self.bookings = 0
         """Fills, funding and deposits folded by this process: what may explain a change of equity."""
         self._row = np.zeros(POSITION_SIZE)
+        self.cold: set[Coin] = set()
+        """Coins whose policy is not the one whose memory was saved; `adopt_policy` shows it the series."""
         for coin in self.instruments:
             features, policy = FeatureStream(rules.interval_ms, rules.regimes), policies(coin)
             known = self.state.coins.setdefault(coin, CoinState())
             if known.features:
                 features.restore(known.features)
                 if known.policy_name == policy.name:
-                    policy.restore(known.policy)
+                    try:
+                        policy.restore(known.policy)
+                    except AmlError:  # another model decides now: it is shown the series before the first decision
+                        self.cold.add(coin)
+                elif known.policy_name:
+                    self.cold.add(coin)
             self._features[coin], self._policies[coin] = features, policy
             self._rows[coin] = deque(maxlen=REMEMBERED_ROWS)
         self.protection = Protection(self)
@@ -175,11 +185,33 @@ class TradingCore:
 
     def adopt_policy(self, policies: Callable[[Coin], Policy]) -> None:
         """Change who decides; the new policies are shown the history of the present series first."""
+        self.cold.clear()
         for coin in self.instruments:
             policy = self._policies[coin] = policies(coin)
             for row in self._rows[coin]:
                 policy.observe(row)
             self.state.coins[coin].exported_bars = -1
+
+    def install_policies(self, policies: Mapping[Coin, Policy]) -> None:
+        """Change who decides, for policies that have seen the present series already."""
+        for coin in self.instruments:
+            self._policies[coin] = policies[coin]
+            self.state.coins[coin].exported_bars = -1
+
+    def last_row(self, coin: Coin) -> npt.NDArray[np.float64] | None:
+        """Features of the bar last taken in, shape [F]; None where they are not complete."""
+        rows = self._rows[coin]
+        return rows[-1] if rows and self._row_ends.get(coin) == self.state.coins[coin].last_end_ms else None
+
+    def recent_rows(self, coin: Coin) -> list[npt.NDArray[np.float64]]:
+        """Features of the present series, oldest first, at most REMEMBERED_ROWS."""
+        return list(self._rows[coin])
+
+    def remember(self, coin: Coin, rows: Sequence[npt.NDArray[np.float64]]) -> None:
+        """Give back after a restart what `recent_rows` held; the last row is of the bar last taken in."""
+        self._rows[coin].clear()
+        self._rows[coin].extend(rows)
+        self._row_ends[coin] = self.state.coins[coin].last_end_ms
 
     def warm_up(self, bar: Bar) -> None:
         """Take in a bar of history: features and policy move on, nothing is decided."""
@@ -233,6 +265,9 @@ class TradingCore:
                 return self.standing.on_instruments(event)
             case SeriesEnded():
                 return self._on_end(event)
+            case SizeFactorSet():
+                self.state.size_factor = event.factor
+                return []
             case _:
                 assert_never(event)
 
@@ -295,6 +330,7 @@ class TradingCore:
             known.atr = float(row[_ATR])
             policy.observe(row)
             self._rows[coin].append(row)
+            self._row_ends[coin] = bar.end_ms
 
     def _guard_equity(self, equity: Decimal, now_ms: int, *, is_close: bool) -> list[Effect]:
         """Mark the equity; the breaker cancels, flattens and pauses, the hard stop halts until a person resumes.
@@ -438,7 +474,8 @@ class TradingCore:
         others = self.ledger.notional()
         if rules.reverse_on_opposite:
             others -= abs(self.ledger.position(bar.coin).size) * bar.close
-        sized = entry_size(instrument, rules, equity, bar.close, answer.q, others, self.risk.state.drawdown)
+        basis, fallen = equity * self.state.size_factor, self.risk.state.drawdown
+        sized = entry_size(instrument, rules, basis, bar.close, answer.q, others, fallen)
         gates.append(Gate("size", False, sized.refusal) if sized.refusal else passed("size"))
         seen = self._conditions(bar.coin, now_ms)
         gates += self.risk.entry_gates(rules, instrument, equity, sized.size, bar.close, others, seen)

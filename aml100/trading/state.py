@@ -68,6 +68,7 @@ class CoreState:
     now_ms: int = 0
     wins_in_row: int = 0
     concerns: dict[str, str] = field(default_factory=dict)
+    size_factor: Decimal = Decimal(1)
 
 
 _encoder = msgspec.msgpack.Encoder()

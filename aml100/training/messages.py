@@ -14,11 +14,15 @@ from aml100.evaluation.kernel import KernelRules
 from aml100.learning.scores import HealthFinding, Validation
 from aml100.learning.settings import TrainingSettings
 
+CHECKPOINT_FILE: Literal["checkpoint.safetensors"] = "checkpoint.safetensors"
+"""What the trainer leaves in its folder to be resumed from."""
+
 
 class DataSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One coin's bars: a file that `storage.importing.read_bars` accepts, and the rules of its positions.
 
-    `funding` is a file of funding rates or None, then `constant_funding_rate` is charged at each full hour.
+    `funding` is a file of funding rates or None, then `constant_funding_rate` is charged at each full hour. Bars that
+    open at `until_ms` or later are not trained on.
     """
 
     path: str
@@ -26,6 +30,19 @@ class DataSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     coin: str | None = None
     funding: str | None = None
     constant_funding_rate: float = 0.0
+    until_ms: int | None = None
+
+
+class HoldOut(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The stretch on which a finished model is judged: bars of the sources that open at `from_ms` or later.
+
+    Between the last bar trained on and `from_ms` lies a purge. The `champion`, a model's folder, is walked over the
+    bars from `champion_from_ms` on, which it was not trained on either.
+    """
+
+    from_ms: int
+    champion: str | None = None
+    champion_from_ms: int = 0
 
 
 class TrainingSpec(msgspec.Struct, frozen=True, tag="train", forbid_unknown_fields=True):
@@ -43,6 +60,7 @@ class TrainingSpec(msgspec.Struct, frozen=True, tag="train", forbid_unknown_fiel
     resume: bool = False
     git_revision: str | None = None
     source: str = "engine"
+    hold_out: HoldOut | None = None
 
 
 class Progress(msgspec.Struct, frozen=True, tag="progress"):
@@ -77,6 +95,30 @@ class Progress(msgspec.Struct, frozen=True, tag="progress"):
     members: int = 1
 
 
+class HoldOutResult(msgspec.Struct, frozen=True):
+    """What a model earned on its hold-out, net of costs, on one unit of notional a coin, summed over coins.
+
+    `common_*` are of the bars that the champion has not been trained on either; None where there is no champion.
+    """
+
+    from_ms: int
+    to_ms: int
+    bars: int
+    trades: int
+    net: float
+    stderr: float
+    daily_returns: tuple[float, ...]
+    common_bars: int = 0
+    common_net: float | None = None
+    champion: str | None = None
+    champion_net: float | None = None
+
+    @property
+    def score(self) -> float:
+        """The net less its own noise; never trading scores 0."""
+        return self.net - self.stderr
+
+
 class Done(msgspec.Struct, frozen=True, tag="done"):
     """A model version lies at `path`; `healthy` when every named check of `health` passed."""
 
@@ -93,6 +135,7 @@ class Done(msgspec.Struct, frozen=True, tag="done"):
     validation: Validation
     health: tuple[HealthFinding, ...]
     healthy: bool
+    hold_out: HoldOutResult | None = None
 
 
 class Stopped(msgspec.Struct, frozen=True, tag="stopped"):

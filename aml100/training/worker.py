@@ -7,15 +7,19 @@ is gone, or asks it to leave) stop it between two updates: it writes a checkpoin
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import logging
 import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 import msgspec
+import numpy as np
 
 from aml100.domain.clock import Clock, SystemClock
 from aml100.domain.errors import AmlError
@@ -26,10 +30,12 @@ from aml100.learning.trainer import train
 from aml100.learning.trials import TrialRegistry
 from aml100.storage.funding_files import read_funding
 from aml100.storage.importing import read_bars
+from aml100.training.hold_out import judge_hold_out
 from aml100.training.messages import (
     DataSource,
     Done,
     Failed,
+    HoldOutResult,
     Message,
     Progress,
     Stopped,
@@ -39,6 +45,7 @@ from aml100.training.messages import (
 )
 
 NICENESS: Final = 10
+LOCK_FILE: Final = "trainer.lock"
 LARGEST_SPEC: Final = 1 << 20
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -50,6 +57,7 @@ def main() -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     leave = threading.Event()
     _lower_priority()
+    _die_first()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: leave.set())
     _die_with_parent()
@@ -58,11 +66,14 @@ def main() -> int:
     final: Done | Stopped | Failed
     try:
         spec = decode_spec(line)
-        final = serve(spec, SystemClock(), leave)
+        with only_one_in(Path(spec.folder)):
+            final = serve(spec, SystemClock(), leave)
     except msgspec.MsgspecError as error:
         final = Failed(f"the training job does not read: {error}")
     except AmlError as error:
         final = Failed(str(error))
+    except MemoryError:
+        final = Failed("out of memory")
     _send(final, leave)
     return 1 if isinstance(final, Failed) else 0
 
@@ -81,7 +92,8 @@ def serve(spec: TrainingSpec, clock: Clock, leave: threading.Event) -> Done | St
             case TrainingResult():
                 path = event.save(job, Path(spec.models))
                 log.info("%s after %d epochs, best %d: %s", event.ended, event.epochs, event.best_epoch, path)
-                return _done(event, path, spec.seed)
+                judged = None if spec.hold_out is None else judge_hold_out(spec, spec.hold_out, path)
+                return _done(event, path, spec.seed, judged)
     raise AmlError("the training ended without a result")
 
 
@@ -107,6 +119,8 @@ def load_job(spec: TrainingSpec) -> TrainingJob:
 def _load_source(source: DataSource) -> CoinData:
     coin = Coin(source.coin) if source.coin is not None else None
     series = read_bars(Path(source.path), coin)
+    if source.until_ms is not None:
+        series = series.rows(0, int(np.searchsorted(series.open_ms, source.until_ms)))
     funding = read_funding(Path(source.funding), series.coin) if source.funding is not None else None
     return CoinData(series, source.rules, funding, source.constant_funding_rate)
 
@@ -138,7 +152,7 @@ def _progress(event: TrainingProgress, seed: int) -> Progress:
     )
 
 
-def _done(result: TrainingResult, path: Path, seed: int) -> Done:
+def _done(result: TrainingResult, path: Path, seed: int, judged: HoldOutResult | None) -> Done:
     assert result.ended != "stopped"
     return Done(
         id=path.name,
@@ -154,6 +168,7 @@ def _done(result: TrainingResult, path: Path, seed: int) -> Done:
         validation=result.validation,
         health=result.health,
         healthy=all(finding.healthy for finding in result.health),
+        hold_out=judged,
     )
 
 
@@ -186,6 +201,21 @@ def _watch_stdin(leave: threading.Event) -> None:
 def _lower_priority() -> None:
     if os.nice(0) < NICENESS:
         os.nice(NICENESS - os.nice(0))
+
+
+def _die_first() -> None:
+    """Where memory runs out the kernel takes this process before the one that trades."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+@contextmanager
+def only_one_in(folder: Path) -> Iterator[None]:
+    """Wait until no other trainer works in this folder; an orphan of a killed engine is writing its checkpoint."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK_FILE).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _die_with_parent() -> None:

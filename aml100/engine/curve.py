@@ -1,0 +1,104 @@
+"""The ledger of one engine as columns: equity at each bar's close, exits and profits of trades, in growing buffers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aml100.domain.units import DAY_MS
+from aml100.engine.condition import LedgerWindow
+from aml100.evaluation.metrics import SHARPE_MIN_RETURNS, returns_until_ruin, sampled_equity, sharpe_of
+from aml100.evaluation.windows import PhaseRecord, Window, window_of
+from aml100.market.series import Floats, Ints
+
+
+class LedgerCurve:
+    """Equity by bar, trades by exit. Views handed out stay valid; they show what was known when they were asked for."""
+
+    def __init__(self, interval_ms: int, initial_equity: float = 0.0) -> None:
+        self.interval_ms = interval_ms
+        self.initial = initial_equity
+        self._times: Ints = np.empty(4096, np.int64)
+        self._equity: Floats = np.empty(4096)
+        self._count = 0
+        self._exits: Ints = np.empty(256, np.int64)
+        self._profits: Floats = np.empty(256)
+        self._trades = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def first_open_ms(self) -> int | None:
+        """Open of the first bar; None before there is one."""
+        return int(self._times[0]) if self._count else None
+
+    @property
+    def last_end_ms(self) -> int:
+        return int(self._times[self._count - 1]) + self.interval_ms if self._count else 0
+
+    def add_equity(self, end_ms: int, equity: float) -> None:
+        """Equity at a close; the same close again replaces it, an earlier one is an echo."""
+        open_ms = end_ms - self.interval_ms
+        if self._count and open_ms <= self._times[self._count - 1]:
+            if open_ms == self._times[self._count - 1]:
+                self._equity[self._count - 1] = equity
+            return
+        if self._count == len(self._times):
+            self._times = np.concatenate([self._times, np.empty(self._count, np.int64)])
+            self._equity = np.concatenate([self._equity, np.empty(self._count)])
+        self._times[self._count], self._equity[self._count] = open_ms, equity
+        self._count += 1
+
+    def add_trade(self, exit_ms: int, profit: float) -> None:
+        if self._trades == len(self._exits):
+            self._exits = np.concatenate([self._exits, np.empty(self._trades, np.int64)])
+            self._profits = np.concatenate([self._profits, np.empty(self._trades)])
+        self._exits[self._trades], self._profits[self._trades] = exit_ms, profit
+        self._trades += 1
+
+    def record(self) -> PhaseRecord:
+        """Everything so far; there must be a bar."""
+        equity = self._equity[: self._count]
+        return PhaseRecord(
+            open_ms=self._times[: self._count],
+            equity=equity,
+            interval_ms=self.interval_ms,
+            initial_equity=self.initial or float(equity[0]),
+            exit_ms=self._exits[: self._trades],
+            profits=self._profits[: self._trades],
+        )
+
+    def window(self, start_ms: int, end_ms: int) -> Window:
+        """The part in [start_ms, end_ms)."""
+        return window_of(self.record(), start_ms, end_ms)
+
+    def ledger_window(self, now_ms: int, span_ms: int) -> LedgerWindow:
+        """The last `span_ms`, or as much of it as there is."""
+        if not self._count:
+            return LedgerWindow(0.0, self.initial, np.zeros(0), np.zeros(0))
+        start_ms = max(now_ms - span_ms, int(self._times[0]))
+        seen = self.window(start_ms, now_ms)
+        return LedgerWindow((now_ms - start_ms) / DAY_MS, seen.opening_equity, seen.equity, seen.profits)
+
+    def daily_returns(self, from_ms: int | None = None) -> Floats:
+        """Over each 00:00 UTC after `from_ms` (None: after the first bar)."""
+        if self._count < 2:
+            return np.zeros(0)
+        record = self.record()
+        marks, levels = sampled_equity(record.open_ms, record.equity, self.interval_ms, record.initial_equity, DAY_MS)
+        if from_ms is not None:
+            first = max(int(np.searchsorted(marks, from_ms, side="right")) - 1, 0)
+            levels = levels[first:]
+        return returns_until_ruin(levels) if len(levels) > 1 else np.zeros(0)
+
+    def profits(self, from_ms: int) -> Floats:
+        """Of trades that exited at `from_ms` or later."""
+        exits = self._exits[: self._trades]
+        return self._profits[: self._trades][exits >= from_ms]
+
+    def sharpe(self) -> tuple[float | None, str]:
+        """Of all daily returns so far; under 30 of them only a note of how many there are (GUARANTEES E3)."""
+        returns = self.daily_returns()
+        if len(returns) < SHARPE_MIN_RETURNS:
+            return None, f"n/a ({len(returns)} of {SHARPE_MIN_RETURNS})"
+        return sharpe_of(returns), ""

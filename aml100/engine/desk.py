@@ -442,7 +442,7 @@ class TrainingDesk:
             validation=None if seen.validation is None else seen.validation * 100,
             eta_s=seen.eta_s,
             seed=seen.seed,
-            device="cpu",
+            device=seen.device,
             losses=tuple(self._losses),
             validations=tuple(self._validations),
             learning_rate=seen.learning_rate,

@@ -500,7 +500,7 @@ def _assemble(
         params,
         interval_ms=market.interval_ms,
         warmup_bars=market.warmup_bars,
-        live_guards=True,
+        live_guards=not market.in_step or bool(plan.faults),  # in step the venue waits for us, nothing is late
         order_band=market.order_band,
         protection_s=plan.settings.venue.protection_seconds,
         is_live=not market.in_step,

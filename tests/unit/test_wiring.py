@@ -11,9 +11,10 @@ from aml100.wiring import training_settings
 
 FOR_OTHERS = {
     "window_bars": "the features' complete window",
-    "regime_trend_pct": "the regime's threshold",
-    "regime_trend_sigmas": "the regime's threshold",
     "retrain_hours": "the cycle's schedule",
+    "budget_seconds": "the training desk",
+    "bootstrap_seconds": "the training desk",
+    "shadow_hours": "the shadow of a challenger",
 }
 
 

@@ -164,7 +164,7 @@ def _model_of(walk: Walk, fold: Fold, folds: int) -> Path | None:
         seed=walk.options.seed,
         folder=work,
         budget_s=walk.options.budget_s,
-        resume=(work / CHECKPOINT_FILE).is_file(),
+        resume=any(work.rglob(CHECKPOINT_FILE)),
         registry=TrialRegistry.beside(walk.home / "models"),
         source="walkforward",
     )

@@ -11,6 +11,7 @@ bootstrap, Bailey, Borwein, Lopez de Prado and Zhu (2015) for the probability of
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from dataclasses import dataclass
@@ -133,6 +134,14 @@ def stationary_rows(count: int, length: int, resamples: int, mean_block: float, 
     return (np.take_along_axis(starts, began, axis=1) + places - began) % count
 
 
+@functools.lru_cache(maxsize=64)
+def _rows_of_seed(count: int, length: int, resamples: int, mean_block: float, seed: int) -> Ints:
+    """The same draws as `stationary_rows` from a fresh generator; many records of one length are judged by them."""
+    rows = stationary_rows(count, length, resamples, mean_block, np.random.default_rng(seed))
+    rows.flags.writeable = False
+    return rows
+
+
 @dataclass(frozen=True, slots=True)
 class Interval:
     """Two-sided percentile interval of a bootstrap, with what is needed to draw it again."""
@@ -169,7 +178,7 @@ def drawdown_probability(
     """
     if len(returns) == 0:
         return None
-    rows = stationary_rows(len(returns), days, resamples, mean_block, np.random.default_rng(seed))
+    rows = _rows_of_seed(len(returns), days, resamples, mean_block, seed)
     equity = np.cumprod(1.0 + returns[rows], axis=1)
     peak = np.maximum(np.maximum.accumulate(equity, axis=1), 1.0)
     return float(np.mean((1.0 - equity / peak).max(axis=1) > limit_frac))

@@ -11,7 +11,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
@@ -115,28 +116,34 @@ def write_fills(path: Path, fills: Iterable[FillRecorded]) -> None:
 
 def write_equity(path: Path, rows: Iterable[EquityRow]) -> None:
     """One row a bar: `time` is the bar's open, the figures are those at its close."""
-    _write_csv(
-        path,
-        EQUITY_COLUMNS,
-        (
-            (
-                r.time_ms,
-                decimal_text(r.equity),
-                decimal_text(r.balance),
-                repr(r.drawdown_frac * 100),
-                decimal_text(r.position),
-            )
-            for r in rows
-        ),
-    )
+    _write_csv(path, EQUITY_COLUMNS, _equity_cells(rows))
+
+
+def _equity_cells(rows: Iterable[EquityRow]) -> Iterator[tuple[object, ...]]:
+    """While nothing is held the numbers are the same objects as in the row before, and so is their text."""
+    numbers: tuple[Decimal | None, Decimal | None, Decimal | None] = (None, None, None)
+    equity = balance = position = ""
+    for row in rows:
+        if row.equity is not numbers[0]:
+            equity = decimal_text(row.equity)
+        if row.balance is not numbers[1]:
+            balance = decimal_text(row.balance)
+        if row.position is not numbers[2]:
+            position = decimal_text(row.position)
+        numbers = (row.equity, row.balance, row.position)
+        yield row.time_ms, equity, balance, repr(row.drawdown_frac * 100), position
 
 
 def write_decisions(path: Path, decisions: Sequence[Decision]) -> None:
     """The columns of state.db's decisions."""
-    gates = [
-        json.dumps([{"name": g.name, "ok": g.ok, "reason": g.reason} for g in d.gates], separators=(",", ":"))
-        for d in decisions
-    ]
+    texts: dict[int, str] = {}  # most decisions share one tuple of gates with many others
+    gates = []
+    for d in decisions:
+        text = texts.get(id(d.gates))
+        if text is None:
+            found = [{"name": g.name, "ok": g.ok, "reason": g.reason} for g in d.gates]
+            text = texts[id(d.gates)] = json.dumps(found, separators=(",", ":"))
+        gates.append(text)
     table = pa.table(
         {
             "time_ms": pa.array([d.time_ms for d in decisions], pa.int64()),

@@ -58,7 +58,7 @@ def walk(days: int, seed: int = 3) -> np.ndarray:
     return 1000.0 * np.exp(np.cumsum(moves))
 
 
-def test_ratios_agree_with_an_independent_library_on_the_same_curve() -> None:
+def test_ratios_agree_with_an_independent_library_annualised_by_365_without_a_risk_free_rate_e2() -> None:
     run = record(walk(120))
     metrics = compute_metrics(run)
     daily = pd.Series(run.equity, pd.to_datetime(run.open_ms + HOUR_MS, unit="ms")).iloc[23::24]

@@ -41,7 +41,9 @@ ENVIRONMENTS: Final[dict[str, Environment]] = {
     "nautilus": Environment((("nautilus_trader==1.221.0",),)),
     "freqtrade": Environment((("freqtrade==2026.9", "gymnasium==1.4.0"),)),
     "elegantrl": Environment(((TORCH,), ("numpy==2.4.6", "pandas==3.1.1"), ("--no-deps", "elegantrl==0.3.6"))),
-    "onnxruntime": Environment((("onnxruntime==1.32.0",),)),
+    "torchrl": Environment(((TORCH,), ("torchrl==0.14.1",))),
+    "sdk": Environment((("hyperliquid-python-sdk==0.24.0", "numpy==2.4.6"),)),
+    "onnxruntime": Environment((("onnxruntime==1.32.0", "onnx==1.23.2"),)),
 }
 
 

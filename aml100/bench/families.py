@@ -13,6 +13,11 @@ from aml100.domain.errors import UsageError
 FAMILIES: Final[dict[str, str]] = {
     "env": "aml100.bench.env",
     "backtest": "aml100.bench.backtest",
+    "market": "aml100.bench.market",
+    "inference": "aml100.bench.inference",
+    "replay": "aml100.bench.replay",
+    "venue": "aml100.bench.venue",
+    "storage": "aml100.bench.storage",
 }
 """Family -> module that holds its `TRIALS`; imported when it is run."""
 

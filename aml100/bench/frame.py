@@ -25,7 +25,7 @@ Prepare: TypeAlias = Callable[[Path], AbstractContextManager[Sample]]
 """Builds what is measured, given an empty folder for inputs; the peers start after it and get the same folder."""
 
 State: TypeAlias = Literal["met", "missed", "absent", "failed", "shown"]
-"""Of a goal. `absent` and `failed` (the peer) leave it open; `shown` has no goal."""
+"""Of a goal. `absent` and `failed` (the peer, or ours) leave it open; `shown` has no goal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,8 @@ class Row:
 
     name: str
     unit: str
-    ours: float
+    ours: float | None
+    """None where ours failed; `note` says why."""
     peer: float | None
     peer_name: str | None
     ratio: float | None

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from aml100.bench.frame import PEER_SCRIPTS, Figure, Goal, Peer, Readings, Row, State, Trial, reading
+from aml100.domain.errors import AmlError
 
 ONE_THREAD: Final = dict.fromkeys(
     (
@@ -114,7 +115,31 @@ def python_of(peer: Peer, environments: Path) -> Path | None:
 def run_trial(
     trial: Trial, environments: Path, repetitions: int | None = None, say: Callable[[str], None] = lambda text: None
 ) -> list[Row]:
-    """Measure one trial; `say` is told what goes on. Raises what ours raises."""
+    """Measure one trial; `say` is told what goes on. Where ours cannot run here, its rows say so."""
+    try:
+        return _run_trial(trial, environments, repetitions, say)
+    except (AmlError, OSError, TimeoutError, ImportError) as problem:
+        note = f"ours: {type(problem).__name__}: {problem}"
+        return [
+            Row(
+                f"{trial.budget} {one.name}",
+                one.unit,
+                None,
+                None,
+                goal.peer,
+                None,
+                goal.at_least,
+                "failed",
+                None,
+                None,
+                note,
+            )
+            for one in trial.figures
+            for goal in one.goals
+        ]
+
+
+def _run_trial(trial: Trial, environments: Path, repetitions: int | None, say: Callable[[str], None]) -> list[Row]:
     rounds = repetitions or trial.repetitions
     ours: list[float | Readings] = []
     theirs: dict[str, list[float | Readings]] = {peer.name: [] for peer in trial.peers}

@@ -80,6 +80,8 @@ from aml100.venue.stream import StreamDown, StreamEvent, VenueStream
 log = logging.getLogger(__name__)
 
 TICK_S = 0.25
+READ_AHEAD = 16
+"""Frames read before the consumer gets its turn."""
 LAGS_TOLD = 8
 """Ticks before the lag is told: the first ones pay for compiling and loading, not for trading."""
 HOUSE_EVERY_S = 3_600.0
@@ -390,8 +392,11 @@ class Engine:
     # --- tasks ----------------------------------------------------------------------------------------------
 
     async def _read_stream(self) -> None:
+        """One read of the socket may bring hundreds of frames: the consumer gets its turn in between."""
         async for received in self._stream:
             self._queue.put_nowait(received.event)
+            if self._queue.qsize() >= READ_AHEAD:
+                await asyncio.sleep(0)
 
     async def _consume(self) -> None:
         self.is_consuming = True

@@ -98,6 +98,18 @@ def test_a_peer_that_hangs_is_given_up(tmp_path: Path) -> None:
     assert (row.state, row.note) == ("failed", "no answer within 0.5 s")
 
 
+def test_what_ours_cannot_do_here_is_reported_too(tmp_path: Path) -> None:
+    @contextmanager
+    def no_disk(folder: Path) -> Iterator[Sample]:
+        raise OSError(28, "No space left on device")
+        yield lambda: 1.0
+
+    broken = replace(trial(Peer("slow", "serve.py")), prepare=no_disk)
+    rows = run_trial(broken, tmp_path)
+    assert [(row.ours, row.state) for row in rows] == [(None, "failed"), (None, "failed")]
+    assert "No space left" in rows[0].note
+
+
 def test_the_command_prints_what_the_specification_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

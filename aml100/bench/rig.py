@@ -22,6 +22,7 @@ from aml100.engine.listener import Listeners
 from aml100.engine.live import LiveKeeper
 from aml100.engine.runtime import Engine, EngineOptions
 from aml100.engine.telemetry import Telemetry
+from aml100.engine.watch import Watch
 from aml100.market.series import BarSeries
 from aml100.storage.connection import Synchronous
 from aml100.storage.database import Database
@@ -149,7 +150,9 @@ async def rig(
         cycles = CycleKeeper(settings.objectives, database, listeners, MINUTE_MS, "sim")
         listeners.add(cycles)
         feeds = FeedBoard(params.risk.stale_seconds)
-        engine = Engine(options, core, rest, stream, database, clock, feeds, telemetry, listeners, None, cycles)
+        watch = Watch(settings.objectives, params, database, listeners, MINUTE_MS)
+        listeners.add(watch)
+        engine = Engine(options, core, rest, stream, database, clock, feeds, telemetry, listeners, None, cycles, watch)
         engine.live = _Keeper(engine, VenueClock(), bar_grace_s=0.0, agent=None)
         deposit = core.ledger.deposit(params.backtest.initial_equity, 0, "initial")
         engine.record(deposit)

@@ -339,6 +339,7 @@ async def embedded_engine(
             origin=tape.origin,
             ip_budget=IpBudget(10**9, 0),
             action_budget=ActionBudget(10**9),
+            dexes=dexes_of(tape.coins),
             expires_after_ms=None,
         )
         await stack.enter_async_context(rest)

@@ -49,7 +49,7 @@ def _check(options: RunOptions) -> None:
         if options.effective_execution != "venue":
             raise UsageError("--execution paper: not on the embedded venue, whose money is play money; allowed: venue")
         return
-    for name in ("data", "process", "speed", "warmup_bars", "funding"):
+    for name in ("data", "process", "speed", "warmup_bars", "funding", "faults"):
         if name in options.given:
             flag = name.replace("_", "-")
             raise UsageError(f"--{flag}: only for the embedded venue; allowed: without --venue, or with --venue sim")

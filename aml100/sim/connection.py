@@ -71,8 +71,9 @@ class Connection:
         """Write the queue out until the connection ends; run as a task beside the reader."""
         try:
             while not self.gone.is_set():
-                frame = await asyncio.wait_for(self._frames.get(), IDLE_S)
-                await self.socket.send_str(frame)
+                while not self._frames.empty():
+                    await self.socket.send_str(self._frames.get_nowait())
+                await self.socket.send_str(await asyncio.wait_for(self._frames.get(), IDLE_S))
         except TimeoutError:
             self.gone.set()
             await self.socket.close(code=WSCloseCode.OK, message=b"Inactive")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import getpass
 import os
 import sys
+from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
@@ -21,7 +22,7 @@ from aml100.domain.clock import wall_ms
 from aml100.domain.errors import AmlError, SafetyRefusal
 from aml100.domain.units import ZERO
 
-_ASKED: Final = ("retrain", "reset", "flatten", "resume", "stop")
+_ASKED: Final = ("retrain", "reset", "flatten", "resume", "stop", "promote", "rollback")
 """Commands that ask at a terminal, also where no live account is touched."""
 
 SLOW_LINK_FPS: Final = 0.5
@@ -82,7 +83,7 @@ def resume(options: EngineOptions) -> int:
     with StateReader.read(options.state) as reader:
         runs = reader.runs()
     last = {"venue": runs[-1].venue, "execution": runs[-1].execution} if runs else {"venue": "sim"}
-    _confirm(options, last)
+    confirm(options.command, options.yes, last)
     was_halted = clear_halt_latch(options.state, operator(), wall_ms())
     text = f"halt cleared in {options.state}" if was_halted else f"{options.state} was not halted"
     return _finish(Answer(id=0, ok=True, text=text, data={"halted": False, "was_halted": was_halted}), options)
@@ -125,7 +126,7 @@ def _request(options: EngineOptions, command: str, arguments: dict[str, Any]) ->
 
 
 def _confirmed_request(options: EngineOptions, arguments: dict[str, Any]) -> int:
-    _confirm(options, _request(options, "status", {}).data or {})
+    confirm(options.command, options.yes, _request(options, "status", {}).data or {})
     return _finish(_request(options, options.command, arguments), options)
 
 
@@ -139,18 +140,17 @@ def _finish(answer: Answer, options: EngineOptions) -> int:
     return answer.exit_code
 
 
-def _confirm(options: EngineOptions, state: dict[str, Any]) -> None:
+def confirm(command: str, yes: str | None, state: Mapping[str, Any]) -> None:
     """Return if the command may go out; SafetyRefusal (exit 3) otherwise.
 
     `state` is the engine's status document, or what the last run tells of venue and execution.
     """
-    command = options.command
     word = command.upper()
     is_live = _is_live(state)
     needs_word = command == "reset" or is_live
-    if options.yes is not None:
-        if options.yes != word:
-            raise SafetyRefusal(f"{command}: --yes {options.yes} does not confirm it; needs --yes {word}")
+    if yes is not None:
+        if yes != word:
+            raise SafetyRefusal(f"{command}: --yes {yes} does not confirm it; needs --yes {word}")
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         if needs_word:
@@ -168,12 +168,12 @@ def _confirm(options: EngineOptions, state: dict[str, Any]) -> None:
         raise SafetyRefusal(f"{command}: not confirmed, nothing was done")
 
 
-def _is_live(state: dict[str, Any]) -> bool:
+def _is_live(state: Mapping[str, Any]) -> bool:
     """Whether real money is touched; what is unknown counts as live."""
     return bool(state.get("venue", "mainnet") == "mainnet" and state.get("execution", "venue") == "venue")
 
 
-def _effect(command: str, state: dict[str, Any]) -> str:
+def _effect(command: str, state: Mapping[str, Any]) -> str:
     """The effect in numbers, as `Close 2 positions, $412, on mainnet (venue).`"""
     positions = state.get("positions") or []
     orders = state.get("open_orders") or []
@@ -185,6 +185,8 @@ def _effect(command: str, state: dict[str, Any]) -> str:
         "resume": "take new entries again",
         "retrain": "start a training",
         "pause": "take no new entries",
+        "promote": f"let another model decide in place of {_name_of(state.get('model'))}",
+        "rollback": f"let the model before {_name_of(state.get('model'))} decide",
     }
     effect = effects.get(command, command)
     where = f"{state.get('venue', 'an unknown venue')} ({state.get('execution', 'unknown execution')})"

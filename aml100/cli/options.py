@@ -214,6 +214,8 @@ class ModelsOptions(Options):
     model: str | None = operand("ID", str, "the model", default=None)
     format: str = option("--format", str, "of an export", "onnx", ("onnx",))
     out: Path | None = option("--out", parse_path, "file of an export")
+    yes: str | None = option("--yes", str, "the word that confirms without a prompt", metavar="WORD")
+    timeout_s: float = option("--timeout", parse_wait_s, "wait so long for the engine's answer", 60.0, metavar="TIME")
 
 
 @dataclass(frozen=True, kw_only=True)

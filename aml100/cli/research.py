@@ -5,18 +5,14 @@ from __future__ import annotations
 import signal
 from dataclasses import asdict
 
-import msgspec
-
 from aml100.cli.bars import load_market
-from aml100.cli.options import ModelsOptions, TrainOptions
-from aml100.cli.output import write_json, write_line, write_table
+from aml100.cli.options import TrainOptions
+from aml100.cli.output import write_json, write_line
 from aml100.cli.progress import Progress
-from aml100.domain.errors import UsageError
 from aml100.wiring import (
     hourly_rate,
     instruments_of,
     kernel_rules,
-    model_folder,
     training_settings,
 )
 
@@ -86,38 +82,3 @@ def train(options: TrainOptions) -> int:
 
 def _training_note(loss: float | None, score: float) -> str:
     return f"loss {'n/a' if loss is None else f'{loss:.4f}'} best score {score:+.4f}"
-
-
-def models(options: ModelsOptions) -> int:
-    """The model versions beside the state file: `list`, and `show ID`."""
-    from aml100.learning.bundle import load_record
-
-    folder = options.folder / "models"
-    if options.action == "show":
-        if options.model is None:
-            raise UsageError("models show: no model; allowed: an id of models list")
-        record = load_record(model_folder(options.folder, options.model))
-        write_json(msgspec.to_builtins(record))
-        return 0
-    if options.action != "list":
-        raise UsageError(f"models {options.action} is not built yet")
-    records = [load_record(path.parent) for path in sorted(folder.glob("*/bundle.json"))]
-    if options.json:
-        write_json([msgspec.to_builtins(record) for record in records])
-        return 0
-    write_table(
-        ("model", "seed", "interval ms", "best epoch", "validation net", "trades", "healthy"),
-        [
-            (
-                r.id,
-                r.seed,
-                r.interval_ms,
-                f"{r.best_epoch}/{r.epochs}",
-                f"{r.validation.net_return:+.2%}",
-                r.validation.trades,
-                "yes" if r.healthy else "no",
-            )
-            for r in records
-        ],
-    )
-    return 0

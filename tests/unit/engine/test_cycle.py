@@ -1,0 +1,139 @@
+"""Cycles are judged once, in order, by what they say they are judged by; a restart goes on from the journal."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+
+from aml100.config.models import Objectives
+from aml100.domain.events import EquityMarked, TradeClosed
+from aml100.domain.orders import Side
+from aml100.domain.units import DAY_MS, HOUR_MS, Coin
+from aml100.engine.cycle import CycleKeeper, live_refusal, write_state
+from aml100.engine.listener import Listeners
+from aml100.evaluation.objectives import PhaseState
+from aml100.evaluation.windows import Window
+from aml100.storage.database import Database
+from aml100.storage.entries import Cycle
+
+START_MS = 1_700_006_400_000  # 2023-11-15 00:00 UTC
+DAYS = 30
+
+
+def keeper(database: Database, network: str = "sim", **changes: object) -> CycleKeeper:
+    """Hourly bars, cycles of 30 days, one lenient phase after another unless told otherwise."""
+    made = CycleKeeper(Objectives().model_copy(update=changes), database, Listeners(), HOUR_MS, network)
+    made.restore(10_000.0)
+    return made
+
+
+def live(cycles: CycleKeeper, database: Database, first_day: int, days: int, daily: float, trades: int = 4) -> None:
+    """So many days of growth with a little noise, `trades` closed a day; journalled as the engine does."""
+    random = np.random.default_rng(first_day)
+    equity = 10_000.0 * (1 + daily) ** first_day
+    for hour in range(first_day * 24, (first_day + days) * 24):
+        equity *= 1 + daily / 24 + random.normal(0, abs(daily) / 40 + 1e-9)
+        end_ms = START_MS + (hour + 1) * HOUR_MS
+        money = Decimal(str(round(equity, 6)))
+        records: list[object] = [EquityMarked(end_ms, money, money, 0.0, money)]
+        if trades and hour % (24 // trades) == 0:
+            profit = Decimal("25") if hour % 5 else Decimal("-10")
+            one = Decimal(1)
+            closed_ms = end_ms - HOUR_MS // 2
+            records.append(
+                TradeClosed(
+                    Coin("BTC"), Side.BUY, closed_ms - 1, one, closed_ms, one, one, profit, one, one, "signal", 1
+                )
+            )
+        database.journal(records)  # type: ignore[arg-type]
+        for record in records:
+            cycles.on_record(record)  # type: ignore[arg-type]
+        cycles.on_time(end_ms)
+    database.flush()
+
+
+def test_a_finished_window_is_journalled_with_its_accounting_and_a_restart_goes_on(database: Database) -> None:
+    first = keeper(database)
+    live(first, database, 0, 2 * DAYS + 3, 0.002)
+    stored = database.cycles()
+    assert [(c.number, c.source, (c.to_ms - c.from_ms) // DAY_MS) for c in stored] == [
+        (1, "realised", 30),
+        (2, "realised", 30),
+    ]
+    assert stored[0].to_ms == stored[1].from_ms
+    figures = json.loads(stored[0].metrics)
+    assert figures["trades"] == DAYS * 4
+    assert {"sharpe_bound", "trades", "drawdown_probability"} <= {one["name"] for one in figures["evidence"]}
+    again = keeper(database)
+    assert again.view(START_MS + 63 * DAY_MS).cycles_done == first.view(START_MS + 63 * DAY_MS).cycles_done
+    live(again, database, 2 * DAYS + 3, DAYS - 3, 0.002)
+    assert [c.number for c in database.cycles()] == [1, 2, 3]
+    assert again.completed == 1
+
+
+def test_a_strong_record_advances_and_the_step_is_journalled_with_its_cycle(database: Database) -> None:
+    cycles = keeper(database)
+    live(cycles, database, 0, 3 * DAYS, 0.004)
+    (step,) = database.phases()
+    assert (step.from_phase, step.to_phase) == ("Foundation", "Growth")
+    assert cycles.phase == "Growth"
+    assert [c.phase for c in database.cycles()] == ["Foundation"] * 3
+
+
+def test_failures_in_a_row_step_back(database: Database) -> None:
+    cycles = keeper(database, step_back_after_failures=2)
+    live(cycles, database, 0, 3 * DAYS, 0.004)
+    live(cycles, database, 3 * DAYS, 2 * DAYS, -0.001)
+    assert [(s.from_phase, s.to_phase) for s in database.phases()] == [
+        ("Foundation", "Growth"),
+        ("Growth", "Foundation"),
+    ]
+
+
+async def test_a_window_with_too_few_trades_is_judged_by_a_labelled_back_test_and_is_provisional(
+    database: Database,
+) -> None:
+    cycles = keeper(database)
+    asked: list[tuple[int, int]] = []
+
+    async def computed(from_ms: int, to_ms: int) -> Window:
+        asked.append((from_ms, to_ms))
+        random = np.random.default_rng(3)
+        returns = 0.004 + random.normal(0, 0.0005, DAYS)
+        equity = 10_000 * np.cumprod(1 + returns)
+        return Window(from_ms, to_ms, 10_000.0, equity, returns, np.array([30.0, 30.0, -10.0] * 50))
+
+    cycles.out_of_sample = computed
+    live(cycles, database, 0, DAYS, 0.0, trades=0)
+    assert database.cycles() == ()
+    await asyncio.sleep(0)
+    assert cycles.poll() is not None
+    database.flush()
+    (cycle,) = database.cycles()
+    assert asked == [(START_MS, START_MS + DAYS * DAY_MS)]
+    assert (cycle.source, cycle.verdict) == ("backtest", "PROVISIONAL")
+    assert json.loads(cycle.state)["returns"] == []  # what was computed is no evidence
+    assert cycles.view(START_MS + DAYS * DAY_MS).last_source == "backtest"
+
+
+def test_only_honest_pass_phases_on_real_data_unlock_live_orders(tmp_path: Path) -> None:
+    """SPEC 12: paper on mainnet data counts, the simulated venue and mode document do not."""
+    objectives = Objectives()
+
+    def refused(network: str, earned: int, gates: str = "honest") -> str:
+        path = tmp_path / f"{network}{earned}{gates}.db"
+        with Database.open(path, "NORMAL", network, "0x" + "cd" * 20, "paper") as database:
+            state = write_state(PhaseState(index=2, number=9, earned=earned), gates)
+            database.record_cycle(Cycle(9, "Growth", 0, 1, "realised", "PASS", True, network=network, state=state))
+            database.flush()
+            return live_refusal(database, objectives)
+
+    assert refused("mainnet", 2) == ""
+    assert "earned so far: Growth" in refused("mainnet", 1)
+    assert "earned so far: none" in refused("sim", 2)
+    assert "earned so far: none" in refused("mainnet", 2, "document")
+    assert refused("testnet", 2) == ""

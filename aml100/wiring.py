@@ -24,6 +24,7 @@ from aml100.domain.errors import UsageError
 from aml100.domain.market import Instrument, instrument_for
 from aml100.domain.orders import Action
 from aml100.domain.units import HOUR_MS, Coin
+from aml100.engine.archive import NETWORKS, Archive
 from aml100.engine.connecting import access_for, check_signer, client_for, dexes_of, listed, place_of, reach
 from aml100.engine.cycle import CycleKeeper
 from aml100.engine.desk import DeskOptions, TrainingDesk
@@ -54,6 +55,7 @@ from aml100.sim.store import VenueStore
 from aml100.storage.connection import Synchronous
 from aml100.storage.database import Database
 from aml100.storage.entries import Run
+from aml100.storage.history import HistoryStore
 from aml100.trading.core import TradingCore
 from aml100.trading.policies import BASELINES, AwaitingModel, Policy, Scheduled
 from aml100.trading.rules import TradingRules
@@ -415,6 +417,8 @@ async def live_engine(
         if is_paper:
             engine.deposit = params.backtest.initial_equity
         engine.funding = FundingWatch(VenueFunding(rest), engine.core)
+        if place.book in NETWORKS and not clock.is_simulated:
+            engine.archive = Archive(HistoryStore(plan.state.parent / "history", place.book), rest, interval_ms)
         agent = None if access.signer is None else access.signer.address
         engine.live = LiveKeeper(engine, clock, bar_grace_s=plan.settings.venue.bar_grace_seconds, agent=agent)
         yield engine, desk

@@ -24,6 +24,8 @@ from aml100.venue.queries import Queries
 
 log = logging.getLogger(__name__)
 
+NETWORKS: Final = ("mainnet", "testnet")
+"""Whose bars are kept."""
 SERVED_BARS: Final = 5_000
 """The venue serves only so many of the latest candles of an interval, the one in the making among them."""
 _CANDLES_AT_ONCE: Final = 2_500
@@ -135,7 +137,7 @@ class Archive:
         for coin in coins:
             try:
                 filled = await self.fill(coin, now_ms - SERVED_BARS * self._interval_ms, now_ms)
-            except (VenueError, DataFileError) as error:
+            except (VenueError, DataFileError, SafetyRefusal) as error:
                 log.warning("the archive of %s stands still: %s", coin, error)
                 continue
             if filled.gaps:

@@ -40,7 +40,7 @@ EXIT_REASONS: Final = ("", "signal", "take_profit", "stop_loss", "time", "risk",
 
 
 BAR_DTYPE: Final = np.dtype(
-    [(name, "f8") for name in ("open", "high", "low", "close", "funding")] + [("ordinal", "i8"), ("follows", "i8")]
+    [(name, "f8") for name in ("open", "high", "low", "close", "funding")] + [("ordinal", "i4"), ("follows", "i4")]
 )
 """One bar. `funding` is the rate charged at its open (0 off the full hour), `ordinal` its end in intervals since the
 epoch, `follows` 1 where it directly follows the row before."""
@@ -85,25 +85,30 @@ trades), `exit_reason` of the last one, `entered` the side it opened. `truncated
 account is gone."""
 
 
+_UNIT: Final = 300
+_TENS: Final = np.array([10.0**power for power in range(-_UNIT, 309)])
+"""Powers of ten, from a table: raising to a power is most of what rounding a price costs."""
+
+
 @njit(cache=True, nogil=True, error_model="numpy")
 def round_to_tick(price: float, px_decimals: int) -> float:
     """The nearest price the venue accepts, as domain.units.round_price; a tie is what lies within 1e-8 of one."""
     exponent = math.floor(math.log10(price))
-    if 10.0**exponent > price:
+    if _TENS[_UNIT + exponent] > price:
         exponent -= 1
-    elif 10.0 ** (exponent + 1) <= price:
+    elif _TENS[_UNIT + exponent + 1] <= price:
         exponent += 1
     decimals = 4 - exponent
     if px_decimals >= 0 and decimals > px_decimals:
         decimals = px_decimals
-    decimals = max(decimals, 0)
-    scale = 10.0**decimals
-    scaled = price * scale
+    scale = _TENS[_UNIT + max(decimals, 0)]
+    scaled: float = price * scale
     below = float(math.floor(scaled))
     rest = scaled - below
     if rest > 0.5 + 1e-8 or (rest > 0.5 - 1e-8 and below % 2.0 == 1.0):
         below += 1.0
-    return below / scale
+    rounded: float = below / scale
+    return rounded
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -12,12 +12,13 @@ An episode is truncated where no bar follows (the position is closed at the last
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import gymnasium
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+from numba import njit, typeof
 
 from aml100.evaluation.kernel import ACTIONS, POSITION_DTYPE, STEP_DTYPE, KernelRules, Records, flat_positions
 from aml100.evaluation.transition import RULES_DTYPE, advance
@@ -41,6 +42,8 @@ _POSITION_LIMIT: Final = 1e6
 _ENDED: Final = 1
 _RUINED: Final = 2
 _BAD_ACTION: Final = -1
+_FLOAT32: Final = np.dtype(np.float32)
+_empty: Final = np.empty
 
 _WORLD: Final = np.dtype(
     [
@@ -111,7 +114,13 @@ def _step_many(
     position: Any,
     sums: Any,
 ) -> int:
-    """One step of every environment; those that end begin anew at the next of `starts`. Returns how many began."""
+    """One step of every environment; those that end begin anew at the next of `starts`.
+
+    Returns how many began; _BAD_ACTION, with nothing done, where one of the actions is none.
+    """
+    for row in range(t.shape[0]):
+        if actions[row] < 0 or actions[row] >= ACTIONS:
+            return _BAD_ACTION
     rule, weight = rules[0], weights[0]
     step = np.zeros(1, STEP_DTYPE)[0]
     before = np.zeros(1, POSITION_DTYPE)
@@ -135,6 +144,17 @@ def _step_many(
         t[row] = after
         _describe(states[row], bars[after].close, position[row])
     return begun
+
+
+def _direct(function: Any, *arguments: Any) -> Callable[..., Any]:
+    """A compiled function for arguments of exactly these types, without looking at the types again at every call.
+
+    That look costs as much as the step itself. Whoever calls it must pass arrays of the same types.
+    """
+    signature = tuple(typeof(argument) for argument in arguments)  # type: ignore[no-untyped-call]
+    function.compile(signature)
+    entry: Callable[..., Any] = function.overloads[signature].entry_point
+    return entry
 
 
 class PerpEnv(gymnasium.Env[Observation, int]):
@@ -187,6 +207,19 @@ class PerpEnv(gymnasium.Env[Observation, int]):
         self._copies = copy_windows
         self._place = -1
         self._last_place = -1
+        self._step_one = self._compiled_step()
+
+    def _compiled_step(self) -> Callable[..., tuple[float, int]]:
+        blank = np.empty(POSITION_SIZE, np.float32)
+        return _direct(_step_one, self._bars, self._signals, self._world, 0, blank)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the compiled step, so that an environment can be copied and sent to another process."""
+        return {name: value for name, value in self.__dict__.items() if name != "_step_one"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._step_one = self._compiled_step()
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -206,8 +239,8 @@ class PerpEnv(gymnasium.Env[Observation, int]):
         return {"market": self._market(), "position": np.zeros(POSITION_SIZE, np.float32)}, {"row": row}
 
     def step(self, action: int) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        position = np.empty(POSITION_SIZE, np.float32)
-        reward, code = _step_one(self._bars, self._signals, self._world, action, position)
+        position = _empty(POSITION_SIZE, _FLOAT32)
+        reward, code = self._step_one(self._bars, self._signals, self._world, action, position)
         if code == 0:
             self._place = place = self._place + 1
             if place != self._last_place:
@@ -232,6 +265,16 @@ class PerpEnv(gymnasium.Env[Observation, int]):
         world = self._world[0]
         terms = {name: float(value) for name, value in zip(REWARD_TERMS, world["sums"], strict=True)}
         return {"profit": float(world["profit"]), "equity": float(world["state"]["equity"]), "terms": terms}
+
+    @property
+    def state(self) -> Records:
+        """The position and its account as they stand, a copy of POSITION_DTYPE [1]."""
+        return self._world["state"].copy()
+
+    @property
+    def last_step(self) -> Records:
+        """What the last step brought, a copy of STEP_DTYPE [1]."""
+        return self._world["step"].copy()
 
     def reward_terms(self) -> dict[str, float]:
         """The terms of the last step's reward, by name."""
@@ -284,6 +327,7 @@ class BatchedEnv:
         self._t = np.zeros(n, np.int64)
         self._until = np.zeros(n, np.int64)
         self._starts = self._draw()
+        self._step_many: Callable[..., int] | None = None
 
     @property
     def states(self) -> Records:
@@ -303,13 +347,13 @@ class BatchedEnv:
         self, actions: npt.NDArray[np.int8]
     ) -> tuple[dict[str, Any], Floats, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
         """One bar for everybody; `actions` int8 [n]. Returns (observation, reward, terminated, truncated), each [n]."""
-        actions = np.asarray(actions, dtype=np.int8)
-        if actions.shape != (self.n,) or actions.min() < 0 or actions.max() >= ACTIONS:
+        actions = np.ascontiguousarray(actions, dtype=np.int8)
+        if actions.shape != (self.n,):
             raise ValueError(f"actions must be {self.n} numbers from 0 to {ACTIONS - 1}")
         rewards, position = np.empty(self.n), np.empty((self.n, POSITION_SIZE), np.float32)
         terminated, truncated = np.empty(self.n, np.bool_), np.empty(self.n, np.bool_)
         arena = self.arena
-        begun = _step_many(
+        arguments = (
             arena.market.bars,
             arena.signals,
             arena.rules,
@@ -327,6 +371,11 @@ class BatchedEnv:
             position,
             self.term_sums,
         )
+        if self._step_many is None:
+            self._step_many = _direct(_step_many, *arguments)
+        begun = self._step_many(*arguments)
+        if begun == _BAD_ACTION:
+            raise ValueError(f"actions must be {self.n} numbers from 0 to {ACTIONS - 1}")
         if begun:
             self._starts = self._draw()
         return {"market_index": self._t.copy(), "position": position}, rewards, terminated, truncated

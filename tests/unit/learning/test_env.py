@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -49,6 +51,35 @@ def test_it_passes_the_environment_checker_made_by_name() -> None:
     observation, _ = made.reset(seed=1)
     assert observation["market"].shape == (WINDOW, len(FEATURES))
     assert observation["position"].shape == (POSITION_SIZE,)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_it_trains_under_stable_baselines_unchanged() -> None:
+    """Its own checker, a value learner, and a recurrent one over several environments."""
+    from sb3_contrib import RecurrentPPO
+    from stable_baselines3 import DQN
+    from stable_baselines3.common.env_checker import check_env as check_for_baselines
+    from stable_baselines3.common.env_util import make_vec_env
+
+    bars = frame()
+
+    def made() -> gymnasium.Env[Any, Any]:
+        return gymnasium.make("AML100/Perp-v0", bars=bars, window=WINDOW, episode_bars=40)
+
+    check_for_baselines(made())
+    small: dict[str, Any] = {"net_arch": [8]}
+    learner = DQN("MultiInputPolicy", made(), learning_starts=20, buffer_size=200, policy_kwargs=small, seed=1)
+    before = [weight.clone() for weight in learner.policy.parameters()]
+    learner.learn(120)
+    assert any((old != new).any() for old, new in zip(before, learner.policy.parameters(), strict=True))
+    several = make_vec_env(made, n_envs=3, seed=2)
+    recurrent = RecurrentPPO(
+        "MultiInputLstmPolicy", several, n_steps=16, batch_size=24, n_epochs=1, seed=1,
+        policy_kwargs=small | {"lstm_hidden_size": 8},
+    )  # fmt: skip
+    recurrent.learn(96)
+    action, _ = recurrent.predict(several.reset(), deterministic=True)
+    assert set(action.tolist()) <= {0, 1, 2}
 
 
 def test_the_module_s_name_in_make_registers_it_and_the_package_alone_loads_nothing() -> None:
@@ -186,6 +217,18 @@ def test_batches_repeat_by_seed_and_keep_what_they_handed_out() -> None:
         np.testing.assert_array_equal(first["market_index"], kept)
         runs.append((kept.tolist(), second["position"].tolist()))
     assert runs[0] == runs[1] != runs[2]
+
+
+def test_an_environment_goes_on_where_its_copy_was_made() -> None:
+    env = PerpEnv(frame(), window=WINDOW)
+    env.reset(seed=3)
+    env.step(1)
+    twin = pickle.loads(pickle.dumps(env))
+    for action in (0, 2, 1, 1):
+        ours, theirs = env.step(action), twin.step(action)
+        assert ours[1:4] == theirs[1:4]
+        np.testing.assert_array_equal(ours[0]["market"], theirs[0]["market"])
+        np.testing.assert_array_equal(ours[0]["position"], theirs[0]["position"])
 
 
 def test_the_scaler_knows_the_fitted_rows_only() -> None:

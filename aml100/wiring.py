@@ -6,12 +6,11 @@ state.db, and with the embedded venue also its server, matching engine and tape)
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -21,7 +20,7 @@ from aml100.config.models import Params
 from aml100.control.attach import socket_path
 from aml100.domain.clock import Clock, ManualClock, wall_ms
 from aml100.domain.errors import UsageError
-from aml100.domain.market import Instrument, instrument_for
+from aml100.domain.market import Instrument
 from aml100.domain.orders import Action
 from aml100.domain.units import HOUR_MS, Coin
 from aml100.engine.archive import NETWORKS, Archive
@@ -45,12 +44,22 @@ from aml100.learning.reward import RewardConfig, Shaping
 from aml100.learning.settings import TrainingSettings
 from aml100.market.features import schema_digest
 from aml100.market.series import BarSeries, FundingSeries
-from aml100.sim.dexes import asset_ids
-from aml100.sim.exchange import Exchange, ExchangeRules
+from aml100.sim.exchange import Exchange
 from aml100.sim.faults import Fault
 from aml100.sim.paper import PaperAccount
-from aml100.sim.scenario import SyntheticProcess, Tape, process_names
-from aml100.sim.server import SimServer, shifted_to_now
+from aml100.sim.scenario import Tape
+from aml100.sim.server import SimServer
+from aml100.sim.staging import (
+    ACCOUNT_KEY,
+    AGENT_KEY,
+    SYNTHETIC_HISTORY_BARS,
+    exchange_rules,
+    hourly_rate,
+    instruments_of,
+    make_tape,
+    synthetic_tape,
+    warmup_for,
+)
 from aml100.sim.store import VenueStore
 from aml100.storage.connection import Synchronous
 from aml100.storage.database import Database
@@ -73,8 +82,6 @@ log = logging.getLogger(__name__)
 
 SIMULATED_BAND: Final = Decimal("0.5")
 """How far a simulated market order's price may lie from the decision close: far enough never to bind."""
-
-DEFAULT_WARMUP_BARS: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,39 +124,6 @@ def model_folder(state_folder: Path, model: str) -> Path:
         if (folder / "bundle.json").is_file():
             return folder
     raise UsageError(f"--model {model}: no model there; allowed: a folder with bundle.json, or an id under models/")
-
-
-def warmup_for(rows: int, asked: int | None) -> int:
-    """History before the first decision: as asked, else 1000, and by itself at most half of the bars.
-
-    UsageError where what was asked leaves nothing to play.
-    """
-    if asked is None:
-        return min(DEFAULT_WARMUP_BARS, rows // 2)
-    if asked > rows // 2:
-        raise UsageError(f"--warmup-bars {asked}: the data has {rows} bars; allowed: at most half, {rows // 2}")
-    return asked
-
-
-def exchange_rules(params: Params) -> ExchangeRules:
-    """Costs of the simulated market, as configured."""
-    costs = params.backtest
-    return ExchangeRules(costs.taker_fee_frac, costs.maker_fee_frac, costs.slippage_frac)
-
-
-def hourly_rate(params: Params) -> Decimal | None:
-    """What simulated funding charges an hour where there is no history of it; None: nothing."""
-    return params.backtest.funding_rate_hour_frac or None
-
-
-def make_tape(series: Sequence[BarSeries], funding: Mapping[Coin, FundingSeries], params: Params) -> Tape:
-    """Bars and rates on one time line."""
-    return Tape(series, funding=funding, hourly_rate=hourly_rate(params))
-
-
-def instruments_of(coins: Sequence[Coin]) -> dict[Coin, Instrument]:
-    """Rules of coins without asking a venue, numbered as a simulated venue lists them."""
-    return {coin: instrument_for(coin, number) for coin, number in asset_ids(coins).items()}
 
 
 def simulated_rules(params: Params, policy: PolicyChoice, interval_ms: int, warmup_bars: int) -> TradingRules:
@@ -220,13 +194,8 @@ def training_settings(params: Params, epochs: int | None = None) -> TrainingSett
 
 # --- an engine on the embedded venue ----------------------------------------------------------------------------
 
-SYNTHETIC_HISTORY_BARS: Final = 5_000
 SYNTHETIC_TRADING_STARTS_MS: Final = 1_735_689_600_000  # 2025-01-01 00:00 UTC, so that windows begin with the trading
 SYNTHETIC_PRICE: Final = 60_000.0
-
-# The embedded venue's own accounts: worthless keys, made from their names, never anybody's.
-_ACCOUNT_KEY: Final = "0x" + hashlib.sha256(b"aml100 embedded account").hexdigest()
-_AGENT_KEY: Final = "0x" + hashlib.sha256(b"aml100 embedded agent").hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,16 +260,10 @@ def embedded_tape(plan: RunPlan) -> tuple[Tape, int]:
     if plan.series:
         rows = max(len(one) for one in plan.series)
         return make_tape(plan.series, plan.funding, params), warmup_for(rows, plan.warmup_bars)
-    if plan.process not in process_names():
-        raise UsageError(f"--process {plan.process}: not known; allowed: {', '.join(process_names())}")
     warmup_bars = SYNTHETIC_HISTORY_BARS if plan.warmup_bars is None else plan.warmup_bars
-    interval_ms = params.trading.interval_ms
-    start_ms = SYNTHETIC_TRADING_STARTS_MS - warmup_bars * interval_ms
-    processes = [
-        SyntheticProcess(plan.process, coin, interval_ms, start_ms, plan.seed + number, SYNTHETIC_PRICE)
-        for number, coin in enumerate(plan.coins or (Coin("BTC"),))
-    ]
-    return Tape.endless(processes, hourly_rate=hourly_rate(params)), warmup_bars
+    start_ms = SYNTHETIC_TRADING_STARTS_MS - warmup_bars * params.trading.interval_ms
+    coins = plan.coins or (Coin("BTC"),)
+    return synthetic_tape(plan.process, coins, start_ms, plan.seed, params, SYNTHETIC_PRICE), warmup_bars
 
 
 @asynccontextmanager
@@ -318,8 +281,8 @@ async def embedded_engine(
     server = SimServer(
         Exchange(list(instruments.values()), exchange_rules(params)),
         tape,
-        account_key=_ACCOUNT_KEY,
-        agent_key=_AGENT_KEY,
+        account_key=ACCOUNT_KEY,
+        agent_key=AGENT_KEY,
         deposit=params.backtest.initial_equity,
         speed=plan.speed,
         warmup_bars=warmup_bars,
@@ -335,7 +298,7 @@ async def embedded_engine(
         rest = VenueRest(
             server.rest_url,
             "other",
-            Signer(_AGENT_KEY, "other"),
+            Signer(AGENT_KEY, "other"),
             account,
             clock,
             origin=tape.origin,
@@ -422,59 +385,6 @@ async def live_engine(
         agent = None if access.signer is None else access.signer.address
         engine.live = LiveKeeper(engine, clock, bar_grace_s=plan.settings.venue.bar_grace_seconds, agent=agent)
         yield engine, desk
-
-
-def stand_alone_venue(
-    settings: Settings,
-    series: Sequence[BarSeries],
-    *,
-    funding: Mapping[Coin, FundingSeries],
-    coins: Sequence[Coin],
-    process: str,
-    seed: int,
-    speed: float,
-    warmup_bars: int | None,
-    host: str,
-    port: int,
-    key: str | None,
-    deposit: Decimal | None,
-    faults: Sequence[Fault] = (),
-) -> tuple[SimServer, dict[str, str]]:
-    """The simulated venue for any client, its market at wall time; answers it with its two worthless keys."""
-    params, now_ms = settings.params, wall_ms()
-    if series:
-        played = make_tape(series, funding, params)
-        history = warmup_for(max(len(one) for one in series), warmup_bars)
-        tape = shifted_to_now(played, history, now_ms)
-    else:
-        if process not in process_names():
-            raise UsageError(f"--process {process}: not known; allowed: {', '.join(process_names())}")
-        history = SYNTHETIC_HISTORY_BARS if warmup_bars is None else warmup_bars
-        interval_ms = params.trading.interval_ms
-        start_ms = now_ms // interval_ms * interval_ms - history * interval_ms
-        made = [
-            SyntheticProcess(process, coin, interval_ms, start_ms, seed + number)
-            for number, coin in enumerate(coins or (Coin("BTC"),))
-        ]
-        tape = Tape.endless(made, hourly_rate=hourly_rate(params))
-    instruments = instruments_of(tape.coins)
-    account_key = key if key is None or key.startswith("0x") else f"0x{key}"
-    keys = {"account_key": account_key or _ACCOUNT_KEY, "agent_key": _AGENT_KEY}
-    server = SimServer(
-        Exchange(list(instruments.values()), replace(exchange_rules(params), has_depth=True)),
-        tape,
-        account_key=keys["account_key"],
-        agent_key=keys["agent_key"],
-        deposit=params.backtest.initial_equity if deposit is None else deposit,
-        host=host,
-        port=port,
-        embedded=False,
-        speed=speed,
-        warmup_bars=history,
-        faults=faults,
-        seed=seed,
-    )
-    return server, keys
 
 
 def _assemble(

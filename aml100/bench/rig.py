@@ -24,6 +24,7 @@ from aml100.engine.runtime import Engine, EngineOptions
 from aml100.engine.telemetry import Telemetry
 from aml100.engine.watch import Watch
 from aml100.market.series import BarSeries
+from aml100.sim.staging import instruments_of
 from aml100.storage.connection import Synchronous
 from aml100.storage.database import Database
 from aml100.trading.core import TradingCore
@@ -35,7 +36,7 @@ from aml100.venue.rest import VenueRest
 from aml100.venue.session import Subscription, market_subscriptions
 from aml100.venue.signing import Signer
 from aml100.venue.stream import Received, VenueStream
-from aml100.wiring import SIMULATED_BAND, instruments_of
+from aml100.wiring import SIMULATED_BAND
 
 
 @dataclass(frozen=True, slots=True)

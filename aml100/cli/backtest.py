@@ -34,17 +34,14 @@ from aml100.evaluation.metrics import Floats, Json, Metrics, RunRecord, compute_
 from aml100.evaluation.oracle import hindsight_policy
 from aml100.evaluation.report import ReportInput
 from aml100.evaluation.statistics import minimum_track_record, moments_of
+from aml100.sim.staging import exchange_rules, hourly_rate, instruments_of, warmup_for
 from aml100.wiring import (
     PolicyChoice,
     build_backtest,
     choose_baseline,
     choose_bundle,
-    exchange_rules,
-    hourly_rate,
-    instruments_of,
     model_folder,
     simulated_rules,
-    warmup_for,
 )
 
 if TYPE_CHECKING:

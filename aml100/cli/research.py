@@ -9,12 +9,8 @@ from aml100.cli.bars import load_market
 from aml100.cli.options import TrainOptions
 from aml100.cli.output import write_json, write_line
 from aml100.cli.progress import Progress
-from aml100.wiring import (
-    hourly_rate,
-    instruments_of,
-    kernel_rules,
-    training_settings,
-)
+from aml100.sim.staging import hourly_rate, instruments_of
+from aml100.wiring import kernel_rules, training_settings
 
 
 def train(options: TrainOptions) -> int:

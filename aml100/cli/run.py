@@ -114,7 +114,7 @@ async def _serve_venue(options: SimOptions) -> int:
     from aml100.cli.bars import tape_files
     from aml100.domain.units import Coin
     from aml100.sim.faults import load_faults
-    from aml100.wiring import stand_alone_venue
+    from aml100.sim.staging import stand_alone_venue
 
     market = tape_files(options) if options.data else None
     server, keys = stand_alone_venue(

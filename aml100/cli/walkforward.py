@@ -35,12 +35,10 @@ from aml100.learning.jobs import TrainingJob, TrainingProgress, TrainingResult
 from aml100.learning.trainer import train
 from aml100.learning.trials import TrialRegistry
 from aml100.research.walkforward import Fold, Span, common_span, cut, default_embargo, joined, plan_folds, trimmed
+from aml100.sim.staging import DEFAULT_WARMUP_BARS, hourly_rate, instruments_of
 from aml100.wiring import (
-    DEFAULT_WARMUP_BARS,
     build_backtest,
     choose_bundle,
-    hourly_rate,
-    instruments_of,
     kernel_rules,
     training_settings,
 )

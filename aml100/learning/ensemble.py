@@ -6,14 +6,15 @@ keeps the edge, and where the members disagree about a gap the policy's confiden
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 
 import numpy as np
 import torch
 
 from aml100.learning.dataset import feature_names
-from aml100.learning.jobs import TrainingJob, TrainingResult
+from aml100.learning.jobs import TrainingJob, TrainingProgress, TrainingResult
 from aml100.learning.memory import StretchMemory
 from aml100.learning.network import QNetwork
 from aml100.learning.scores import policy_health
@@ -55,3 +56,28 @@ def combine(results: Sequence[TrainingResult], job: TrainingJob) -> TrainingResu
         seconds=sum(result.seconds for result in results),
         ended=first.ended if len({result.ended for result in results}) == 1 else "budget",
     )
+
+
+def interleave(
+    members: Sequence[Iterator[TrainingProgress | TrainingResult]], lanes: int
+) -> Iterator[tuple[int, TrainingProgress | TrainingResult]]:
+    """Events of the members by number as they come, `lanes` members at a time; compiled code and torch release the
+    interpreter, so they do run at once."""
+    waiting = list(range(len(members)))[::-1]
+    with ThreadPoolExecutor(lanes, "member", torch.set_num_threads, (1,)) as pool:
+        running: dict[Future[TrainingProgress | TrainingResult], int] = {}
+
+        def go_on(number: int) -> None:
+            running[pool.submit(next, members[number])] = number
+
+        for _ in range(lanes):
+            go_on(waiting.pop())
+        while running:
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in sorted(done, key=running.__getitem__):
+                number, event = running.pop(future), future.result()
+                if isinstance(event, TrainingProgress):
+                    go_on(number)
+                elif waiting:
+                    go_on(waiting.pop())
+                yield number, event

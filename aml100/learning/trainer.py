@@ -36,7 +36,7 @@ from aml100.learning.checkpoint import (
     save_checkpoint,
 )
 from aml100.learning.dataset import Dataset, build_dataset, feature_names, look_back_bars
-from aml100.learning.ensemble import combine
+from aml100.learning.ensemble import combine, interleave
 from aml100.learning.jobs import Ended, Stop, TrainingJob, TrainingProgress, TrainingResult
 from aml100.learning.learner import Learner, StepResult
 from aml100.learning.memory import POSITIONS, StretchMemory, weights_of
@@ -61,42 +61,46 @@ def train(job: TrainingJob, clock: Clock, stop: Stop = lambda: False) -> Iterato
     Raises:
         UsageError: too few bars, or `resume` without a fitting checkpoint.
     """
-    with _deterministic(job.settings.threads):
+    with _deterministic(1 if job.settings.members > 1 else job.settings.threads):
         if job.settings.members > 1:
             yield from _ensemble(job, clock, stop)
         else:
             yield from _one(job, clock, stop)
 
 
-def _one(job: TrainingJob, clock: Clock, stop: Stop) -> Iterator[TrainingProgress | TrainingResult]:
-    training = Training(job, clock, stop)
+def _one(
+    job: TrainingJob, clock: Clock, stop: Stop, dataset: Dataset | None = None
+) -> Iterator[TrainingProgress | TrainingResult]:
+    training = Training(job, clock, stop, dataset)
     yield from training.run() if job.registry is None else _registered(training, job.registry)
 
 
 def _ensemble(job: TrainingJob, clock: Clock, stop: Stop) -> Iterator[TrainingProgress | TrainingResult]:
-    """Members one after another, each with the next seed, a share of the budget and a folder of its own.
+    """Members with consecutive seeds, each in a folder of its own, as many at once as there are threads.
 
-    A member that had ended before a stop ends at once when resumed, on the weights that it ended with.
+    They share nothing, so the result is the same however many run at once. A member that had ended before a stop ends
+    at once when resumed, on the weights that it ended with.
     """
-    count = job.settings.members
-    results: list[TrainingResult] = []
+    settings = replace(job.settings, members=1, threads=1)
+    count, lanes = job.settings.members, min(job.settings.members, job.settings.threads)
+    dataset = lay_out(job)
+    members: list[Iterator[TrainingProgress | TrainingResult]] = []
     for number in range(count):
         folder = None if job.folder is None else job.folder / f"member-{number}"
         resume = job.resume and folder is not None and (folder / CHECKPOINT_FILE).exists()
-        budget_s = None if job.budget_s is None else job.budget_s / count
-        settings = replace(job.settings, members=1)
+        budget_s = None if job.budget_s is None else job.budget_s * lanes / count
         member = replace(
             job, seed=job.seed + number, folder=folder, resume=resume, budget_s=budget_s, settings=settings
         )
-        for event in _one(member, clock, stop):
-            if isinstance(event, TrainingProgress):
-                yield replace(event, member=number, members=count)
-            else:
-                results.append(event)
-        if results[-1].ended == "stopped":
-            yield results[-1]
-            return
-    yield combine(results, job)
+        members.append(_one(member, clock, stop, dataset))
+    results: dict[int, TrainingResult] = {}
+    for number, event in interleave(members, lanes):
+        if isinstance(event, TrainingProgress):
+            yield replace(event, member=number, members=count)
+            continue
+        results[number] = event
+    stopped = [result for result in results.values() if result.ended == "stopped"]
+    yield stopped[0] if stopped else combine([results[number] for number in range(count)], job)
 
 
 def _registered(training: Training, registry: TrialRegistry) -> Iterator[TrainingProgress | TrainingResult]:
@@ -142,14 +146,7 @@ class Training:
         self.clock = clock
         self.stop = stop
         self.began_s = clock.monotonic_s()
-        self.dataset = dataset or build_dataset(
-            job.data,
-            validation_fraction=fitted.validation_fraction,
-            embargo_bars=fitted.embargo_bars or look_back_bars(job.data[0].series.interval_ms, fitted.n_step),
-            warm_bars=WARM_BARS,
-            shortest=fitted.burn_in_bars + fitted.stretch_bars + 1,
-            regimes=fitted.regimes,
-        )
+        self.dataset = dataset or lay_out(job)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.random = np.random.Generator(np.random.PCG64(job.seed))
         self.learner = Learner(len(feature_names()), fitted, job.seed, self.device)
@@ -310,6 +307,22 @@ class Training:
             curve=tuple(self.curve),
             device=str(self.device),
         )
+
+
+def lay_out(job: TrainingJob) -> Dataset:
+    """The job's data, split and scaled.
+
+    Raises: UsageError for too few bars.
+    """
+    fitted = _fit_stretches(job)
+    return build_dataset(
+        job.data,
+        validation_fraction=fitted.validation_fraction,
+        embargo_bars=fitted.embargo_bars or look_back_bars(job.data[0].series.interval_ms, fitted.n_step),
+        warm_bars=WARM_BARS,
+        shortest=fitted.burn_in_bars + fitted.stretch_bars + 1,
+        regimes=fitted.regimes,
+    )
 
 
 def _fit_stretches(job: TrainingJob) -> TrainingSettings:

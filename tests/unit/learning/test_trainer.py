@@ -118,3 +118,6 @@ def test_an_ensemble_is_its_members_and_resumes_after_a_stop(tmp_path: Path) -> 
     for member, again in zip(both.members, resumed.members, strict=True):
         assert all(member[name].tobytes() == again[name].tobytes() for name in member)
     assert resumed.validation == both.validation
+    at_once, _ = run(replace(job, settings=tiny_settings(members=2, epochs=2, threads=2)))
+    for member, again in zip(both.members, at_once.members, strict=True):
+        assert all(member[name].tobytes() == again[name].tobytes() for name in member)

@@ -1,0 +1,215 @@
+"""How well a training learns a planted edge: what its policy earns on bars that no part of it has seen.
+
+A market's yardstick is the best policy that sees only what a learner can see (learning_reference.py), walked over the
+same fresh bars by the same compiled rules. Time is CPU seconds of this process, so that a machine which others use
+measures the same; where members train side by side, seconds are CPU seconds over the cores in use.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+import torch
+
+from aml100.bench.learning_markets import MARKETS, PLANTED_RULES, Generator, random_walk
+from aml100.bench.learning_reference import BELIEFS, walk_reference
+from aml100.evaluation.kernel import Market
+from aml100.learning.acting import Walk, greedy_walk
+from aml100.learning.dataset import CoinData, Scaler
+from aml100.learning.inference import CompiledWeights, Floats32
+from aml100.learning.jobs import TrainingJob, TrainingResult
+from aml100.learning.memory import weights_of
+from aml100.learning.network import QNetwork
+from aml100.learning.reward import RewardConfig, Shaping
+from aml100.learning.settings import TrainingSettings
+from aml100.learning.trainer import Training, lay_out, train
+from aml100.learning.validation import encode_chunked, load_weights
+from aml100.market.features import FEATURE_COUNT, FeatureFrame, compute_features
+
+TRAINING_BARS: Final = 1_000_000
+FRESH_BARS: Final = 300_000
+FRESH_SEED: Final = 1_000_000
+
+RECIPE: Final = TrainingSettings(
+    lstm_layers=1,
+    lstm_hidden=32,
+    head_hidden=32,
+    epochs=100_000,
+    early_stop_patience=100_000,
+    learning_rate=1e-3,
+    cosine_t_0=20,
+    target_update=0.03,
+    n_step=3,
+    alpha=0.0,
+    input_noise=0.2,
+    mirror=True,
+    average_update=0.003,
+    batch_stretches=8,
+    stretch_bars=128,
+    updates_per_epoch_max=300,
+    acted_per_update=2,
+    reward=RewardConfig(shaping=Shaping.PURE),
+)
+"""What learns the planted markets; trained until its budget is spent."""
+
+
+class CpuClock:
+    """CPU seconds of this process over `cores`, as a clock for a training's budget."""
+
+    def __init__(self, cores: int = 1) -> None:
+        self._cores = cores
+
+    def now_ms(self) -> int:
+        """Not asked by a training."""
+        return 0
+
+    def monotonic_s(self) -> float:
+        """Never runs backwards."""
+        return time.process_time() / self._cores
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fresh:
+    """Bars that no training has seen, their features, and what the best policy earns on them (NaN: nothing to earn)."""
+
+    market: Market
+    frame: FeatureFrame
+    first: int
+    reference: float
+    reference_trades: int
+
+    @staticmethod
+    def of(name: str, strength: float = 1.0, bars: int = FRESH_BARS, seed: int = FRESH_SEED) -> Fresh:
+        """A planted market by name, or `random-walk`."""
+        series = generator_of(name)(bars, seed, strength)
+        frame = compute_features(series)
+        first = int(np.flatnonzero(frame.valid)[0])
+        total, trades = float("nan"), 0
+        if name in BELIEFS:
+            best = walk_reference(series, BELIEFS[name](series, strength), first)
+            total, trades = best.total, best.trades
+        return Fresh(Market.from_series(series), frame, first, total, trades)
+
+    def walk(self, members: Sequence[Mapping[str, Floats32]], scaler: Scaler, settings: TrainingSettings) -> Walk:
+        """The greedy policy of the members' mean Q values on these bars."""
+        network = QNetwork(FEATURE_COUNT, settings.lstm_hidden, settings.lstm_layers, settings.head_hidden, seed=0)
+        scaled, shares = scaler.apply(self.frame.values[self.first :]), []
+        for weights in members:
+            load_weights(network, weights)
+            shares.append(encode_chunked(network, scaled, torch.device("cpu")))
+        heads = [CompiledWeights.from_arrays(weights) for weights in members]
+        rules = PLANTED_RULES.as_record()
+        return greedy_walk(self.market, rules, self.first, np.stack(shares), heads, settings.min_q_gap)
+
+
+def generator_of(name: str) -> Generator:
+    """The market's generator: (bars, seed, strength)."""
+    return MARKETS.get(name, random_walk)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A training after `seconds`: the share of the best policy's profit on fresh bars of the checkpoint that validation
+    chose and of the latest weights, and how often the chosen one traded."""
+
+    seconds: float
+    chosen: float
+    latest: float
+    trades: int
+    net: float
+
+
+def follow(
+    name: str,
+    seed: int,
+    marks: Sequence[float],
+    *,
+    strength: float = 1.0,
+    bars: int = TRAINING_BARS,
+    settings: TrainingSettings = RECIPE,
+    fresh: Fresh | None = None,
+) -> list[Mark]:
+    """Train one network on a market of this seed and look at it after each of `marks` CPU seconds."""
+    fresh = fresh or Fresh.of(name, strength)
+    data = (CoinData(generator_of(name)(bars, seed + 1, strength), PLANTED_RULES),)
+    job = TrainingJob(data, settings, seed=seed, budget_s=marks[-1])
+    dataset = lay_out(job)
+    clock = _Paused()
+    torch.set_num_threads(1)
+    training = Training(job, clock, lambda: False, dataset)
+    found: list[Mark] = []
+    for event in training.run():
+        seconds = clock.monotonic_s() - training.began_s
+        while len(found) < len(marks) and (seconds >= marks[len(found)] or isinstance(event, TrainingResult)):
+            with clock.paused():
+                chosen = fresh.walk([training.best_weights], dataset.scaler, settings)
+                latest = fresh.walk([weights_of(training.learner.average)], dataset.scaler, settings)
+            found.append(_mark(seconds, chosen, latest, fresh))
+    return found
+
+
+def ensemble(
+    name: str,
+    seed: int,
+    budget_s: float,
+    *,
+    strength: float = 1.0,
+    bars: int = TRAINING_BARS,
+    settings: TrainingSettings = RECIPE,
+    members: int = 4,
+    cores: int = 2,
+    fresh: Fresh | None = None,
+) -> tuple[Mark, TrainingResult]:
+    """Train `members` seeds on `cores` threads within `budget_s` seconds and look at their mean."""
+    fresh = fresh or Fresh.of(name, strength)
+    data = (CoinData(generator_of(name)(bars, seed + 1, strength), PLANTED_RULES),)
+    several = replace(settings, members=members, threads=cores)
+    job = TrainingJob(data, several, seed=100 * seed, budget_s=budget_s)
+    clock = CpuClock(cores)
+    began = clock.monotonic_s()
+    *_, last = train(job, clock)
+    assert isinstance(last, TrainingResult)
+    seconds = clock.monotonic_s() - began
+    walk = fresh.walk(last.members, last.dataset.scaler, settings)
+    return _mark(seconds, walk, walk, fresh), last
+
+
+def _mark(seconds: float, chosen: Walk, latest: Walk, fresh: Fresh) -> Mark:
+    whole = fresh.reference
+    return Mark(
+        seconds=seconds,
+        chosen=float(chosen.net.sum()) / whole,
+        latest=float(latest.net.sum()) / whole,
+        trades=len(chosen.trade_nets),
+        net=float(chosen.net.sum()),
+    )
+
+
+class _Paused(CpuClock):
+    """A CPU clock that stands still while one looks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lost = 0.0
+
+    def monotonic_s(self) -> float:
+        return super().monotonic_s() - self._lost
+
+    def paused(self) -> _Pause:
+        """A block whose seconds do not count."""
+        return _Pause(self)
+
+
+class _Pause:
+    def __init__(self, clock: _Paused) -> None:
+        self._clock = clock
+
+    def __enter__(self) -> None:
+        self._began = time.process_time()
+
+    def __exit__(self, *_: object) -> None:
+        self._clock._lost += time.process_time() - self._began

@@ -18,6 +18,7 @@ FAMILIES: Final[dict[str, str]] = {
     "replay": "aml100.bench.replay",
     "venue": "aml100.bench.venue",
     "storage": "aml100.bench.storage",
+    "learning": "aml100.bench.learning",
 }
 """Family -> module that holds its `TRIALS`; imported when it is run."""
 

@@ -29,6 +29,7 @@ from aml100.learning.settings import TrainingSettings
 from aml100.learning.trainer import Training, lay_out, train
 from aml100.learning.validation import encode_chunked, load_weights
 from aml100.market.features import FEATURE_COUNT, FeatureFrame, compute_features
+from aml100.market.series import Floats
 
 TRAINING_BARS: Final = 1_000_000
 FRESH_BARS: Final = 300_000
@@ -48,8 +49,9 @@ RECIPE: Final = TrainingSettings(
     input_noise=0.2,
     mirror=True,
     average_update=0.003,
-    batch_stretches=8,
-    stretch_bars=128,
+    batch_stretches=4,
+    burn_in_bars=64,
+    stretch_bars=256,
     updates_per_epoch_max=300,
     acted_per_update=2,
     reward=RewardConfig(shaping=Shaping.PURE),
@@ -81,6 +83,7 @@ class Fresh:
     first: int
     reference: float
     reference_trades: int
+    reference_net: Floats
 
     @staticmethod
     def of(name: str, strength: float = 1.0, bars: int = FRESH_BARS, seed: int = FRESH_SEED) -> Fresh:
@@ -88,11 +91,15 @@ class Fresh:
         series = generator_of(name)(bars, seed, strength)
         frame = compute_features(series)
         first = int(np.flatnonzero(frame.valid)[0])
-        total, trades = float("nan"), 0
+        total, trades, net = float("nan"), 0, np.zeros(0)
         if name in BELIEFS:
             best = walk_reference(series, BELIEFS[name](series, strength), first)
-            total, trades = best.total, best.trades
-        return Fresh(Market.from_series(series), frame, first, total, trades)
+            total, trades, net = best.total, best.trades, best.net
+        return Fresh(Market.from_series(series), frame, first, total, trades, net)
+
+    def reference_of_first(self, bars: int) -> float:
+        """What the best policy earns on the first bars."""
+        return float(self.reference_net[:bars].sum())
 
     def walk(self, members: Sequence[Mapping[str, Floats32]], scaler: Scaler, settings: TrainingSettings) -> Walk:
         """The greedy policy of the members' mean Q values on these bars."""

@@ -178,7 +178,7 @@ class Training:
             losses: list[float] = []
             beat_s = self.clock.monotonic_s()
             while len(losses) < self.per_epoch and not self.stop() and not self._is_over_budget():
-                losses.append(self._update())
+                losses.append(self.update())
                 if self.clock.monotonic_s() - beat_s >= HEARTBEAT_S:
                     beat_s = self.clock.monotonic_s()
                     yield self._progress(losses)
@@ -204,7 +204,8 @@ class Training:
         self.best_weights = weights_of(self.learner.average)
         self.curve.append(self.best.score)
 
-    def _update(self) -> float:
+    def update(self) -> float:
+        """Act, draw a batch, take one gradient step; returns the loss."""
         settings = self.settings
         self.learner.set_learning_rate(settings.learning_rate_at(self.epoch))
         self.memory.act(self.learner.online, settings.acted_per_update, settings.epsilon_at(self.epoch), self.device)

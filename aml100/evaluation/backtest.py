@@ -43,13 +43,17 @@ ADDRESS = "0x" + "00" * 19 + "01"
 
 @dataclass(frozen=True, slots=True)
 class EquityRow:
-    """One bar: its open time, and the account at its close. `position` is the signed size (of the first coin)."""
+    """One bar: its open time, and the account at its close.
+
+    `position` is the signed size of the first coin, `exposed` whether any coin is held.
+    """
 
     time_ms: int
     equity: Decimal
     balance: Decimal
     drawdown_frac: float
     position: Decimal
+    exposed: bool = False
 
 
 @dataclass(slots=True)
@@ -207,7 +211,7 @@ class Backtest:
         return RunRecord(
             open_ms=np.array([row.time_ms for row in result.equity], dtype=np.int64),
             equity=np.array([float(row.equity) for row in result.equity]),
-            exposed=np.array([row.position != 0 for row in result.equity]),
+            exposed=np.array([row.exposed for row in result.equity]),
             interval_ms=self._tape.interval_ms,
             initial_equity=float(result.deposits),
             trades=result.trades,
@@ -226,8 +230,9 @@ class Backtest:
         """A row of the curve; where a close at the end of a series marks a bar again, the later one counts."""
         rows = self.result.equity
         time_ms = marked.time_ms - self._tape.interval_ms
-        position = self._core.ledger.position(self._tape.coins[0]).size
-        row = EquityRow(time_ms, marked.equity, marked.balance, marked.drawdown_frac, position)
+        ledger = self._core.ledger
+        position, exposed = ledger.position(self._tape.coins[0]).size, bool(ledger.book.positions)
+        row = EquityRow(time_ms, marked.equity, marked.balance, marked.drawdown_frac, position, exposed)
         if rows and rows[-1].time_ms == time_ms:
             rows[-1] = row
         else:

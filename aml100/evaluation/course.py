@@ -43,7 +43,9 @@ def is_compiled(rules: TradingRules, instruments: Sequence[Instrument]) -> bool:
         or risk.min_ms_between_trades
         or 0 < risk.max_orders_per_minute < _FEW_ORDERS
     )
-    plain = not (rules.atr_stop or rules.trailing_stop or (risk.enabled and risk.scaling_floor < 1.0))
+    plain = rules.entry_style == "taker" and not (
+        rules.atr_stop or rules.trailing_stop or (risk.enabled and risk.scaling_floor < 1.0)
+    )
     carried = float(rules.position_size) <= 0.5 and notional <= 1.0
     return len(instruments) == 1 and quiet and plain and carried and rules.leverage <= instruments[0].max_leverage
 

@@ -67,7 +67,9 @@ class Autonomy:
         if desk is not None and checked.triggers and not desk.is_busy:
             desk.start(checked.triggers[0].cause)
         told: list[CoreEvent] = []
-        if checked.halts:
+        # Replayed and made markets are traded by the back-test's rules, so that both end with the same trades: there
+        # breaker and hard stop guard, and the status is shown and retrains.
+        if checked.halts and core.rules.is_live:
             told.append(Command(CommandName.HALT, f"status CRITICAL: {checked.standing.reason}", now_ms))
         if core.state.size_factor != checked.size_factor:
             told.append(SizeFactorSet(checked.size_factor, now_ms))

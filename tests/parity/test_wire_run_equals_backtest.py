@@ -166,3 +166,30 @@ def test_b10_killed_anywhere_it_goes_on_without_a_double_or_lost_order(
     assert decided == undisturbed
     assert open_orders == (0,)
     assert len(trades_of(state)) >= len(trades_of(wire[0])) - unsent[0]
+
+
+def test_a_run_whose_status_is_critical_goes_on_as_the_back_test_does(
+    tape: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On replayed bars breaker and hard stop guard; a status shown to a person changes no trade."""
+    monkeypatch.setenv("AML100_TRADING__POSITION_SIZE_PCT", "30")
+    for name in ("CIRCUIT_BREAKER_DD_PCT", "HARD_STOP_DD_PCT"):
+        monkeypatch.setenv(f"AML100_RISK__{name}", "0")
+    short = tmp_path / "BTC_short.parquet"
+    pq.write_table(pq.read_table(tape).slice(0, 880), short)
+    pq.write_table(pq.read_table(funding_of(tape)), funding_of(short))
+    events = finish(short, tmp_path / "state.db")
+    checks = [event["status"] for event in events if event["type"] == "check"]
+    assert "CRITICAL" in checks
+    out = tmp_path / "out"
+    options = ["--policy", "random", "--seed", "5", "--warmup-bars", str(WARMUP), "--json", "--out", str(out)]
+    done = subprocess.run(
+        [*COMMAND, "backtest", "--data", str(short), "--funding", str(funding_of(short)), *options],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert float(str(events[-1]["equity"])) == pytest.approx(json.loads(done.stdout)["final_equity"], rel=1e-9)
+    assert len(trades_of(tmp_path / "state.db")) == json.loads(done.stdout)["trades"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import getpass
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
@@ -90,21 +90,39 @@ def resume(options: EngineOptions) -> int:
 
 
 def attach(options: ConsoleOptions) -> int:
-    """The console of a running engine; its own configuration is read for keys, theme and fps."""
-    console = options.load_settings().params.console
+    """The console of a running engine."""
     if not engine_is_running(options.state):
         raise AmlError(f"no engine runs on {options.state}")
-    from aml100.tui.app import run_console
+    return open_console(options)
 
-    chosen_fps = options.fps if options.fps is not None else console.fps
+
+def open_console(
+    options: ConsoleOptions,
+    engine_trouble: Callable[[], str | None] = lambda: None,
+    engine_failed: Callable[[], AmlError | None] = lambda: None,
+) -> int:
+    """The console on a state.db, whether an engine is there yet or not.
+
+    The configuration is read behind the first frame, and ends the console where it is wrong.
+    """
+    from aml100.tui.app import Look, run_console
+
+    def load() -> Look:
+        console = options.load_settings().params.console
+        theme = options.theme or (None if console.theme == "auto" else console.theme)
+        return Look(theme, console.keys, console.fps if options.fps is None and not options.low_bandwidth else None)
+
+    fps = options.fps
     return run_console(
         options.state,
         who=operator(),
         read_only=options.read_only,
-        fps=min(chosen_fps, SLOW_LINK_FPS) if options.low_bandwidth else chosen_fps,
-        theme=options.theme or (None if console.theme == "auto" else console.theme),
+        fps=min(fps or SLOW_LINK_FPS, SLOW_LINK_FPS) if options.low_bandwidth else fps,
+        theme=options.theme,
         ascii=options.ascii,
-        keys=console.keys,
+        load=load,
+        engine_trouble=engine_trouble,
+        engine_failed=engine_failed,
     )
 
 

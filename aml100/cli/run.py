@@ -16,14 +16,12 @@ from typing import TYPE_CHECKING
 from aml100.cli.options import RunOptions, SimOptions
 from aml100.cli.output import write_json
 from aml100.control.attach import engine_is_running, greet
-from aml100.domain.errors import AmlError, UsageError
+from aml100.domain.errors import AmlError, SafetyRefusal, UsageError
 
 if TYPE_CHECKING:
     from aml100.domain.events import Record
     from aml100.headless import EventWriter
     from aml100.wiring import RunPlan
-
-START_TIMEOUT_S = 60.0
 
 
 def run(options: RunOptions) -> int:
@@ -31,15 +29,15 @@ def run(options: RunOptions) -> int:
     _check(options)
     if options.no_tui:
         return _headless(options)
-    from aml100.cli.operate import attach
+    from aml100.cli.operate import open_console
     from aml100.tui.terminal import require_terminal
 
     require_terminal()
     if engine_is_running(options.state):
         _check_agreement(options)
-    else:
-        _start_engine(options)
-    return attach(options)
+        return open_console(options)
+    child = StartedEngine(options)
+    return open_console(options, child.trouble, child.failed)
 
 
 def _check(options: RunOptions) -> None:
@@ -223,25 +221,39 @@ async def _stop_when_unheard(lines: _Lines, stop: object) -> None:
 # --- behind a console -------------------------------------------------------------------------------------------
 
 
-def _start_engine(options: RunOptions) -> None:
-    """The engine as its own process in a session of its own: no dropped line touches it."""
-    options.state.parent.mkdir(parents=True, exist_ok=True)
-    log = options.state.parent / "engine.log"
-    command = [sys.executable, "-m", "aml100", *_arguments_of_this_process(), "--no-tui"]
-    with log.open("ab") as file:
-        start = file.tell()
-        child = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True, env=dict(os.environ)
-        )
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < deadline:
-        if engine_is_running(options.state):
-            return
-        if child.poll() is not None:
-            raise _failure(child.returncode, log, start)
-        time.sleep(0.05)
-    child.terminate()
-    raise AmlError(f"the engine did not come up within {START_TIMEOUT_S:.0f} s; see {log}")
+class StartedEngine:
+    """The engine as its own process in a session of its own: no dropped line touches it.
+
+    Nobody waits for it: the console is open while it starts (GUARANTEES C5), and is told when it fails.
+    """
+
+    def __init__(self, options: RunOptions) -> None:
+        options.state.parent.mkdir(parents=True, exist_ok=True)
+        self._log = options.state.parent / "engine.log"
+        command = [sys.executable, "-m", "aml100", *_arguments_of_this_process(), "--no-tui"]
+        with self._log.open("ab") as file:
+            self._begin = file.tell()
+            self._child = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+                env=dict(os.environ),
+            )
+        self._started_s = time.monotonic()
+
+    def trouble(self) -> str | None:
+        """Why it does not answer, in words."""
+        code = self._child.poll()
+        if code is None:
+            return f"the engine starts, pid {self._child.pid}, {time.monotonic() - self._started_s:.0f} s"
+        return f"the engine ended with {code}: {_last_line(self._log, self._begin)}"
+
+    def failed(self) -> AmlError | None:
+        """The error it ended with; None while it runs, and after a run that ended as it should."""
+        code = self._child.poll()
+        return _failure(code, self._log, self._begin) if code else None
 
 
 def _arguments_of_this_process() -> list[str]:
@@ -250,9 +262,20 @@ def _arguments_of_this_process() -> list[str]:
 
 def _failure(code: int, log: Path, start: int) -> AmlError:
     """The engine's last line, with its exit code."""
-    last = "no word of why"
+    last = _last_line(log, start)
+    match code:
+        case UsageError.exit_code:
+            return UsageError(last)
+        case SafetyRefusal.exit_code:
+            return SafetyRefusal(last)
+        case _:
+            return AmlError(last)
+
+
+def _last_line(log: Path, start: int) -> str:
     with suppress(OSError), log.open("rb") as file:
         file.seek(start)
         lines = file.read().decode("utf-8", "replace").strip().splitlines()
-        last = lines[-1] if lines else last
-    return UsageError(last) if code == UsageError.exit_code else AmlError(last)
+        if lines:
+            return lines[-1].removeprefix("aml100-console: ")
+    return "no word of why"

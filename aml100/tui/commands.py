@@ -7,12 +7,14 @@ one command that must never wait for anything.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
 from aml100.control.protocol import Snapshot
+from aml100.domain.errors import UsageError
 from aml100.tui import figures
 
 
@@ -236,3 +238,42 @@ def question_for(
 def halt_warning(snapshot: Snapshot | None) -> str:
     """What the second `h` does."""
     return f"press h again within 3 s to HALT: cancel all, close {_exposure(snapshot)}"
+
+
+# --- keys of the operator's own ----------------------------------------------------------------------------------
+
+_MOVES: Final = ("up", "down", "left", "right", "pageup", "pagedown", "home", "end", "enter", "tab", "shift+tab")
+_PAST: Final = ("g", "shift+left", "shift+right", "ctrl+left", "ctrl+right")
+RESERVED: Final = frozenset({*_MOVES, *_PAST, "y", "n"})
+"""Keys of lists, dialogs and the recorded past, which no command may be given."""
+
+
+def checked_keys(keys: Mapping[str, str]) -> dict[str, str]:
+    """Keys by command id, as the configuration gives them, if they can be used together.
+
+    Raises:
+        UsageError: a name that is no command, a key that another command has, a command left without a key.
+    """
+    place = "params.json: console.keys"
+    for name, wanted in keys.items():
+        if name not in BY_ID:
+            close = difflib.get_close_matches(name, BY_ID, n=1)
+            hint = f', did you mean "{close[0]}"?' if close else ""
+            raise UsageError(f'{place}: "{name}" is no command{hint}; allowed: {", ".join(BY_ID)}')
+        if not BY_ID[name].keys:
+            raise UsageError(f'{place}.{name}: "{wanted}": this command has no key; allowed: use the palette')
+        parts = wanted.split(",")
+        if not all(part.strip() and " " not in part.strip() for part in parts):
+            raise UsageError(f'{place}.{name}: "{wanted}" is no key; allowed: such as p, ctrl+e, f5, or p,f5')
+    owners: dict[str, str] = {}
+    for command in COMMAND_TABLE:
+        wanted = keys.get(command.id, command.keys)
+        for key in (part.strip() for part in wanted.split(",") if part.strip()):
+            given = command.id in keys
+            if given and key in RESERVED and key not in command.keys.split(","):
+                raise UsageError(f'{place}.{command.id}: "{key}" moves in lists and dialogs; allowed: another key')
+            if key in owners:
+                mine, theirs = (command.id, owners[key]) if given else (owners[key], command.id)
+                raise UsageError(f'{place}.{mine}: "{key}" is the key of {theirs}; allowed: a key no other command has')
+            owners[key] = command.id
+    return dict(keys)

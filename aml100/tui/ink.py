@@ -1,4 +1,4 @@
-"""Lines of text whose parts have a role, such as `good` or `dim`; the stylesheet decides how a role looks.
+"""Lines of text whose parts have a role, such as `good` or `dim`; the theme decides how a role looks.
 
 Painters are plain functions from a view to such lines. They know the width they have and choose the wording that
 fits, so that a number is shown whole or not at all: only sentences are ever cut, and those between words.
@@ -38,7 +38,7 @@ ROLES: Final = (
     "mode-testnet",
     "mode-live",
 )
-"""Every role; the stylesheet has one `.ink--ROLE` for each."""
+"""Every role; `themes.inks_of` says how each looks."""
 
 ON_GROUND: Final = frozenset(ROLES[: ROLES.index("chip")]) - {"key"}
 """Roles without a background of their own: their blanks all look the same."""

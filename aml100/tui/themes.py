@@ -7,9 +7,13 @@ uses the terminal's own sixteen, on black, the bright ones where the plain ones 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
+from rich.style import Style
 from textual.theme import BUILTIN_THEMES, Theme
+
+from aml100.tui.ink import ROLES
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +146,36 @@ def variables_of(palette: Palette) -> dict[str, str]:
         variables[f"ink-{name.replace('_', '-')}"] = text
         variables[f"ink-{name.replace('_', '-')}-back"] = background
     return variables
+
+
+BOLD: Final = frozenset(
+    {"strong", "title", "chip-good", "chip-warn", "alarm", "mode-sim", "mode-paper", "mode-testnet", "mode-live"}
+)
+_PAIR_OF: Final = {
+    "title": "accent",
+    "key": "chip",
+    "mode-sim": "sim",
+    "mode-paper": "paper",
+    "mode-testnet": "testnet",
+    "mode-live": "live",
+}
+
+
+@cache
+def inks_of(name: str) -> dict[str, Style]:
+    """The style of every role of `ink.ROLES` in one of `PALETTES`; of another theme's name, those of the first one."""
+    palette = PALETTES.get(name, PALETTES["dark"])
+    pairs = {**palette.pairs, "rule": (palette.rule, palette.ground)}
+    inks = {}
+    for role in ROLES:
+        text, background = pairs[_PAIR_OF.get(role, role).replace("-", "_")]
+        inks[role] = Style(color=_rich(text), bgcolor=_rich(background), bold=role in BOLD or None)
+    return inks
+
+
+def _rich(colour: str) -> str:
+    """Rich calls the terminal's own colours by their bare names."""
+    return colour.removeprefix("ansi_")
 
 
 def theme_of(name: str) -> Theme:

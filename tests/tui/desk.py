@@ -284,6 +284,13 @@ class Desk:
             await pilot.pause()
             yield pilot
 
+    async def finish(self, pilot: Pilot[int], worker: str) -> None:
+        """Wait for a worker of the console by its name, if it has not ended already."""
+        await pilot.pause()
+        for one in list(self.app.workers):
+            if one.name == worker:
+                await one.wait()
+
     async def settle(self, pilot: Pilot[int]) -> str:
         """Let messages arrive, repaint, and read the terminal."""
         await pilot.pause()

@@ -82,7 +82,7 @@ async def test_incident_bundle_is_written_from_the_palette(folder: Path) -> None
     desk = Desk(folder=folder)
     async with desk.open(120, 24) as pilot:
         await desk.app.run_action("incident")
-        await desk.app.workers.wait_for_complete([one for one in desk.app.workers if one.name == "incident"])
+        await desk.finish(pilot, "incident")
         assert "incident bundle, redacted" in await desk.settle(pilot)
     assert f"incident-{NOON_MS}.zip" in os.listdir(folder)
 
@@ -93,7 +93,7 @@ async def test_alerts_missed_are_told_once() -> None:
     desk.source.seen_ms = NOON_MS - 45_000
     async with desk.open(120, 24) as pilot:
         text = await desk.settle(pilot)
-        assert "1 alerts since a console last watched (2025-06-30 12:01:20 UTC): feed_stale; a shows them" in text
+        assert "1 alert since a console last watched (2025-06-30 12:01:20 UTC): feed_stale; a shows them" in text
         assert "1 ALERT" in text
         await pilot.press("a")
         text = await desk.settle(pilot)

@@ -9,7 +9,7 @@ import pytest
 from textual.color import Color
 
 from aml100.tui.ink import ROLES, Column, cells, cut_words, first_fit, fit, line, pack, plain, rule, table
-from aml100.tui.themes import PALETTES
+from aml100.tui.themes import PALETTES, inks_of
 from aml100.tui.widgets.chart import bars, curve
 
 # The sixteen colours as xterm draws them.
@@ -52,12 +52,14 @@ def test_good_and_bad_are_not_red_and_green_for_the_colour_blind() -> None:
     assert abs(good.b - bad.b) > 150
 
 
-def test_every_role_has_a_look() -> None:
-    from pathlib import Path
-
-    sheet = Path(__file__).resolve().parents[2] / "aml100" / "tui" / "console.tcss"
-    text = sheet.read_text()
-    assert [role for role in ROLES if f".ink--{role} " not in text] == []
+@pytest.mark.parametrize("name", PALETTES)
+def test_every_role_has_a_look(name: str) -> None:
+    """C27: what is painted is what the contrast test measures."""
+    inks = inks_of(name)
+    assert set(inks) == set(ROLES)
+    painted = {(style.color.name, style.bgcolor.name) for style in inks.values() if style.color and style.bgcolor}
+    bare = {tuple(colour.removeprefix("ansi_") for colour in pair) for pair in PALETTES[name].pairs.values()}
+    assert painted - bare == {tuple(c.removeprefix("ansi_") for c in (PALETTES[name].rule, PALETTES[name].ground))}
 
 
 def test_sentence_is_cut_between_words_only() -> None:

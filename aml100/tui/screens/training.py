@@ -7,7 +7,7 @@ from textual.containers import Horizontal
 
 from aml100.tui import figures
 from aml100.tui.ink import Line, gauge, line, pack
-from aml100.tui.screens.base import ListScreen
+from aml100.tui.screens.listed import ListScreen
 from aml100.tui.view import View
 from aml100.tui.widgets.account import training_progress
 from aml100.tui.widgets.curves import ChartPanel, framed_curve

@@ -119,34 +119,34 @@ class Details(ModalScreen[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,enter,q", "leave", "Close"),
-        Binding("c", "app.copy_ids", "copy"),
-        Binding("h", "app.halt", "halt"),
+        Binding("c", "app.copy_ids", "copy", id="copy"),
+        Binding("h", "app.halt", "halt", id="halt"),
     ]
 
     def __init__(self, item: object, ask: Ask, *, ascii: bool = False) -> None:
         super().__init__()
-        self.item = item
+        self.chosen = item
         self._ask = ask
         self._ascii = ascii
         self.text = ""
         """What it says, for tests."""
 
     def compose(self) -> ComposeResult:
-        title, _ = described(self.item)
+        title, _ = described(self.chosen)
         with VerticalScroll(classes="dialog details"):
             yield Static(title, classes="dialog-title", markup=False)
             yield Static("", id="lines", markup=False)
             yield Static("Esc closes, c copies its id", classes="dialog-foot", markup=False)
 
     def on_mount(self) -> None:
-        self._say(described(self.item)[1])
-        question = question_of(self.item)
+        self._say(described(self.chosen)[1])
+        question = question_of(self.chosen)
         if question is not None:
             self.run_worker(self._fetch(question))
 
     async def _fetch(self, question: dict[str, object]) -> None:
         data = await self._ask("why", question)
-        lines = described(self.item)[1]
+        lines = described(self.chosen)[1]
         more = decision_from(data) if data is not None else [line(("why: the engine does not answer", "warn"))]
         self._say([*lines, (), *more])
 

@@ -26,7 +26,7 @@ class Confirm(ModalScreen[bool]):
         Binding("escape", "answer(False)", "No"),
         Binding("n", "answer(False)", "No"),
         Binding("y", "answer(True)", "Yes"),
-        Binding("h", "app.halt", "halt"),
+        Binding("h", "app.halt", "halt", id="halt"),
     ]
 
     def __init__(self, question: Question) -> None:
@@ -79,7 +79,7 @@ class Leave(ModalScreen[str]):
         Binding("n", "choose('cancel')", "Cancel"),
         Binding("d", "choose('detach')", "Detach"),
         Binding("s", "choose('stop')", "Stop"),
-        Binding("h", "app.halt", "halt"),
+        Binding("h", "app.halt", "halt", id="halt"),
     ]
 
     def __init__(self, effects: tuple[str, ...], *, may_stop: bool) -> None:
@@ -197,7 +197,7 @@ class Help(ModalScreen[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,question_mark,f1,enter", "leave", "Close"),
-        Binding("h", "app.halt", "halt"),
+        Binding("h", "app.halt", "halt", id="halt"),
     ]
 
     def __init__(self, keys: dict[str, str]) -> None:

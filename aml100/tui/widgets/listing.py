@@ -15,7 +15,7 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from aml100.tui.ink import EMPTY, ROLES, Line, plain
+from aml100.tui.ink import EMPTY, Line, plain
 from aml100.tui.view import View
 from aml100.tui.widgets.sheet import Inked
 
@@ -39,7 +39,6 @@ class Listing(ScrollView, Inked, can_focus=True):
     without colour, and its contrast does not depend on what stands in it.
     """
 
-    COMPONENT_CLASSES: ClassVar[set[str]] = {f"ink--{role}" for role in ROLES}
     ALLOW_SELECT = False
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "move(-1)", "Up", show=False),

@@ -1,0 +1,178 @@
+"""Commands to the engine: asked where they must be, sent, and followed from pending to done or failed (GUARANTEES C22).
+
+Halt is the exception to every rule: two keys, no question, no waiting for fresh data, and where the engine does not
+answer, a file HALT is left for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+from textual.app import App
+
+from aml100.control.protocol import ModelView
+from aml100.domain.clock import Clock
+from aml100.tui.commands import BY_ID, COMMAND_TABLE, ConsoleCommand, halt_warning, question_for
+from aml100.tui.source import NotDelivered, SnapshotSource
+from aml100.tui.view import LinkState, Operation, Outcome
+
+HALT_TWICE_S: Final = 3.0
+ANSWER_S: Final = 30.0
+HALT_ANSWER_S: Final = 60.0
+HALT_ANSWER_SILENT_S: Final = 2.0
+SHOWN_S: Final = {Outcome.DONE: 12.0, Outcome.FAILED: 60.0}
+
+
+class Operating(App[int]):
+    """The half of the console that commands. The other half gives it its source, clock and voice."""
+
+    source: SnapshotSource
+    clock: Clock
+    read_only: bool
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._operations: list[Operation] = []
+        self._sent = 0
+        self._halt_armed_until_s: float | None = None
+
+    def tick(self) -> None:
+        """Repaint."""
+        raise NotImplementedError
+
+    def say(self, text: str, for_s: float = 5.0) -> None:
+        """A line from the console itself."""
+        raise NotImplementedError
+
+    @property
+    def in_the_past(self) -> bool:
+        """Whether a recorded frame is on screen."""
+        raise NotImplementedError
+
+    def available(self) -> list[ConsoleCommand]:
+        """The commands that may be given here."""
+        return [command for command in COMMAND_TABLE if not (self.read_only and command.to_engine)]
+
+    def operations(self, now_s: float) -> tuple[Operation, ...]:
+        """What is pending, and what was settled a short while ago."""
+        self._operations = [
+            one
+            for one in self._operations
+            if one.outcome is Outcome.PENDING or now_s - one.since_s < SHOWN_S[one.outcome]
+        ]
+        return tuple(self._operations)
+
+    def action_halt(self) -> None:
+        """The first `h` warns, the second within three seconds halts, whatever else is broken."""
+        if self.read_only:
+            self.say("READ-ONLY: this console sends no commands; `aml100-console halt` does")
+            return
+        now_s = self.clock.monotonic_s()
+        if self._halt_armed_until_s is not None and now_s <= self._halt_armed_until_s:
+            self.halt_now()
+            return
+        self._halt_armed_until_s = now_s + HALT_TWICE_S
+        self.say(halt_warning(self.source.latest), HALT_TWICE_S)
+
+    def halt_now(self) -> None:
+        """Send halt without a question."""
+        self._halt_armed_until_s = None
+        self.say("", 0.0)
+        silent = self.source.link().state is not LinkState.LIVE
+        self.send("halt", {}, HALT_ANSWER_SILENT_S if silent else HALT_ANSWER_S)
+
+    async def action_ask(self, command_id: str) -> None:
+        """Ask, where the command asks, and send it on yes."""
+        command = BY_ID[command_id]
+        if self.read_only:
+            self.say("READ-ONLY: this console sends no commands")
+            return
+        if self.in_the_past:
+            self.say("REPLAY: this is the past; Esc returns to the present, h h halts even from here")
+            return
+        arguments: dict[str, object] = {}
+        if command.chosen:
+            chosen = getattr(self.screen, "chosen", None)
+            if not isinstance(chosen, ModelView):
+                self.say(f"{command.label}: choose a model first (m, arrow keys)")
+                return
+            arguments[command.chosen] = chosen.id
+        question = question_for(command, self.source.latest, arguments)
+        if question is None:
+            self.send(command.id, arguments)
+            return
+        word = question.word
+
+        def answered(yes: bool | None) -> None:
+            if yes:
+                self.send(command.id, arguments if word is None else {**arguments, "yes": word})
+            else:
+                self.say(f"{command.label}: nothing was sent")
+
+        from aml100.tui.widgets.dialogs import Confirm
+
+        await self.push_screen(Confirm(question), answered)
+
+    async def action_pause(self) -> None:
+        await self.action_ask("pause")
+
+    def send(self, command: str, arguments: Mapping[str, object], timeout_s: float = ANSWER_S) -> None:
+        """Send a command; it shows as pending, then done or failed."""
+        self._sent += 1
+        operation = Operation(self._sent, command, Outcome.PENDING, "", self.clock.monotonic_s())
+        self._operations.append(operation)
+        self.run_worker(self._deliver(operation, arguments, timeout_s), name=f"command {command}")
+        self.tick()
+
+    async def _deliver(self, operation: Operation, arguments: Mapping[str, object], timeout_s: float) -> None:
+        try:
+            answer = await self.source.request(operation.command, arguments, timeout_s)
+        except NotDelivered as error:
+            text = self._leave_halt(str(error)) if operation.command == "halt" else str(error)
+            self._settle(operation, Outcome.FAILED, text)
+            return
+        self._settle(operation, Outcome.DONE if answer.ok else Outcome.FAILED, answer.text)
+        if operation.command == "stop" and answer.ok:
+            self.exit(0)
+
+    def _leave_halt(self, why: str) -> str:
+        """Nobody heard the halt: the file, and what to say of it."""
+        path = self.source.leave_halt_file()
+        if path is None:
+            text = f"not confirmed, and no HALT file could be written ({why})"
+            self.say(text, 10.0)
+            return text
+        self.say("HALT not confirmed: left a file HALT, which halts the engine", 10.0)
+        return f"not confirmed ({why}); left {path}, which halts it"
+
+    def _settle(self, operation: Operation, outcome: Outcome, text: str) -> None:
+        settled = replace(operation, outcome=outcome, text=text, since_s=self.clock.monotonic_s())
+        self._operations = [one for one in self._operations if one.number != operation.number] + [settled]
+        self.tick()
+
+    async def action_leave(self) -> None:
+        """Ask how to leave."""
+        from aml100.tui.widgets.dialogs import Leave
+
+        if isinstance(self.screen, Leave):
+            return
+        stop = BY_ID["stop"]
+        snapshot = self.source.latest
+        effects = stop.ask(snapshot) if stop.ask is not None and snapshot is not None else ()
+
+        def chosen(choice: str | None) -> None:
+            if choice == "detach":
+                self.exit(0)
+            elif choice == "stop":
+                self._stop_engine()
+
+        await self.push_screen(Leave(effects, may_stop=not self.read_only), chosen)
+
+    def _stop_engine(self) -> None:
+        snapshot = self.source.latest
+        if snapshot is not None and snapshot.mode == "LIVE":
+            self.call_later(self.action_ask, "stop")
+        else:
+            self.send("stop", {})

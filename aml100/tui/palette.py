@@ -1,0 +1,41 @@
+"""The command palette: every command of the table, by name and sentence (GUARANTEES C10)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from textual.command import DiscoveryHit, Hit, Hits, Provider
+
+from aml100.tui.commands import ConsoleCommand
+from aml100.tui.operating import Operating
+
+
+class CommandPalette(Provider):
+    """What may be commanded here; halt at once, the rest as its key would."""
+
+    async def discover(self) -> Hits:
+        for command in self._console.available():
+            yield DiscoveryHit(command.label, self._runner(command), help=command.tooltip)
+
+    async def search(self, query: str) -> Hits:
+        matcher = self.matcher(query)
+        for command in self._console.available():
+            score = matcher.match(f"{command.label} {command.tooltip}")
+            if score > 0:
+                yield Hit(score, matcher.highlight(command.label), self._runner(command), help=command.tooltip)
+
+    @property
+    def _console(self) -> Operating:
+        app = self.app
+        assert isinstance(app, Operating)
+        return app
+
+    def _runner(self, command: ConsoleCommand) -> Callable[[], None]:
+        console = self._console
+        if command.id == "halt":
+            return console.halt_now
+
+        def run() -> None:
+            console.call_later(console.run_action, command.action)
+
+        return run

@@ -170,7 +170,7 @@ class CycleKeeper:
         result = self._tracker.apply(window, self.trials(), is_realised=source == "realised")
         self._start_ms, self._last_source, self._last_verdict = window.end_ms, source, result.verdict.value
         self.completed += 1
-        metrics = {o.name: _shown(o.name, o.value) for o in result.objectives}
+        metrics = {_shown_name(o.name): _shown(o.name, o.value) for o in result.objectives}
         counted = result.verdict is Verdict.PASS or (
             result.verdict is Verdict.PROVISIONAL and self._tracker.provisional_advances
         )
@@ -256,7 +256,7 @@ class CycleKeeper:
             number=state.index + 1,
             cycles_done=state.cycles_done,
             cycles_required=rules.cycles,
-            objectives=() if seen is None else tuple(self._objective(o, progress) for o in seen.objectives),
+            objectives=tuple(self._objective(o, progress) for o in (seen.objectives if seen else _not_begun(rules))),
             provisional=state.is_provisional,
             cycle_number=state.number + 1,
             cycle_progress=progress,
@@ -281,7 +281,7 @@ class CycleKeeper:
 
     def _objective(self, result: ObjectiveResult, progress: float) -> ObjectiveView:
         """As the screen shows it; a return compounded to a month from a few minutes says nothing yet."""
-        name = f"{result.name}_pct" if result.name in _IN_PERCENT else result.name
+        name = _shown_name(result.name)
         threshold = _shown(result.name, result.threshold)
         assert threshold is not None
         bound = _shown(result.name, self._bounds.get(result.name))
@@ -333,6 +333,17 @@ def live_refusal(database: StateReader, objectives: Objectives) -> str:
     return f"live orders need the phase {needed} (live_min_phase); earned so far: {reached}"
 
 
+def _not_begun(rules: PhaseRules) -> tuple[ObjectiveResult, ...]:
+    """What will be asked, before there is a window to judge."""
+    names = ("monthly_return", "sharpe", "profit_factor", "win_rate", "max_drawdown", "trade_density")
+    note = "the first window has not begun"
+    return tuple(ObjectiveResult(name, None, getattr(rules, name), None, Verdict.UNKNOWN, note) for name in names)
+
+
+def _shown_name(name: str) -> str:
+    return f"{name}_pct" if name in _IN_PERCENT else name
+
+
 def _shown(name: str, value: float | None) -> float | None:
-    """Percent where people read percent."""
-    return value * 100 if value is not None and name in _IN_PERCENT else value
+    """Percent where people read percent, without the dust of the multiplication."""
+    return round(value * 100, 10) if value is not None and name in _IN_PERCENT else value

@@ -154,9 +154,9 @@ class SnapshotBuilder:
         day = float(state.day_start_equity)
         lost = 100 * (day - float(engine.core.ledger.equity())) / day if day else 0.0
         rows = [
-            ("circuit_breaker", state.drawdown * 100, limits.breaker_dd * 100, "%"),
-            ("hard_stop", state.drawdown * 100, limits.hard_stop_dd * 100, "%"),
-            ("daily_loss", max(lost, 0.0), limits.max_daily_loss * 100, "%"),
+            ("circuit_breaker", state.drawdown * 100, round(limits.breaker_dd * 100, 10), "%"),
+            ("hard_stop", state.drawdown * 100, round(limits.hard_stop_dd * 100, 10), "%"),
+            ("daily_loss", max(lost, 0.0), round(limits.max_daily_loss * 100, 10), "%"),
             ("daily_trades", float(state.trades_today), float(limits.max_daily_trades), ""),
             ("losses_in_row", float(state.losses_in_row), float(limits.cooldown_losses), ""),
             ("orders_per_minute", float(len(state.order_times_ms)), float(limits.max_orders_per_minute), ""),

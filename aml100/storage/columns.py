@@ -6,6 +6,7 @@ as a person counts them in the file: from 1, and a CSV's header is row 1.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ import pyarrow.feather as pa_feather
 import pyarrow.parquet as pa_parquet
 
 from aml100.domain.errors import DataFileError
-from aml100.domain.units import parse_time_ms
+from aml100.domain.units import iso_utc, parse_time_ms
 from aml100.market.series import Floats, Ints
 
 PRICES: Final = ("open", "high", "low", "close")
@@ -40,6 +41,7 @@ _KLINE: Final = (
 _SECONDS_BELOW: Final = 100_000_000_000
 _MILLIS_BELOW: Final = 100_000_000_000_000
 _MICROS_BELOW: Final = 100_000_000_000_000_000
+_RAGGED: Final = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+): ([^\r\n]*)")
 _FLOATS_BELOW: Final = 2.0**62
 _YEAR_10000_MS: Final = 253_402_300_800_000
 
@@ -92,6 +94,10 @@ def read_table(path: Path, headless: Sequence[str] | None = None) -> RawTable:
         else:
             table, first_row = _read_csv(path, headless), 1 if headless else 2
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        if ragged := _RAGGED.search(str(error)):
+            row, wanted, found, line = ragged.groups()
+            what = f"row {row}: has {found} columns: {line[:60]!r}; allowed: {wanted}, as the first row has"
+            raise DataFileError(f"{path}: {what}") from None
         reason = str(error).splitlines()[0].replace(str(path), "").strip()
         raise DataFileError(f"{path}: not a readable Parquet, Feather or CSV file ({reason})") from None
     names = tuple(str(name).strip().lower() for name in table.column_names)
@@ -127,8 +133,11 @@ def headless_columns(path: Path) -> tuple[str, ...] | None:
     return (*_KLINE, *extra)[: len(cells)]
 
 
-def floats(raw: RawTable, name: str) -> Floats:
-    """A column as float64; what is missing becomes NaN. DataFileError at the first text that is no number."""
+def floats(raw: RawTable, name: str, times: Ints | None = None) -> Floats:
+    """A column as float64; what is missing becomes NaN.
+
+    DataFileError at the first text that is no number, with the time of its row where `times` are known.
+    """
     column = raw.column(name)
     if pa.types.is_null(column.type):
         return np.full(len(raw), np.nan)
@@ -139,7 +148,8 @@ def floats(raw: RawTable, name: str) -> Floats:
             try:
                 float(text if text is not None else "nan")
             except (TypeError, ValueError):
-                raise raw.refuse(index, f"{name} is {text!r}; allowed: a number") from None
+                at = "" if times is None else f"({iso_utc(int(times[index]))}) "
+                raise raw.refuse(index, f"{at}{name} is {text!r}; allowed: a number") from None
         cast = pa.array([float("nan" if text is None else text) for text in column.to_pylist()], pa.float64())
     values: Floats = cast.to_numpy(zero_copy_only=False)
     return values

@@ -98,7 +98,8 @@ def _settlements(raw: RawTable) -> Settlements:
     """The columns as they stand, every number looked at."""
     if len(raw) == 0:
         raise DataFileError(f"{raw.path}: row {raw.first_row}: the file has no rows; allowed: at least one")
-    time_ms, rate = times_ms(raw), floats(raw, "rate")
+    time_ms = times_ms(raw)
+    rate = floats(raw, "rate", time_ms)
     bad = np.flatnonzero(~np.isfinite(rate))
     if len(bad):
         raise _refuse(raw, time_ms, int(bad[0]), f"rate is {rate[bad[0]]}; allowed: a finite number")

@@ -235,8 +235,8 @@ def _need_rows(raw: RawTable) -> None:
 
 def _series(raw: RawTable, open_ms: Ints, coin: Coin, origin: str) -> BarSeries:
     """The columns as they stand; the interval is not known yet."""
-    open_, high, low, close = (floats(raw, name) for name in PRICES)
-    return BarSeries(coin, 0, origin, open_ms, open_, high, low, close, floats(raw, "volume"))
+    open_, high, low, close = (floats(raw, name, open_ms) for name in PRICES)
+    return BarSeries(coin, 0, origin, open_ms, open_, high, low, close, floats(raw, "volume", open_ms))
 
 
 def _refuse(raw: RawTable, series: BarSeries, index: int, what: str, row: int | None = None) -> DataFileError:

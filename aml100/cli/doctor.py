@@ -31,6 +31,8 @@ FAIL: Final = "FAIL"
 
 FREE_BYTES_MIN: Final = 1 << 30
 GROWTH_WARNING_DAYS: Final = 30
+GROWTH_MEASURED_DAYS: Final = 1 / 24
+"""What is measured over less says nothing about a month."""
 FRESH_S: Final = 600
 MIB: Final = 1 << 20
 
@@ -137,20 +139,45 @@ def _halt_file(folder: Path) -> Finding:
 
 
 def _disk(path: Path) -> Finding:
-    """Free space, also against how fast the state file grew between its first and last write."""
+    """Free space, also against how fast everything beside the state file grew while engines ran on it."""
     folder = path.parent if path.parent.is_dir() else Path()
     free = shutil.disk_usage(folder).free
     text = f"{free // MIB} MiB free"
     if free < FREE_BYTES_MIN:
         return Finding("disk", FAIL if free < FREE_BYTES_MIN // 10 else WARN, text, "free some, or move --state")
-    if path.is_file():
-        status = path.stat()
-        born_s = getattr(status, "st_birthtime", status.st_ctime)
-        age_days = (status.st_mtime - born_s) * 1000 / DAY_MS
-        growth = status.st_size / age_days if age_days >= 1 else 0.0
-        if growth and free / growth < GROWTH_WARNING_DAYS:
-            return Finding("disk", WARN, f"{text}, {growth / MIB:.0f} MiB a day", "lower storage.retain_days")
+    used, days = _bytes_kept(path), _days_run(path)
+    if days < GROWTH_MEASURED_DAYS:
+        return Finding("disk", OK, f"{text}, {used // MIB} MiB used")
+    growth = used / days
+    text += f", {used // MIB} MiB used in {days:.1f} days of running, {growth / MIB:.1f} MiB a day"
+    if free < growth * GROWTH_WARNING_DAYS:
+        left = f"full in {free / growth:.0f} days"
+        return Finding(
+            "disk", WARN, f"{text}: {left}", "lower storage.retain_days, move STATE.inputs/ away, or move --state"
+        )
     return Finding("disk", OK, text)
+
+
+def _bytes_kept(path: Path) -> int:
+    """The state file with its log, its recorded inputs, models, history and logs."""
+    beside = [path.with_name(path.name + ending) for ending in ("", "-wal", ".venue", ".inputs")]
+    beside += [path.parent / name for name in ("history", "models", "training", "flight", "engine.log", "alerts.jsonl")]
+    files = [file for one in beside for file in ([one] if one.is_file() else one.rglob("*")) if file.is_file()]
+    return sum(file.stat().st_size for file in files)
+
+
+def _days_run(path: Path) -> float:
+    """Days of wall time that engines ran on this file; a run that did not end counts until the file's last write."""
+    from aml100.storage.reader import StateReader
+
+    try:
+        with StateReader.read(path) as reader:
+            runs = reader.runs()
+    except AmlError:
+        return 0.0
+    written_ms = int(path.stat().st_mtime * 1000)
+    spans = [(run.started_ms, written_ms if run.stopped_ms is None else run.stopped_ms) for run in runs]
+    return sum(max(0, stop_ms - start_ms) for start_ms, stop_ms in spans) / DAY_MS
 
 
 def _venue(options: DoctorOptions, settings: Settings) -> Iterator[Finding]:

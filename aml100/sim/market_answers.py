@@ -69,6 +69,7 @@ def spot_meta() -> Object:
         "isCanonical": True,
         "evmContract": None,
         "fullName": None,
+        "deployerTradingFeeShare": "0.0",
     }
     return {"tokens": [usdc], "universe": []}
 

@@ -46,6 +46,13 @@ def test_a_stranger_does_not_exist_and_a_dead_agent_must_deposit() -> None:
     assert asked(replaced, envelope(AGENT)) == dead
 
 
+def test_a_signature_for_mainnet_counts_where_its_signer_is_known() -> None:
+    for_mainnet = Signer(ACCOUNT_KEY, "mainnet")
+    assert asked(Gate(), envelope(for_mainnet)) == ""
+    unknown = Signer("0x" + 64 * "7", "mainnet")
+    assert asked(Gate(), envelope(unknown)).endswith("does not exist.")
+
+
 def test_a_broken_signature_belongs_to_nobody() -> None:
     one = envelope()
     assert asked(Gate(), Envelope(one.action, one.nonce, {"r": "0x0", "s": "0x0", "v": 27}, None, None)) == (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -135,9 +136,19 @@ def _courses(settings: Settings, market: Market, warmup_bars: int) -> dict[Coin,
 
 
 def hold_against(
-    settings: Settings, market: Market, record: RunRecord, warmup_bars: int, seed: int, runs: int = LUCK_RUNS
+    settings: Settings,
+    market: Market,
+    record: RunRecord,
+    warmup_bars: int,
+    seed: int,
+    runs: int = LUCK_RUNS,
+    shown: Callable[[RunRecord], RunRecord] = lambda whole: whole,
 ) -> HeldAgainst:
-    """Every baseline over the same bars: compiled where that makes the core's trades, else through the core."""
+    """Every baseline over the same bars: compiled where that makes the core's trades, else through the core.
+
+    Args:
+        shown: what of a baseline's run is compared, where that is not the whole.
+    """
     params = settings.params
     instruments = instruments_of([one.coin for one in market.series])
     rules = simulated_rules(params, choose_baseline("flat", 0), market.series[0].interval_ms, warmup_bars)
@@ -149,7 +160,7 @@ def hold_against(
                     settings, market.series, market.funding, choose_baseline(name, seed), warmup_bars=warmup_bars
                 )
                 found_run.run()
-                _note(found, found_run.record(name, None, market.origin, market.sha256))
+                _note(found, shown(found_run.record(name, None, market.origin, market.sha256)))
         return found
     (course,) = _courses(settings, market, warmup_bars).values()
     costs, instrument = exchange_rules(params), instruments[course.series.coin]
@@ -161,7 +172,7 @@ def hold_against(
             continue
         actions = random_signal(course, share, seed) if name == "random" else signal_of(name, course)
         used = free if name == "buy-and-hold" else kernel
-        _note(found, signal_record(course, used, actions, deposit, name, market.origin, market.sha256))
+        _note(found, shown(signal_record(course, used, actions, deposit, name, market.origin, market.sha256)))
     if record.trades:
         with Progress("chance, run", runs) as progress:
             found.luck = luck_of(

@@ -193,7 +193,7 @@ class WalkforwardOptions(BarsOptions):
     train_days: float | None = option("--train-days", parse_positive, "length of a training window")
     test_days: float | None = option("--test-days", parse_positive, "length of a test window")
     embargo_bars: int | None = option(
-        "--embargo-bars", parse_whole, "bars between them (default: the longest look-back)"
+        "--embargo-bars", parse_whole, "bars between them (default: look-back and holding time, at least a day)"
     )
     epochs: int | None = option("--epochs", parse_count, "epochs at most (default: as configured)")
     budget_s: float | None = option("--budget", parse_wait_s, "wall time of a fold, as 10m", metavar="TIME")

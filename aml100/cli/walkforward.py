@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from aml100.cli.backtest import HeldAgainst, full_document
+from aml100.cli.backtest import full_document, hold_against
 from aml100.cli.bars import Market, load_market
 from aml100.cli.options import WalkforwardOptions
 from aml100.cli.output import write_json, write_line, write_table
@@ -23,6 +23,7 @@ from aml100.domain.clock import SystemClock
 from aml100.domain.errors import UsageError
 from aml100.domain.units import DAY_MS, iso_utc
 from aml100.evaluation.artefacts import write_artefacts
+from aml100.evaluation.baselines import LUCK_RUNS
 from aml100.evaluation.breakdown import costs_json
 from aml100.evaluation.evidence import evidence_sentence
 from aml100.evaluation.intervals import figure_intervals, intervals_json
@@ -203,10 +204,20 @@ def _test(walk: Walk, fold: Fold, model: Path) -> tuple[RunRecord, dict[str, Jso
     run.result.equity = [row for row in run.result.equity if row.time_ms >= fold.test.from_ms]
     found = run.record("model", policy.model, walk.market.origin, walk.market.sha256)
     record = trimmed(found, fold.test)
-    document = full_document(record, run, HeldAgainst())
+    tested = Market(tuple(series), walk.market.funding, walk.market.origin, walk.market.sha256)
+    against = hold_against(
+        walk.settings,
+        tested,
+        record,
+        before,
+        walk.options.seed,
+        LUCK_RUNS // 4,
+        lambda whole: trimmed(whole, fold.test),
+    )
+    document = full_document(record, run, against)
     if walk.options.out is not None:
         shown = [cut(one, fold.test) for one in series]
-        write_artefacts(walk.home / fold.name, run.result, ReportInput(record, document, shown))
+        write_artefacts(walk.home / fold.name, run.result, ReportInput(record, document, shown, against.curves))
     return record, document
 
 

@@ -127,6 +127,8 @@ def test_folds_leave_their_artefacts_and_a_joined_curve_and_are_not_trained_twic
             rows = list(csv.DictReader(file))
         assert [int(rows[0]["time"]), int(rows[-1]["time"]) + QUARTER] == fold["test"]
         assert (folder / "report.html").stat().st_size > 1000
+        assert fold["metrics"]["bars"] == fold["metrics"]["baselines"]["flat"]["bars"] == 5 * 96
+        assert sorted(fold["metrics"]["baselines"]) == ["buy-and-hold", "flat", "mean-reversion", "momentum", "random"]
     assert answer["joined"]["total_return_pct"] == pytest.approx((growth - 1.0) * 100.0, abs=1e-9)
     assert answer["joined"]["bars"] == 2 * 5 * 96
     weights = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "models").rglob("*.safetensors")}

@@ -24,12 +24,18 @@ _TRADES: Final = {"exit_time": pa.int64(), "pnl_usd": pa.float64(), "exit_reason
 
 
 def record_folders(directory: Path) -> list[Path]:
-    """Sub-folders that hold a record, by name; hidden ones are left out. UsageError where there is none."""
+    """Sub-folders that hold a record, by name; UsageError where there is none.
+
+    A folder with neither file is no record (a walk-forward keeps its models beside its folds); one that lacks only one
+    of them is a damaged record, and reading it says so.
+    """
     if not directory.is_dir():
         raise UsageError(f"{directory}: no such folder; allowed: a folder of back-tests")
-    found = [one for one in sorted(directory.iterdir()) if one.is_dir() and not one.name.startswith(".")]
+    found = [
+        one for one in sorted(directory.iterdir()) if (one / "equity.csv").is_file() or (one / "trades.csv").is_file()
+    ]
     if not found:
-        raise UsageError(f"{directory}: no sub-folder; allowed: one for each record, with equity.csv and trades.csv")
+        raise UsageError(f"{directory}: no sub-folder with equity.csv and trades.csv; allowed: one for each record")
     return found
 
 

@@ -115,6 +115,12 @@ def test_a_bad_record_is_refused_with_file_and_row(
     assert words in shown[0]
 
 
+def test_folders_beside_the_records_are_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_record(tmp_path / "fold-01", np.full(3, 0.001))
+    (tmp_path / "models").mkdir()
+    assert [run["name"] for run in answer(capsys, str(tmp_path))["runs"]] == ["fold-01"]  # type: ignore[index, attr-defined]
+
+
 def test_a_folder_without_records_is_bad_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["phases", str(tmp_path)]) == 2
     assert main(["phases", str(tmp_path / "none")]) == 2

@@ -19,6 +19,7 @@ FAMILIES: Final[dict[str, str]] = {
     "venue": "aml100.bench.venue",
     "storage": "aml100.bench.storage",
     "learning": "aml100.bench.learning",
+    "console-startup": "aml100.bench.startup",
 }
 """Family -> module that holds its `TRIALS`; imported when it is run."""
 

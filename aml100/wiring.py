@@ -61,7 +61,7 @@ from aml100.sim.staging import (
     warmup_for,
 )
 from aml100.sim.store import VenueStore
-from aml100.storage.connection import Synchronous
+from aml100.storage.connection import Synchronous, check_belongs
 from aml100.storage.database import Database
 from aml100.storage.entries import Run
 from aml100.storage.history import HistoryStore
@@ -231,13 +231,13 @@ class RunPlan:
 class Market:
     """The market an engine is put into: whose it is called, its coins and their rules, and how it moves.
 
-    `book_network` is whose state.db this is; `in_step`: the venue waits for the engine and sets the clock.
+    `network` is whose market it is, for what cycles are worth; `in_step`: the venue waits for the engine and sets the clock.
     """
 
     venue: str
     execution: str
     mode: str
-    book_network: str
+    network: str
     instruments: dict[Coin, Instrument]
     interval_ms: int
     origin: str
@@ -315,7 +315,7 @@ async def embedded_engine(
             venue="sim",
             execution="venue",
             mode="SIM",
-            book_network="sim",
+            network="sim",
             instruments=instruments,
             interval_ms=tape.interval_ms,
             origin=tape.origin,
@@ -345,25 +345,27 @@ async def live_engine(
     )
     coins = plan.coins or (Coin("BTC"),)
     plan.state.parent.mkdir(parents=True, exist_ok=True)
+    check_belongs(plan.state, place.book, access.account)
     async with AsyncExitStack() as stack:
-        synchronous: Synchronous = "NORMAL" if is_paper or place.book == "sim-server" else "FULL"
-        database = stack.enter_context(
-            Database.open(plan.state, synchronous, place.book, access.account, plan.execution)
-        )
         rest = await stack.enter_async_context(client_for(place, access, clock, plan.settings, dexes_of(coins)))
         await reach(rest, clock, plan.settings, place.name)
         instruments = await listed(rest, coins, place.name)
         await check_signer(rest, access, place)
+        origin = rest.origin = f"sim:{place.name}" if clock.is_simulated else place.coin_origin
+        synchronous: Synchronous = "NORMAL" if is_paper or place.book == "sim-server" else "FULL"
+        database = stack.enter_context(
+            Database.open(plan.state, synchronous, place.book, access.account, plan.execution)
+        )
         interval_ms = params.trading.interval_ms
         mode = "PAPER" if is_paper else {"mainnet": "LIVE", "testnet": "TESTNET"}.get(place.book, "SIM")
         market = Market(
             venue=place.name,
             execution=plan.execution,
             mode=mode,
-            book_network=place.book,
+            network="sim" if clock.is_simulated else place.book,
             instruments=instruments,
             interval_ms=interval_ms,
-            origin=place.coin_origin,
+            origin=origin,
             speed=clock.speed,
             account=access.account,
             in_step=False,
@@ -375,7 +377,7 @@ async def live_engine(
         books = [Subscription("l2Book", coin) for coin in coins]
         streams += books if is_paper else account_subscriptions(access.account)
         pause_s = plan.settings.venue.reconnect_max_seconds
-        stream = VenueStream(place.ws_url, streams, clock, origin=place.coin_origin, max_pause_s=pause_s)
+        stream = VenueStream(place.ws_url, streams, clock, origin=origin, max_pause_s=pause_s)
         engine, desk = _assemble(plan, market, database, rest, stream, clock, listeners, is_paper=is_paper)
         if is_paper:
             engine.deposit = params.backtest.initial_equity
@@ -457,13 +459,16 @@ def _assemble(
     telemetry = Telemetry()
     telemetry.restore(database)
     listeners.add(telemetry)
-    cycles = CycleKeeper(plan.settings.objectives, database, listeners, market.interval_ms, market.book_network)
+    cycles = CycleKeeper(plan.settings.objectives, database, listeners, market.interval_ms, market.network)
     cycles.restore(float(core.ledger.book.deposits or params.backtest.initial_equity))
     listeners.add(cycles)
     watch = Watch(plan.settings.objectives, params, database, listeners, market.interval_ms)
     watch.restore(coins)
     listeners.add(watch)
-    feeds = FeedBoard(params.risk.stale_seconds)
+    stale_s = params.risk.stale_seconds
+    if market.in_step:  # that venue speaks once a bar, and stands still until the engine has answered
+        stale_s = max(stale_s, 2.5 * market.interval_ms / 1000 / market.speed)
+    feeds = FeedBoard(stale_s)
     socket = socket_path(plan.state)
     paper = _paper_account(core, params) if is_paper else None
     parts = (feeds, telemetry, listeners, trainer, cycles, watch)
@@ -516,7 +521,7 @@ def desk_options(plan: RunPlan, market: Market) -> DeskOptions:
         shadow_bars=max(1, round(training.shadow_hours * HOUR_MS / interval_ms)),
         retrain_hours=training.retrain_hours,
         origin=market.origin,
-        past=market.past or stored_past(plan.state.parent / "history", market.book_network, interval_ms),
+        past=market.past or stored_past(plan.state.parent / "history", market.network, interval_ms),
         bootstrap_budget_s=training.bootstrap_seconds,
         budget_s=training.budget_seconds,
     )

@@ -200,6 +200,7 @@ def _venue(options: DoctorOptions, settings: Settings) -> Iterator[Finding]:
         return
     after_ms = wall_ms()
     yield Finding("venue", OK, f"{url} answers in {after_ms - before_ms} ms")
+    yield from _account(url, options.venue.kind == "mainnet", settings.venue.request_timeout_seconds)
     if answer.speed is not None:
         yield Finding("clock", OK, f"simulated market at {iso_utc(answer.time)}, {answer.speed:g}x")
         return
@@ -211,19 +212,42 @@ def _venue(options: DoctorOptions, settings: Settings) -> Iterator[Finding]:
         yield Finding("clock", OK, f"off by {offset_ms} ms")
 
 
+def _account(url: str, is_mainnet: bool, timeout_s: float) -> Iterator[Finding]:
+    """Whether the key may act for the account, until when, and whether its worth can be read; asks, never acts."""
+    from aml100.cli.doctor_account import examine_account
+
+    try:
+        key, account = load_private_key(os.environ), load_account_address(os.environ)
+    except AmlError:
+        return  # said already
+    if key is None:
+        return
+    try:
+        for name, state, detail, advice in examine_account(
+            key.hex, account, is_mainnet=is_mainnet, ask=lambda body: ask_info(url, body, timeout_s), now_ms=wall_ms()
+        ):
+            yield Finding(name, state, detail, advice)
+    except (OSError, http.client.HTTPException, msgspec.MsgspecError, AmlError) as error:
+        yield Finding("account", WARN, f"not read: {error}", "try again")
+
+
 def ask_server_time(rest_url: str, timeout_s: float) -> ServerTime:
     """The venue's clock by one request; OSError, HTTPException or MsgspecError where it answers otherwise."""
+    return msgspec.json.decode(ask_info(rest_url, {"type": "exchangeStatus"}, timeout_s), type=ServerTime)
+
+
+def ask_info(rest_url: str, body: Mapping[str, str], timeout_s: float) -> bytes:
+    """One question to /info, answered in bytes; OSError or HTTPException where it is not."""
     parts = urlsplit(rest_url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = kind(parts.netloc, timeout=timeout_s)
     try:
-        connection.request(
-            "POST", "/info", b'{"type":"exchangeStatus"}', {"Content-Type": "application/json", "Connection": "close"}
-        )
+        headers = {"Content-Type": "application/json", "Connection": "close"}
+        connection.request("POST", "/info", msgspec.json.encode(body), headers)
         response = connection.getresponse()
-        body = response.read(1 << 16)
+        answer = response.read(1 << 20)
         if response.status != 200:
             raise http.client.HTTPException(f"HTTP {response.status}")
-        return msgspec.json.decode(body, type=ServerTime)
+        return answer
     finally:
         connection.close()

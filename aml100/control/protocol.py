@@ -233,6 +233,19 @@ class BudgetView(msgspec.Struct, frozen=True):
     actions_cap: int
 
 
+class AccessView(msgspec.Struct, frozen=True):
+    """What may keep us from trading though nothing is broken: clock, key, nonces (GUARANTEES B19).
+
+    `state` is ok, amber or red, with `reason`; None is unknown or does not apply.
+    """
+
+    state: str = "ok"
+    reason: str = ""
+    clock_offset_ms: int | None = None
+    agent_valid_until_ms: int | None = None
+    nonce_refusals: int = 0
+
+
 class PerformanceView(msgspec.Struct, frozen=True):
     """Realised figures of this ledger, net of fees and funding. None is unknown, never a made-up number."""
 
@@ -337,6 +350,7 @@ class Snapshot(msgspec.Struct, frozen=True, tag="snapshot"):
     loop_lag_ms: float = 0.0
     order_latency_ms: float | None = None
     budget: BudgetView = BudgetView(0, 1200, 0, 10_000)
+    access: AccessView = AccessView()
     log: tuple[LogLine, ...] = ()
     """The latest last, at most 200."""
 

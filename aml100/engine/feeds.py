@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from aml100.domain.events import FeedChanged
 from aml100.domain.units import Coin
 
-MARKET_CHANNELS = ("candle", "bbo", "activeAssetCtx")
+MARKET_CHANNELS = ("candle", "bbo", "activeAssetCtx", "trades")
+_SPEAKS_BY_ITSELF = frozenset({"bbo", "activeAssetCtx"})
+"""These speak as long as the market stands; candles and prints come with trades alone."""
 
 
 @dataclass(slots=True)
 class Feed:
-    """One stream of one coin; `seen_s` is monotonic wall time of its last message."""
+    """One stream of one coin; `seen_s` is monotonic wall time of its last message, `latest_ms` its newest time."""
 
     coin: Coin
     channel: str
@@ -20,13 +22,16 @@ class Feed:
     state: str = "live"
     gap_bars: int = 0
     messages: int = 0
+    latest_ms: int = 0
+    out_of_order: int = 0
 
 
 @dataclass(slots=True)
 class FeedBoard:
     """All streams. Stale after `stale_s` wall seconds without a message, down while the socket is.
 
-    `stale_s` of 0 switches the watch off. A stream that speaks only when the market moves (trades) is not watched.
+    `stale_s` of 0 switches the watch off. Candles and prints are silent while nobody trades: theirs is a silence only
+    where the whole coin is silent, or where prints come and no candle does.
     """
 
     stale_s: float
@@ -38,13 +43,16 @@ class FeedBoard:
         for channel in MARKET_CHANNELS:
             self.feeds[coin, channel] = Feed(coin, channel, now_s)
 
-    def saw(self, coin: Coin, channel: str, now_s: float) -> FeedChanged | None:
-        """A message came; answers a change of state where it ends a silence."""
+    def saw(self, coin: Coin, channel: str, now_s: float, time_ms: int = 0) -> FeedChanged | None:
+        """A message came, about `time_ms` of the venue where it names one; a change where it ends a silence."""
         feed = self.feeds.get((coin, channel))
         if feed is None:
             return None
         feed.seen_s = now_s
         feed.messages += 1
+        if time_ms and time_ms < feed.latest_ms:
+            feed.out_of_order += 1
+        feed.latest_ms = max(feed.latest_ms, time_ms)
         if feed.state == "live":
             return None
         feed.state = "live"
@@ -75,10 +83,21 @@ class FeedBoard:
             return []
         changes = []
         for feed in self.feeds.values():
-            if feed.state == "live" and now_s - feed.seen_s > self.stale_s:
+            if feed.state == "live" and self._is_silent(feed, now_s):
                 feed.state = "stale"
                 changes.append(FeedChanged(feed.coin, feed.channel, "stale", self._age_ms(feed, now_s), feed.gap_bars))
         return changes
+
+    def _is_silent(self, feed: Feed, now_s: float) -> bool:
+        if now_s - feed.seen_s <= self.stale_s:
+            return False
+        if feed.channel in _SPEAKS_BY_ITSELF:
+            return True
+        others = [one for one in self.feeds.values() if one.coin == feed.coin and one is not feed]
+        if all(now_s - one.seen_s > self.stale_s for one in others):
+            return True
+        printed_s = max((one.seen_s for one in others if one.channel == "trades"), default=0.0)
+        return feed.channel == "candle" and printed_s - feed.seen_s > self.stale_s
 
     def age_ms(self, coin: Coin, channel: str, now_s: float) -> int:
         """Wall milliseconds since the last message of a stream."""

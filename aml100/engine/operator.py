@@ -59,6 +59,7 @@ STATUS_FIELDS = (
     "risk",
     "loop_lag_ms",
     "budget",
+    "access",
 )
 
 

@@ -461,16 +461,19 @@ class Engine:
             case SimStep():
                 await self._on_step(item)
             case CandleUpdate(bar):
-                self._saw(bar.coin, "candle", now_s)
+                self._saw(bar.coin, "candle", now_s, bar.open_ms)
                 if self.bars.on_candle(bar, checks=self.live is not None):
                     log.warning("%s: bars are missing before %d, asking for them", bar.coin, bar.open_ms)
             case BookTop():
-                self._saw(item.coin, "bbo", now_s)
+                self._saw(item.coin, "bbo", now_s, item.time_ms)
                 self.apply(item)
             case AssetContext():
                 self._saw(item.coin, "activeAssetCtx", now_s)
                 self.apply(item)
             case TradesSeen():
+                for coin in {trade.coin for trade in item.trades}:
+                    newest_ms = max(trade.time_ms for trade in item.trades if trade.coin == coin)
+                    self._saw(coin, "trades", now_s, newest_ms)
                 self.telemetry.on_trades(item.trades)
             case FillsSeen():
                 for fill in item.fills:
@@ -499,8 +502,8 @@ class Engine:
         if self.live is not None:
             self.live.close_ready()
 
-    def _saw(self, coin: Coin, channel: str, now_s: float) -> None:
-        change = self.feeds.saw(coin, channel, now_s)
+    def _saw(self, coin: Coin, channel: str, now_s: float, time_ms: int = 0) -> None:
+        change = self.feeds.saw(coin, channel, now_s, time_ms)
         if change is not None:
             self.apply(change)
             self.listeners.on_event("feed", _feed_fields(change))

@@ -20,6 +20,7 @@ from aml100.control.protocol import (
 from aml100.domain.clock import wall_ms
 from aml100.domain.orders import Action
 from aml100.domain.units import Coin, decimal_text
+from aml100.engine.access import access_view
 from aml100.engine.telemetry import order_view
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class SnapshotBuilder:
             loop_lag_ms=engine.loop_lag_ms,
             order_latency_ms=engine.executor.latency_ms,
             budget=self._budget(),
+            access=access_view(engine),
             log=tuple(telemetry.log),
         )
 
@@ -145,7 +147,14 @@ class SnapshotBuilder:
     def _feeds(self) -> list[FeedView]:
         board, now_s = self._engine.feeds, self._engine.clock.monotonic_s()
         return [
-            FeedView(feed.coin, feed.channel, _FEED_WORDS[feed.state], board.age_ms(*key, now_s), feed.gap_bars)
+            FeedView(
+                feed.coin,
+                feed.channel,
+                _FEED_WORDS[feed.state],
+                board.age_ms(*key, now_s),
+                feed.gap_bars,
+                feed.out_of_order,
+            )
             for key, feed in board.feeds.items()
         ]
 

@@ -87,6 +87,20 @@ def check_owner(connection: sqlite3.Connection, path: Path, network: str, accoun
             raise SafetyRefusal(f"{path}: belongs to {key} {meta[key]}, not {wanted}; use another --state")
 
 
+def check_belongs(path: Path, network: str, account: str) -> None:
+    """Refuse, before anything is opened, a file that is damaged or of another network or account.
+
+    Raises:
+        StateError, SafetyRefusal: as `open_writer`.
+    """
+    if check_file(path):
+        reader = connect_read(path)
+        try:
+            check_owner(reader, path, network, account)
+        finally:
+            reader.close()
+
+
 def open_writer(
     path: Path, synchronous: Synchronous, network: str, account: str, busy_timeout_ms: int
 ) -> sqlite3.Connection:
@@ -97,12 +111,7 @@ def open_writer(
         SafetyRefusal: it belongs to another network or account.
     """
     version = check_file(path)
-    if version:
-        reader = connect_read(path)
-        try:
-            check_owner(reader, path, network, account)
-        finally:
-            reader.close()
+    check_belongs(path, network, account)
     if not path.parent.is_dir():
         raise StateError(f"{path}: its folder does not exist; allowed: a path in an existing folder")
     try:

@@ -29,9 +29,9 @@ class Queries(AccountQueries):
     def __init__(
         self, transport: Transport, action_budget: ActionBudget, origin: str = "", dexes: Sequence[str] = ()
     ) -> None:
-        """`origin` is what bars from here carry, `dexes` the builders' exchanges traded beside the main one."""
+        """`origin` (changeable) is what bars from here carry, `dexes` the builders' exchanges traded beside the main one."""
         super().__init__(transport, action_budget, dexes)
-        self._origin = origin
+        self.origin = origin
         self._instruments: dict[Coin, Instrument] = {}
 
     # --- the market ---------------------------------------------------------------------------------------------
@@ -96,7 +96,7 @@ class Queries(AccountQueries):
             rows = await self._transport.fetch_info(
                 {"type": "candleSnapshot", "req": span}, list[wire.CandleWire], weight
             )
-            fresh = [codec.bar_from(row, self._origin) for row in rows if start_ms <= row.t < end_ms]
+            fresh = [codec.bar_from(row, self.origin) for row in rows if start_ms <= row.t < end_ms]
             bars += fresh
             if not fresh or len(rows) < _PAGE:
                 break

@@ -231,7 +231,8 @@ class RunPlan:
 class Market:
     """The market an engine is put into: whose it is called, its coins and their rules, and how it moves.
 
-    `network` is whose market it is, for what cycles are worth; `in_step`: the venue waits for the engine and sets the clock.
+    `network` is whose market it is, for what cycles are worth; `in_step`: the venue waits for the engine and sets its
+    clock.
     """
 
     venue: str

@@ -29,7 +29,7 @@ class Queries(AccountQueries):
     def __init__(
         self, transport: Transport, action_budget: ActionBudget, origin: str = "", dexes: Sequence[str] = ()
     ) -> None:
-        """`origin` (it may change) is what bars from here carry, `dexes` the builders' exchanges beside the main one."""
+        """`origin` (it may change) is what bars from here carry; `dexes` are the builders' exchanges traded too."""
         super().__init__(transport, action_budget, dexes)
         self.origin = origin
         self._instruments: dict[Coin, Instrument] = {}

@@ -24,6 +24,7 @@ from aml100.logs import add_secret
 from aml100.storage.reader import StateReader
 from aml100.venue.budget import ActionBudget, IpBudget
 from aml100.venue.clock import VenueClock
+from aml100.venue.refusals import Refusal, refusal_kind
 from aml100.venue.rest import VenueRest
 from aml100.venue.signing import Network, Signer
 from aml100.venue.transport import Timeouts
@@ -245,3 +246,13 @@ async def check_signer(rest: VenueRest, access: Access, place: VenuePlace) -> No
             f"wrong network or key: {place.name} does not know {access.signer.address} as the key or an agent of "
             f"{access.account}"
         )
+    try:
+        refusal = await rest.noop()
+    except VenueUnavailable as error:
+        log.warning("the key could not be tried: %s", error)
+        return
+    if refusal is None:
+        return
+    if refusal_kind(refusal) in (Refusal.STRANGER, Refusal.NONCE):
+        raise SafetyRefusal(f"wrong network or key: {place.name} refuses what {access.signer.address} signs: {refusal}")
+    log.warning("the venue refuses to do nothing: %s", refusal)

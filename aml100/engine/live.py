@@ -59,6 +59,7 @@ class Paces:
     full_s: float = 15.0
     idle_s: float = 30.0
     listing_s: float = 3600.0
+    money_s: float = 60.0
     bars_s: float = 0.25
     retry_s: float = 3.0
 
@@ -78,13 +79,14 @@ class LiveKeeper:
     ) -> None:
         self._engine = engine
         self._clock = clock
-        self._paces = paces or Paces()
+        self.paces = paces or Paces()
         self._bar_grace_s = bar_grace_s
         self._agent = agent
         self._stream_up = asyncio.Event()
         self._recovering = asyncio.Lock()
         self._is_warm = False
         self._full_s = 0.0
+        self._money_s = 0.0
         self._asked_bars_s: dict[Coin, float] = {}
         self._was_down = False
         self.agent: Agent | None = None
@@ -121,10 +123,10 @@ class LiveKeeper:
         self._engine.bars.suspend()
         await self._begin()
         await asyncio.gather(
-            self._every(lambda: self._paces.clock_s / max(1.0, self._clock.speed / 10), self._watch_clock),
+            self._every(lambda: self.paces.clock_s / max(1.0, self._clock.speed / 10), self._watch_clock),
             self._every(self._account_pause_s, self._watch_account),
-            self._every(lambda: self._paces.listing_s, self._watch_listing),
-            self._every(lambda: self._paces.bars_s, self._watch_bars),
+            self._every(lambda: self.paces.listing_s, self._watch_listing),
+            self._every(lambda: self.paces.bars_s, self._watch_bars),
         )
 
     async def _every(self, pause_s: Callable[[], float], look: Callable[[], Awaitable[None]]) -> None:
@@ -134,7 +136,7 @@ class LiveKeeper:
                 await look()
             except VenueError as error:
                 log.warning("%s: %s", getattr(look, "__name__", "watch").strip("_"), error)
-                await asyncio.sleep(self._paces.retry_s)
+                await asyncio.sleep(self.paces.retry_s)
 
     async def _begin(self) -> None:
         engine = self._engine
@@ -169,7 +171,7 @@ class LiveKeeper:
                 return
             except VenueError as error:
                 log.warning("not yet: %s", error)
-                await asyncio.sleep(self._paces.retry_s)
+                await asyncio.sleep(self.paces.retry_s)
 
     # --- the account ------------------------------------------------------------------------------------------
 
@@ -234,7 +236,7 @@ class LiveKeeper:
         self.agent = next((one for one in agents if one.address == self._agent), None)
 
     def _account_pause_s(self) -> float:
-        return self._paces.quick_s if self._engine.core.ledger.open_coins() else self._paces.idle_s / 6
+        return self.paces.quick_s if self._engine.core.ledger.open_coins() else self.paces.idle_s / 6
 
     async def _watch_account(self) -> None:
         """Positions and stops every few seconds while there is a position; orders, fills and money less often."""
@@ -246,7 +248,7 @@ class LiveKeeper:
         if self._was_down and self._stream_up.is_set():
             self._was_down = False
             await self._reconcile(patient=True)
-        elif since_s >= (self._paces.full_s if held else self._paces.idle_s) or engine.core.state.concerns:
+        elif since_s >= (self.paces.full_s if held else self.paces.idle_s) or engine.core.state.concerns:
             await self._reconcile()
         elif held:
             await self._check_stops()
@@ -293,8 +295,12 @@ class LiveKeeper:
         fills = await venue.fills_since(account, core.ledger.fills_from_ms())
         book = core.ledger.book
         since_ms = min(book.last_funding_ms.values(), default=book.since_ms)
-        paid = await venue.funding_since(account, since_ms) if self._clock.now_ms() - since_ms > HOUR_MS / 2 else []
-        money = await venue.money_moved_since(account, book.last_money_ms + 1)
+        an_hour_began = self._clock.now_ms() // HOUR_MS > since_ms // HOUR_MS
+        paid = await venue.funding_since(account, since_ms) if an_hour_began and core.ledger.open_coins() else []
+        money = []
+        if self._clock.monotonic_s() - self._money_s >= self.paces.money_s:
+            self._money_s = self._clock.monotonic_s()
+            money = await venue.money_moved_since(account, book.last_money_ms + 1)
 
         def fold() -> bool:
             for fill in fills:
@@ -342,7 +348,7 @@ class LiveKeeper:
         now_ms, now_s = self._clock.now_ms(), self._clock.monotonic_s()
         owing = {*engine.bars.suspended(), *engine.bars.overdue(now_ms, self._grace_ms)}
         for coin in engine.options.coins:
-            pause_s = max(self._paces.retry_s / 3, self._bar_grace_s)
+            pause_s = max(self.paces.retry_s / 3, self._bar_grace_s)
             if coin in owing and now_s - self._asked_bars_s.get(coin, -pause_s) >= pause_s:
                 self._asked_bars_s[coin] = now_s
                 await self._fill_in(coin)

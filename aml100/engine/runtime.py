@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias, TypeVar
 
 from aml100.domain.clock import Clock, ManualClock, wall_ms
-from aml100.domain.errors import AmlError, VenueError
+from aml100.domain.errors import AmlError, VenueError, VenueUnavailable
 from aml100.domain.events import (
     AskOrders,
     BarsClosed,
@@ -74,6 +74,7 @@ from aml100.venue.news import (
 )
 from aml100.venue.rest import VenueRest
 from aml100.venue.session import FrameRefused, StreamUp, VenueComplaint
+from aml100.venue.signing import Json
 from aml100.venue.stream import StreamDown, StreamEvent, VenueStream
 
 log = logging.getLogger(__name__)
@@ -589,9 +590,14 @@ class Engine:
             self.request_stop("end of data")
         if self._durable is not None:  # the venue goes on only from what a restart would find here too
             await asyncio.wait([asyncio.wrap_future(self._durable)])
-        sent = self.executor.requests_sent - self._acknowledged
-        self._acknowledged = self.executor.requests_sent
-        await self._stream.send_json({"method": "simAck", "step": step.step, "sent": sent})
+        sent_so_far = self.executor.requests_sent
+        answer: dict[str, Json] = {"method": "simAck", "step": step.step, "sent": sent_so_far - self._acknowledged}
+        try:
+            await self._stream.send_json(answer)
+        except VenueUnavailable as error:  # it says the same again at the next connection
+            log.warning("step %d not acknowledged: %s", step.step, error)
+        else:
+            self._acknowledged = sent_so_far
 
     async def _fetch_bar(self, coin: Coin, end_ms: int) -> Bar | None:
         """The bar that ends here, by REST: after a restart its stream message went to the engine that is gone."""

@@ -100,6 +100,7 @@ class Backtest:
         self._next: TapeStep | None = None
         self._opened = False
         self._ending: set[Coin] = set()
+        self._held_back: list[Effect] | None = None
         self.result = BacktestResult()
 
     def run(self) -> BacktestResult:
@@ -146,11 +147,15 @@ class Backtest:
         self._next, self._opened = self._tape.step(self._row + 1), False
         self._ending = {coin for coin, _ in step.ending}
         events = self._exchange.play_bars()
+        self._held_back = []  # what follows from the range is sent with what the close decides, as over the wire
         if events:
             self._tell(events)
         for settled in step.settled:
             self._process(settled)
-        self._carry_out(self._core.process(BarsClosed(step.end_ms, step.bars, step.ending)))
+        effects = self._core.process(BarsClosed(step.end_ms, step.bars, step.ending))
+        held_back, self._held_back = self._held_back, None
+        self._carry_out(held_back)
+        self._carry_out(effects)
         if not self._opened:
             self._open_next()
 
@@ -176,6 +181,8 @@ class Backtest:
                     self.result.decisions.append(effect)
                 case EquityMarked():
                     self._mark(effect)
+                case PlaceOrders() | CancelOrders() if self._held_back is not None:
+                    self._held_back.append(effect)
                 case PlaceOrders():
                     if not self._opened and effect.orders[0].coin not in self._ending:
                         self._open_next()

@@ -63,7 +63,7 @@ from aml100.domain.units import Coin
 from aml100.market.features import FEATURES, FeatureStream, known_at, regime_of_row
 from aml100.market.position import POSITION_SIZE, position_features
 from aml100.trading.blotter import Blotter, Tracked
-from aml100.trading.entries import Entries
+from aml100.trading.entries import Entries, would_have_matched
 from aml100.trading.ledger import Ledger
 from aml100.trading.policies import Policy, PolicyAnswer
 from aml100.trading.protection import Protection
@@ -89,6 +89,8 @@ _ATR: Final = FEATURES.index("atr_14")
 _LATE_GATE = Gate("late", False, "the bar was learnt too long after its end")
 _EXIT_PAUSE_S: Final = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 """Wall seconds before an exit that was refused so many times in a row is tried again."""
+_FILL_WAIT_S: Final = 2.0
+"""Wall seconds that the fills of an exit which is said to be filled may take to come."""
 _GUARD_EVERY_S: Final = 1.0
 _TOO_SMALL: Final = "Order must have minimum value"
 _LONG_GATES = (Gate("policy", False, "already long"),)
@@ -494,6 +496,8 @@ class TradingCore:
         """The guards' verdicts on an entry of `size` between two decisions."""
         known, equity, now_ms = self.state.coins[coin], self.ledger.equity(), self.state.now_ms
         others = self.ledger.notional()
+        if known.closing:
+            others -= abs(self.ledger.position(coin).size) * known.close
         seen = self._conditions(coin, now_ms)
         return self.risk.entry_gates(self.rules, self.instruments[coin], equity, size, known.close, others, seen)
 
@@ -634,10 +638,12 @@ class TradingCore:
         recorded = self.blotter.apply(change, self.state.now_ms)
         if tracked is None or recorded is None:
             return []
-        if tracked.order.kind is OrderKind.ENTRY:
+        if tracked.order.kind is OrderKind.ENTRY and not would_have_matched(tracked):
             rejected = tracked.status is OrderStatus.REJECTED
             self.risk.state.rejects_in_row = self.risk.state.rejects_in_row + 1 if rejected else 0
         effects: list[Effect] = [recorded, *self.protection.on_order(tracked), *self.entries.on_order(tracked)]
+        if tracked.order.kind is OrderKind.EXIT and tracked.status is OrderStatus.FILLED:
+            self._exit_again_s[tracked.order.coin] = self._wall_s + _FILL_WAIT_S
         if tracked.order.kind is OrderKind.EXIT and tracked.status is OrderStatus.REJECTED:
             effects += self._on_exit_refused(tracked)
         return effects

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from aml100.domain.events import CancelOrders, Effect, Gate, Grouping, PlaceOrders, RiskChanged, TradingState
 from aml100.domain.market import Bar
-from aml100.domain.orders import Order, OrderKind, OrderStatus, Side, TimeInForce
+from aml100.domain.orders import ExitReason, Order, OrderKind, OrderStatus, Side, TimeInForce
 from aml100.domain.units import MIN_NOTIONAL_USD, Coin
 from aml100.trading.blotter import Tracked
 
@@ -119,7 +119,7 @@ class Entries:
         words = f"{order.coin}: resting entry not filled after {known.entry_bars} bars ({tracked.reason}), taking"
         told = RiskChanged("entry", "info", words, core.state.now_ms)
         entry = core.new_order(order.coin, order.side, OrderKind.ENTRY, left, known.close, "signal")
-        if core.ledger.position(order.coin).size:  # partly filled: its stop follows the fill of the rest
+        if core.ledger.position(order.coin).side is order.side:  # partly filled: its stop follows the fill of the rest
             core.risk.on_orders(1, core.state.now_ms)
             return [told, core.blotter.add(entry), PlaceOrders((entry,))]
         return [told, *self._send(entry, known.close)]
@@ -129,12 +129,18 @@ class Entries:
         core, known = self._core, self._core.coin(order.coin)
         if core.state.trading is not TradingState.TRADING:
             return core.state.reason or core.state.trading.value
-        if known.closing:
+        if known.closing and known.closing != ExitReason.SIGNAL:  # a signal that reverses closes and enters at once
             return f"the position is being closed: {known.closing}"
         if left * known.close < MIN_NOTIONAL_USD:
             return "under the venue's minimum of 10 USD"
         refusing = [gate for gate in core.entry_gates_now(order.coin, left) if not gate.ok]
         return _words(refusing)
+
+
+def would_have_matched(tracked: Tracked) -> bool:
+    """A post-only entry was refused because the market had come to it: no fault of anybody's."""
+    refused = tracked.status is OrderStatus.REJECTED and tracked.order.tif is TimeInForce.ALO
+    return refused and tracked.reason.startswith(("Post only", "badAloPx"))
 
 
 def _words(gates: list[Gate]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from decimal import Decimal
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +25,7 @@ from aml100.venue import placing, wire
 from aml100.venue.budget import ActionBudget, IpBudget, Use
 from aml100.venue.placing import MarginMode
 from aml100.venue.queries import Queries
+from aml100.venue.refusals import Refusal, refusal_kind
 from aml100.venue.signing import Json, Network, NonceSource, Signer
 from aml100.venue.transport import Timeouts, Transport
 
@@ -81,6 +83,8 @@ class VenueRest(Queries):
         self.account_address = account.lower() if account is not None else None
         self.ip_budget = ip_budget or IpBudget()
         self.refuses_risk_because: str | None = None
+        self.nonce_refusals = 0
+        """How often the venue refused a nonce of ours; our clock or another process with this key is the reason."""
         self._signer = signer
         self._clock = clock
         self._expires_after_ms = expires_after_ms
@@ -132,8 +136,7 @@ class VenueRest(Queries):
         use = Use.PROTECTIVE if protective else Use.ROUTINE
         if (refusal := await self._budget_refusal(len(orders), use)) is not None:
             return [OrderChanged(order.cloid, OrderStatus.REJECTED, None, refusal) for order in orders]
-        expires = None if self._expires_after_ms is None else self._wall() + self._expires_after_ms
-        answer = await self._act(placing.order_action(wires, grouping), len(orders), expires)
+        answer = await self._act(placing.order_action(wires, grouping), len(orders), self._expiry())
         return placing.place_results(fitted, answer)
 
     async def cancel(self, orders: Sequence[tuple[Coin, Cloid]]) -> list[str | None]:
@@ -159,6 +162,29 @@ class VenueRest(Queries):
         self._require_signer()
         action = placing.leverage_action(await self._asset_id(coin), leverage, mode)
         return placing.refusal_of(await self._act(action, 1))
+
+    async def noop(self) -> str | None:
+        """Sign for nothing: None, or the venue's text, which tells of a stranger's key or a nonce out of bounds."""
+        return placing.refusal_of(await self._act(placing.noop_action(), 1))
+
+    async def update_isolated_margin(self, coin: Coin, usd: Decimal) -> str | None:
+        """Collateral of an isolated position, more (> 0) or less; None, or the venue's text."""
+        self._require_signer()
+        return placing.refusal_of(await self._act(placing.isolated_margin_action(await self._asset_id(coin), usd), 1))
+
+    async def modify(self, target: int | Cloid, order: Order) -> OrderChanged:
+        """Cancel and replace an order: a new oid, the client id may stay. Our own stops are never moved so (D4)."""
+        self._require_signer()
+        if self.refuses_risk_because is not None and not order.reduce_only:
+            raise SafetyRefusal(f"only cancels and reduce-only orders: {self.refuses_risk_because}")
+        asset_id = await self._asset_id(order.coin)
+        fitted = self._fitted(order)
+        wanted = placing.modify_action(target, placing.order_to_wire(fitted, asset_id))
+        answer = await self._act(wanted, 1, self._expiry())
+        return placing.place_results([fitted], answer)[0]
+
+    def _expiry(self) -> int | None:
+        return None if self._expires_after_ms is None else self._wall() + self._expires_after_ms
 
     async def schedule_cancel(self, time_ms: int | None) -> str | None:
         """All orders, stops too, go at `time_ms`; None takes it back. Answers None, or the venue's text."""
@@ -221,4 +247,7 @@ class VenueRest(Queries):
             "vaultAddress": None,
             "expiresAfter": expires_after,
         }
-        return await self._transport.send_action(body, 1 + actions // 40)
+        answer = await self._transport.send_action(body, 1 + actions // 40)
+        if isinstance(answer.response, str) and refusal_kind(answer.response) is Refusal.NONCE:
+            self.nonce_refusals += 1
+        return answer

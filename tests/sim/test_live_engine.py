@@ -1,0 +1,153 @@
+"""The engine on a venue that nobody waits for: a stand-alone one at a URL, with real and with paper orders."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from aml100.domain.clock import SystemClock
+from aml100.domain.errors import SafetyRefusal, UsageError, VenueUnavailable
+from aml100.domain.events import TradingState
+from aml100.domain.orders import Order, OrderKind, OrderStatus, Side, TimeInForce
+from aml100.domain.units import Cloid, Coin
+from aml100.sim.faults import Fault
+from aml100.sim.scenario import Tape
+from aml100.sim.server import SimServer
+from aml100.storage.verifying import verify
+from aml100.trading.ledger import apply_fill
+from aml100.trading.policies import Random
+from aml100.venue.rest import VenueRest
+from aml100.venue.signing import Signer
+from tests.sim.live import living, running, stand_alone, until, wandering
+from tests.sim.stage import ACCOUNT_KEY, AGENT_KEY
+
+BTC = Coin("BTC")
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Random, "every", 4)
+
+
+def person(server: SimServer) -> VenueRest:
+    """Somebody at the same account by hand."""
+    return VenueRest(server.rest_url, "other", Signer(ACCOUNT_KEY, "other"), server.account, SystemClock())
+
+
+def by_hand(side: Side, size: str, price: str) -> Order:
+    cloid = Cloid("0x" + "f" * 32)
+    return Order(
+        cloid, BTC, side, OrderKind.ENTRY, Decimal(size), Decimal(price), reduce_only=False, tif=TimeInForce.IOC
+    )
+
+
+async def test_it_trades_to_the_end_of_the_market_and_agrees_with_the_venue(tmp_path: Path) -> None:
+    state = tmp_path / "state.db"
+    async with stand_alone(Tape([wandering(300)])) as server, living(server, state) as (engine, desk, heard):
+        assert await engine.run(desk) == 0
+        assert engine.stop_reason == "end of data"
+        theirs = server.exchange.accounts[server.account]
+        assert theirs.holdings == {}
+        assert [d.fill.fill_id for d in heard.fills] == [one.fill.fill_id for one in theirs.fills]
+        assert abs(engine.core.ledger.equity() - theirs.balance) < Decimal("1e-9")
+        series = server.tape.series_of(BTC)
+        assert [bar.open_ms for bar in heard.bars] == [int(t) for t in series.open_ms[-len(heard.bars) :]]
+        assert [float(bar.close) for bar in heard.bars] == list(series.close[-len(heard.bars) :])
+        assert len(heard.bars) >= 40
+    assert len(heard.fills) > 6
+    assert all(check.ok for check in verify(state, apply_fill))
+
+
+async def test_d21_paper_trades_on_the_same_market_with_nothing_that_could_sign(tmp_path: Path) -> None:
+    state = tmp_path / "state.db"
+    async with (
+        stand_alone(Tape([wandering(300)])) as server,
+        living(server, state, execution="paper") as (engine, desk, heard),
+    ):
+        assert await engine.run(desk) == 0
+        with pytest.raises(SafetyRefusal, match="no signer"):
+            await engine.rest.cancel([(BTC, Cloid("0x" + "1" * 32))])
+        assert server.exchange.accounts[server.account].all_oids == []
+        assert len(heard.fills) > 6
+        assert engine.options.mode == "PAPER"
+        stops = [one for one in heard.orders if one.order.kind is OrderKind.STOP_LOSS]
+        assert any("not at the venue" in one.reason for one in stops if one.status is OrderStatus.RESTING)
+    assert all(check.ok for check in verify(state, apply_fill))
+
+
+async def test_d5_a_position_that_was_there_is_taken_over_and_gets_a_stop(tmp_path: Path) -> None:
+    async with stand_alone(Tape([wandering(900)]), speed=60.0) as server, person(server) as hand:
+        await hand.place([by_hand(Side.BUY, "0.02", "70000")])
+        async with (
+            living(server, tmp_path / "state.db", policy="flat") as (engine, desk, heard),
+            running(engine, desk),
+        ):
+            await until(lambda: engine.core.protection.resting_stop(BTC) is not None, 5)
+            stop = engine.core.protection.resting_stop(BTC)
+            assert stop is not None
+            there = server.exchange.orders[stop.oid or 0]
+            assert there.is_armed_trigger
+            assert (there.order.side, there.order.size, there.order.reduce_only) == (Side.SELL, Decimal("0.02"), True)
+            assert any(risk.guard == "adopted" for risk in heard.risks)
+            assert engine.core.state.trading is not TradingState.MANAGE_ONLY
+            assert engine.core.ledger.equity() > 9_900
+
+
+async def test_b1_a_stop_that_vanishes_without_a_word_is_placed_again(tmp_path: Path) -> None:
+    async with (
+        stand_alone(Tape([wandering(900)]), speed=60.0) as server,
+        living(server, tmp_path / "state.db", policy="buy-and-hold", environ={}) as (engine, desk, _),
+    ):
+        engine.core.rules = replace(engine.core.rules, stop_loss=Decimal("0.02"))
+        async with running(engine, desk):
+            await until(lambda: engine.core.protection.resting_stop(BTC) is not None, 10)
+            stop = engine.core.protection.resting_stop(BTC)
+            assert stop is not None
+            assert stop.oid is not None
+            server.exchange.cancel(server.account, BTC, stop.oid)  # nobody is told
+            await until(
+                lambda: (now := engine.core.protection.resting_stop(BTC)) is not None and now.oid != stop.oid, 10
+            )
+
+
+async def test_d19_where_the_account_cannot_be_read_it_manages_only_until_it_can(tmp_path: Path) -> None:
+    unread = Fault("http", request="frontendOpenOrders", times=10)
+    async with (
+        stand_alone(Tape([wandering(900)]), speed=60.0, faults=(unread,)) as server,
+        living(server, tmp_path / "state.db", policy="flat") as (engine, desk, heard),
+        running(engine, desk),
+    ):
+        await until(lambda: engine.core.state.trading is TradingState.MANAGE_ONLY, 20)
+        assert "not reconciled" in engine.core.state.reason
+        await until(lambda: engine.core.state.trading is TradingState.TRADING, 20)
+        assert heard.bars or engine.core.coin(BTC).bars_seen > 100
+
+
+async def test_leverage_is_set_once_and_read_back(tmp_path: Path) -> None:
+    async with (
+        stand_alone(Tape([wandering(900)]), speed=60.0) as server,
+        living(server, tmp_path / "state.db", policy="flat") as (engine, desk, _),
+        running(engine, desk),
+    ):
+        await until(lambda: engine.core.state.trading is TradingState.TRADING)
+        leverage = server.exchange.accounts[server.account].leverage[BTC]
+        assert (leverage.value, leverage.is_cross) == (10, True)
+
+
+async def test_what_cannot_be_traded_is_refused_with_its_code(tmp_path: Path) -> None:
+    async with stand_alone(Tape([wandering(600)])) as server:
+        with pytest.raises(UsageError, match=r"--coin BTX: not listed on http.*nearest: BTC"):
+            async with living(server, tmp_path / "a.db", coins=(Coin("BTX"),)):
+                pass
+        urls = {"AML100_VENUE__MAINNET__REST_URL": server.rest_url, "AML100_VENUE__MAINNET__WS_URL": server.ws_url}
+        armed = {"venue": "mainnet", "armed": True, "override_phase": "OVERRIDE"}
+        with pytest.raises(SafetyRefusal, match="wrong network or key"):  # mainnet's signatures belong to nobody here
+            async with living(server, tmp_path / "b.db", environ=urls, **armed):
+                pass
+    with pytest.raises(VenueUnavailable, match="not reachable within 1 s"):
+        async with living(server, tmp_path / "c.db", environ={"AML100_VENUE__START_RETRY_SECONDS": "1"}):
+            pass
+    assert AGENT_KEY not in (tmp_path / "c.db").read_bytes().hex()

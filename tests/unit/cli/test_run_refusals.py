@@ -1,0 +1,104 @@
+"""What `run` refuses before anything is opened, each with its exit code and one clear line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from aml100.cli.main import main
+from aml100.storage.database import Database
+from aml100.storage.entries import PhaseStep
+
+KEY = "0x" + "12" * 32
+ARMED = ["--venue", "mainnet", "--execution", "venue", "--arm"]
+
+
+@pytest.fixture(autouse=True)
+def nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mainnet that is a closed port, given up at once."""
+    monkeypatch.setenv("AML100_VENUE__MAINNET__REST_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AML100_VENUE__MAINNET__WS_URL", "ws://127.0.0.1:9/ws")
+    monkeypatch.setenv("AML100_VENUE__START_RETRY_SECONDS", "0.3")
+    for name in ("AML100_PRIVATE_KEY", "AML100_PRIVATE_KEY_FILE", "AML100_ACCOUNT_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def refused(capsys: pytest.CaptureFixture[str], tmp_path: Path, *options: str) -> tuple[int, str]:
+    code = main(["run", "--no-tui", "--policy", "flat", "--state", str(tmp_path / "state.db"), *options])
+    return code, capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_mainnet_orders_need_arm(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, line = refused(capsys, tmp_path, "--venue", "mainnet", "--execution", "venue")
+    assert (code, "--arm" in line) == (3, True)
+
+
+def test_mainnet_orders_need_the_phase_or_the_word(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AML100_PRIVATE_KEY", KEY)
+    code, line = refused(capsys, tmp_path, *ARMED)
+    assert code == 3
+    assert "live_min_phase: mainnet orders need the phase Production" in line
+    code, line = refused(capsys, tmp_path, *ARMED, "--override-phase", "please")
+    assert (code, "OVERRIDE" in line) == (3, True)
+    code, line = refused(capsys, tmp_path, *ARMED, "--override-phase", "OVERRIDE")
+    assert (code, "not reachable" in line) == (1, True)
+
+
+@pytest.mark.parametrize(("network", "provisional", "code"), [("mainnet", False, 1), ("mainnet", True, 3)])
+def test_only_phases_passed_on_a_real_market_unlock_it(
+    network: str,
+    provisional: bool,
+    code: int,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AML100_PRIVATE_KEY", KEY)
+    steps = [("Foundation", "Growth"), ("Growth", "Production")]
+    with Database.open(tmp_path / "state.db", "NORMAL", network, "", "paper") as database:
+        for number, (before, after) in enumerate(steps):
+            database.record_phase(PhaseStep(number, before, after, "passed", provisional, network)).result()
+    assert refused(capsys, tmp_path, *ARMED)[0] == code
+
+
+def test_a_stop_is_required_where_money_is_real(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AML100_TRADING__STOP_LOSS_PCT", "0")
+    code, line = refused(capsys, tmp_path, *ARMED, "--override-phase", "OVERRIDE")
+    assert (code, "stop_loss_pct" in line) == (3, True)
+
+
+def test_orders_need_a_key_that_only_its_owner_can_read(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, line = refused(capsys, tmp_path, "--venue", "http://127.0.0.1:9", "--execution", "venue")
+    assert (code, "AML100_PRIVATE_KEY" in line) == (2, True)
+    file = tmp_path / "key"
+    file.write_text(KEY)
+    file.chmod(0o644)
+    monkeypatch.setenv("AML100_PRIVATE_KEY_FILE", str(file))
+    for execution in ("venue", "paper"):
+        code, line = refused(capsys, tmp_path, "--venue", "http://127.0.0.1:9", "--execution", execution)
+        assert (code, "0644" in line, KEY in line) == (3, True, False)
+
+
+def test_a_venue_that_does_not_answer_is_tried_and_given_up(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, line = refused(capsys, tmp_path, "--venue", "mainnet")
+    assert (code, "not reachable within 0.3 s" in line) == (1, True)
+
+
+def test_a_state_of_another_network_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    with Database.open(tmp_path / "state.db", "NORMAL", "testnet", "0x" + "1" * 40, "paper"):
+        pass
+    code, line = refused(capsys, tmp_path, "--venue", "mainnet")
+    assert (code, "testnet" in line, "mainnet" in line) == (3, True, True)
+
+
+def test_options_of_the_embedded_venue_go_with_it_alone(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert refused(capsys, tmp_path, "--execution", "paper")[0] == 2
+    code, line = refused(capsys, tmp_path, "--venue", "testnet", "--speed", "5")
+    assert (code, line.startswith("--speed")) == (2, True)

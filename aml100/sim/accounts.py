@@ -15,6 +15,9 @@ from aml100.domain.market import Instrument
 from aml100.domain.orders import Fill, Order, OrderStatus, Side
 from aml100.domain.units import ZERO, Cloid, Coin
 
+FILLS_KEPT = 10_000
+"""Of an account's fills and funding payments, the latest: as many as the venue keeps."""
+
 DEFAULT_LEVERAGE = 20
 """Leverage of a coin nobody has set, bounded by the coin's maximum."""
 
@@ -218,8 +221,16 @@ class Account:
         held.funding_since_change -= paid.amount
         if held.isolated_margin:
             held.isolated_margin += paid.amount
+        if len(self.fundings) > 2 * FILLS_KEPT:
+            del self.fundings[:-FILLS_KEPT]
         self.funding_all_time[paid.coin] = self.funding_all_time.get(paid.coin, ZERO) - paid.amount
         self.fundings.append(paid)
+
+    def keep_fill(self, event: FillEvent) -> None:
+        """Remember a fill, and let go of the oldest."""
+        self.fills.append(event)
+        if len(self.fills) > 2 * FILLS_KEPT:
+            del self.fills[:-FILLS_KEPT]
 
 
 def direction(side: Side, start: Decimal, size: Decimal) -> str:

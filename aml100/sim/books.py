@@ -19,6 +19,8 @@ from aml100.sim.accounts import PLAIN, Account, OrderEvent, OrderRecord, OrderTa
 from aml100.sim.ladder import Ladder, touch
 from aml100.sim.margin import MarginView, free_margin, margin_view
 
+ORDERS_KEPT: Final = 4000
+"""Of the orders of an account that are done; the venue shows the latest 2000."""
 FIRST_OID: Final = 100_000_001
 
 
@@ -183,7 +185,10 @@ class Books:
         self, record: OrderRecord, status: OrderStatus, word: str, events: list[VenueEvent], reason: str = ""
     ) -> None:
         """End an order and, unless it filled, the children that still wait for it."""
-        self.accounts[record.address].open_oids.remove(record.oid)
+        account = self.accounts[record.address]
+        account.open_oids.remove(record.oid)
+        if len(account.all_oids) > 2 * ORDERS_KEPT:
+            self._forget_old(account)
         self.change(record, status, word, events, reason or word)
         if status is OrderStatus.FILLED:
             return
@@ -191,6 +196,22 @@ class Books:
             child = self.orders[oid]
             if child.status is OrderStatus.WAITING:
                 self.close(child, status, word, events, reason)
+
+    def _forget_old(self, account: Account) -> None:
+        """Let go of the oldest orders that are done and have nothing to do with an open one."""
+        needed = set(account.all_oids[-ORDERS_KEPT:]) | set(account.open_oids)
+        for oid in account.open_oids:
+            record = self.orders[oid]
+            family = record if record.parent is None else self.orders[record.parent]
+            needed.add(family.oid)
+        for oid in list(needed):
+            needed.update(self.orders[oid].children)
+        for oid in account.all_oids:
+            if oid not in needed:
+                cloid = self.orders.pop(oid).order.cloid
+                if account.cloids.get(cloid) == oid:
+                    del account.cloids[cloid]
+        account.all_oids = [oid for oid in account.all_oids if oid in needed]
 
     def capped(self, account: Account, order: Order, size: Decimal) -> Decimal:
         """The size that may execute: a reduce-only order never exceeds the position; 0 where it would add."""

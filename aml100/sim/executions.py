@@ -189,7 +189,7 @@ class Executions(Books):
         self.next_trade += 1
         realised = account.apply_fill(fill, account.leverage_of(self.instruments[coin]))
         event = FillEvent(account.address, fill, realised, start, direction(side, start, size), liquidation)
-        account.fills.append(event)
+        account.keep_fill(event)
         events.append(event)
 
     def tidy(self, account: Account, coin: Coin, events: list[VenueEvent]) -> None:

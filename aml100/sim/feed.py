@@ -20,14 +20,16 @@ from aml100.sim import account_answers, market_answers
 from aml100.sim.accounts import FillEvent, FundingEvent, OrderEvent, Transfer, VenueEvent
 from aml100.sim.candles import EVERY_INTERVAL
 from aml100.sim.connection import Connection
+from aml100.sim.dexes import dex_of
 from aml100.sim.faults import Faults
 from aml100.sim.limits import SUBSCRIPTIONS, USERS
 from aml100.sim.prints import Prints
-from aml100.sim.topics import STEP, Topic, coin_of, read_subscription, user_of
+from aml100.sim.topics import STEP, Topic, coin_of, followed_coin, read_subscription, user_of
 from aml100.sim.views import Views
 from aml100.sim.words import Json
 
 FAST_LEVELS: Final = 5
+_SHOWN: Final = frozenset({"bbo", "l2Book", "activeAssetCtx", "activeAssetData"})
 _BY_VENUE: Final = frozenset(
     {
         "reduceOnlyCanceled",
@@ -68,6 +70,7 @@ class Feed:
         self.stepper_came = asyncio.Event()
         self._is_limited = is_limited
         self._topics: dict[Topic, set[Connection]] = {}
+        self._by_coin: dict[str, dict[Topic, None]] = {}  # in the order in which they were first asked for
 
     # --- subscriptions ----------------------------------------------------------------------------------------
 
@@ -124,6 +127,9 @@ class Feed:
     def _join(self, connection: Connection, topic: Topic) -> None:
         connection.topics.add(topic)
         self._topics.setdefault(topic, set()).add(connection)
+        coin = followed_coin(topic)
+        if coin is not None:
+            self._by_coin.setdefault(coin, {})[topic] = None
         connection.peer.subscriptions += 1
         user = user_of(topic)
         if user is not None:
@@ -197,13 +203,13 @@ class Feed:
             self.forget(connection)
 
     def publish_market(self, coins: Sequence[Coin]) -> None:
-        """Touch, book, context and account views of these coins as they are now."""
-        names = set(coins)
-        for topic in list(self._topics):
-            of_coin = topic[1] if topic[0] in ("bbo", "l2Book", "activeAssetCtx") else None
-            of_coin = topic[2] if topic[0] == "activeAssetData" else of_coin
-            if topic[0] == "allMids" or of_coin in names:
-                self.publish(topic, partial(self._state_frame, topic))
+        """Touch, book, context, mids and what accounts may trade of these coins, as they are now."""
+        for coin in coins:
+            for topic in list(self._by_coin.get(coin, ())):
+                if topic[0] in _SHOWN:
+                    self.publish(topic, partial(self._state_frame, topic))
+        for dex in {dex_of(coin): None for coin in coins}:
+            self.publish(("allMids", dex), partial(self._state_frame, ("allMids", dex)))
 
     def publish_states(self) -> None:
         """The whole state of every account that is listened to, as the venue repeats it every few seconds."""
@@ -214,8 +220,8 @@ class Feed:
     def publish_candle(self, bar: Bar) -> None:
         """One update of a bar of the tape's interval, and of the larger ones it belongs to."""
         own = interval_name(bar.interval_ms)
-        for topic in list(self._topics):
-            if topic[0] != "candle" or topic[1] != bar.coin:
+        for topic in list(self._by_coin.get(bar.coin, ())):
+            if topic[0] != "candle" or not self._topics[topic]:
                 continue
             shown = bar if topic[2] == own else self.views.last_candle(bar.coin, EVERY_INTERVAL[topic[2]])
             if shown is not None:

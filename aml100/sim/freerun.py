@@ -29,6 +29,8 @@ FREE_PRINTS: Final = PIECES + 1
 SHOWN_EVERY_S: Final = 0.1
 STATES_EVERY_S: Final = 5.0
 AT_ONCE: Final = 50
+CATCH_UP_MOST: Final = 5000
+"""Pieces that a request waits for; a venue that is further behind cannot keep its speed and lets market time slip."""
 
 
 class FreeRunning:
@@ -65,8 +67,12 @@ class FreeRunning:
     def catch_up(self) -> None:
         """Play everything that is due, and set the venue's time to now."""
         now_ms = self.market_ms()
-        while not self.ended and self._due_ms <= now_ms:
+        for _ in range(CATCH_UP_MOST):
+            if self.ended or self._due_ms > now_ms:
+                break
             self._advance()
+        else:
+            now_ms = self._slip()
         if not self.ended and self._step is not None:
             self._exchange.now_ms = max(self._exchange.now_ms, now_ms)
 
@@ -83,6 +89,11 @@ class FreeRunning:
                 self.feed.publish_states()
             wait_s = 0.0 if self.ended else (self._due_ms - self.market_ms()) / 1000 / self.speed
             await asyncio.sleep(max(0.0, min(wait_s, STATES_EVERY_S)))
+
+    def _slip(self) -> int:
+        """Too much was due: market time goes on from what has been played."""
+        self._from_ms, self._since_s = self._due_ms, self.clock.monotonic_s()
+        return self._due_ms
 
     # --- one border of pieces after the other -----------------------------------------------------------------
 

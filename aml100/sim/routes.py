@@ -95,7 +95,7 @@ class Routes:
         if not self.peers.admits_connection(address):
             return _too_much()
         peer = self.peers.of(address)
-        socket = web.WebSocketResponse(max_msg_size=1 << 20)
+        socket = web.WebSocketResponse(compress=False, max_msg_size=1 << 20)
         await socket.prepare(request)
         connection = Connection(socket, request.transport, peer)
         peer.connections += 1

@@ -71,6 +71,8 @@ def synthetic_tape(
     """An endless market of a named process, each coin from a seed of its own; UsageError for an unknown name."""
     if process not in process_names():
         raise UsageError(f"--process {process}: not known; allowed: {', '.join(process_names())}")
+    if len(set(coins)) < len(coins):
+        raise UsageError(f"--coin {','.join(coins)}: a coin comes twice; allowed: each once")
     made = [
         SyntheticProcess(process, coin, params.trading.interval_ms, start_ms, seed + number, price)
         for number, coin in enumerate(coins)

@@ -44,8 +44,13 @@ def user_of(topic: Topic) -> str | None:
 
 
 def coin_of(topic: Topic) -> str | None:
-    """The market a topic shows."""
+    """The market a topic shows; None for those of accounts and of all markets."""
     return topic[1] if topic[0] in OF_MARKET else None
+
+
+def followed_coin(topic: Topic) -> str | None:
+    """The coin with whose price a topic moves."""
+    return topic[2] if topic[0] == "activeAssetData" else coin_of(topic)
 
 
 def read_subscription(wanted: Mapping[str, object], coins: Container[object]) -> Wanted | str | None:

@@ -7,7 +7,7 @@ from typing import Final, TypeAlias
 
 from aml100.domain.units import ZERO
 from aml100.sim import account_answers
-from aml100.sim.accounts import Account, FillEvent
+from aml100.sim.accounts import FILLS_KEPT, Account, FillEvent
 from aml100.sim.dexes import dexes_of
 from aml100.sim.limits import Addresses
 from aml100.sim.questions import UnknownRequest, coin_in, dex_in, end_in, start_in, text_in, time_in
@@ -16,7 +16,6 @@ from aml100.sim.words import Json, rough, text
 
 PAGE: Final = 500
 FILLS_PAGE: Final = 2000
-FILLS_KEPT: Final = 10_000
 Body: TypeAlias = Mapping[str, object]
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from aml100.domain.units import Coin
 from aml100.market.series import FundingSeries
+from aml100.sim import freerun
 from aml100.sim.scenario import Tape
 from aml100.sim.server import SimServer
 from tests.sim.stage import START, Follower, StagedClock, action, alone, order, series
@@ -113,3 +114,17 @@ async def test_bars_built_from_the_trades_are_the_candles() -> None:
     forming = [one for one in candles if one["t"] == START + 120_000]
     assert len(forming) > 30
     assert [float(one["v"]) for one in forming] == sorted(float(one["v"]) for one in forming)
+
+
+async def test_a_speed_that_cannot_be_kept_lets_market_time_slip_instead_of_requests_wait() -> None:
+    clock = StagedClock()
+    long = Tape([series([FLAT] * 2000)])
+    async with alone(long, clock, speed=1e6) as server, aiohttp.ClientSession() as http:
+        client = Follower(http, None, server)  # type: ignore[arg-type]
+        clock.wall_s += 3600
+        status: Any = await client.info(type="exchangeStatus")
+        assert not status["ended"]
+        played = (status["time"] - START - 120_000) / 1000  # a piece is a second here
+        assert 0.9 * freerun.CATCH_UP_MOST < played < 1.2 * freerun.CATCH_UP_MOST
+        again: Any = await client.info(type="exchangeStatus")
+        assert again["time"] == status["time"]

@@ -336,3 +336,21 @@ def test_the_state_goes_through_its_export() -> None:
         one.exchange.open_bars([bar("60000", "60000", "58000", "58500", 1)], {})
         one.events = one.exchange.play_bars()
     assert other.fills() == deal.fills() != []
+
+
+def test_the_oldest_orders_are_forgotten_but_never_an_open_one_nor_its_family() -> None:
+    deal = Deal()
+    first = order("buy", "0.01", "59000")
+    stop = order("sell", "0.01", "55000", None, trigger=("sl", "58000"))
+    deal.bracket(first, stop)
+    for _ in range(8100):
+        mine = order("buy", "0.001", "59500")
+        deal.one(mine)
+        deal.exchange.cancel(ANN, BTC, mine.cloid)
+    assert len(deal.exchange.orders) < 8100
+    assert len(deal.exchange.accounts[ANN].cloids) == len(deal.exchange.orders)
+    assert [deal.exchange.order(ANN, one.cloid) is not None for one in (first, stop, mine)] == [True] * 3
+    deal.play("60000", "60000", "58900", "59000")
+    assert deal.words() == ["filled", "open"]
+    deal.play("59000", "59000", "57900", "58000")
+    assert deal.words() == ["filled"]

@@ -61,7 +61,7 @@ class Person:
         return len(self.heard.get(name, []))
 
     def until(self, what: str, holds: Callable[[], bool]) -> None:
-        for _ in range(400):
+        for _ in range(3000):
             if holds():
                 return
             time.sleep(0.01)

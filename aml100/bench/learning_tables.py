@@ -1,0 +1,108 @@
+"""The longer tables of docs/learning.md: `python -m aml100.bench.learning_tables NAME [SEEDS]`, markdown on stdout.
+
+    seeds   the mean-reverting market, one network a seed, after 10 to 60 s of processor time
+    sweep   all planted markets at three strengths
+    walks   random walks: how often the chosen policy trades there, and what it loses
+    real    bars of real markets (`--data` names the folder): a span that training never saw, beside simple rules
+
+Each line is printed as soon as it is measured, with the machine's load beside it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from aml100.bench.learning_markets import MARKETS, PLANTED_RULES, random_walk
+from aml100.bench.learning_measure import RECIPE, CpuClock, Fresh, follow
+from aml100.bench.learning_real import RealTable, real_rows
+from aml100.learning.dataset import CoinData
+from aml100.learning.jobs import TrainingJob, TrainingResult
+from aml100.learning.settings import TrainingSettings
+from aml100.learning.trainer import train
+
+MARKS: Final = (10.0, 20.0, 30.0, 45.0, 60.0)
+SWEPT: Final = (0.5, 1.0, 2.0)
+SWEEP_S: Final = 20.0
+WALK_S: Final = 6.0
+WALK_BARS: Final = 100_000
+REAL_FOLDER: Final = Path("../shared/data/market")
+
+
+def seeds(count: int) -> Iterator[tuple[str, ...]]:
+    """Shares of the best policy by seed and seconds: of what validation chose, and of the latest weights."""
+    yield ("seed", *(f"{mark:g} s chosen / latest" for mark in MARKS), "trades (best)", "load")
+    fresh = Fresh.of("mean-reverting", bars=1_000_000)
+    for seed in range(count):
+        found = follow("mean-reverting", seed, MARKS, fresh=fresh)
+        shares = (f"{mark.chosen:.3f} / {mark.latest:.3f}" for mark in found)
+        yield (str(seed), *shares, f"{found[-1].trades} ({fresh.reference_trades})", _load())
+
+
+def sweep(count: int) -> Iterator[tuple[str, ...]]:
+    """Each market at each strength: share of the best policy after SWEEP_S seconds, by seed."""
+    yield ("market", "strength", "best earns a 1,000 bars", *(f"seed {seed}" for seed in range(count)), "load")
+    for name in MARKETS:
+        for strength in SWEPT:
+            fresh = Fresh.of(name, strength)
+            earned = fresh.reference / len(fresh.market) * 1000
+            shares = []
+            for seed in range(count):
+                (mark,) = follow(name, seed, (SWEEP_S,), strength=strength, fresh=fresh, settings=_annealed(6))
+                shares.append(f"{mark.chosen:.3f}")
+            yield (name, f"{strength:g}", f"{earned:.2%}", *shares, _load())
+
+
+def walks(count: int) -> Iterator[tuple[str, ...]]:
+    """Random walks, each with data of its own; `edge` is what validation calls it."""
+    yield ("seed", "trades in 100,000 fresh bars", "net", "edge by validation", "health refuses by", "load")
+    for seed in range(count):
+        fresh = Fresh.of("random-walk", bars=WALK_BARS, seed=5_000 + seed)
+        job = TrainingJob(
+            (CoinData(random_walk(WALK_BARS, seed + 1), PLANTED_RULES),), _annealed(6), seed, budget_s=WALK_S
+        )
+        *_, last = train(job, CpuClock())
+        assert isinstance(last, TrainingResult)
+        walk = fresh.walk(last.members, last.dataset.scaler, RECIPE)
+        refused = ", ".join(finding.name for finding in last.health if not finding.healthy)
+        edge = "yes" if last.validation.score > 0.0 else "no"
+        yield (str(seed), str(len(walk.trade_nets)), f"{walk.net.sum():+.4f}", edge, refused or "-", _load())
+
+
+def real(count: int) -> Iterator[tuple[str, ...]]:
+    """Real bars, pooled coins, the last part of the time never seen in training."""
+    yield RealTable.HEADER
+    for row in real_rows(REAL_FOLDER, count):
+        yield (*row, _load())
+
+
+def _annealed(epochs: int) -> TrainingSettings:
+    return replace(RECIPE, cosine_t_0=epochs)
+
+
+def _load() -> str:
+    return f"{os.getloadavg()[0]:.1f}"
+
+
+TABLES: Final = {"seeds": (seeds, 5), "sweep": (sweep, 2), "walks": (walks, 20), "real": (real, 5)}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print one table; 2 for bad usage."""
+    if not arguments or arguments[0] not in TABLES or len(arguments) > 2:
+        sys.stderr.write(f"learning_tables: usage: {'|'.join(TABLES)} [SEEDS]\n")
+        return 2
+    table, usual = TABLES[arguments[0]]
+    rows = table(int(arguments[1]) if len(arguments) > 1 else usual)
+    for number, row in enumerate(rows):
+        sys.stdout.write("| " + " | ".join(row) + " |\n" + ("|--" * len(row) + "|\n" if number == 0 else ""))
+        sys.stdout.flush()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

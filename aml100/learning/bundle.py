@@ -12,7 +12,7 @@ import math
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -105,8 +105,8 @@ def model_id(members: Sequence[Mapping[str, Floats32]], data_sha256: str, schema
 
 
 def digest_settings(settings: TrainingSettings) -> str:
-    """SHA-256 of all settings in a fixed order."""
-    return hashlib.sha256(msgspec.json.encode(settings)).hexdigest()
+    """SHA-256 of all settings that a model depends on, in a fixed order."""
+    return hashlib.sha256(msgspec.json.encode(replace(settings, tensorboard=False))).hexdigest()
 
 
 def save_bundle(folder: Path, record: BundleRecord, members: Sequence[Mapping[str, Floats32]]) -> Path:

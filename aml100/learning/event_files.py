@@ -1,7 +1,7 @@
 """TensorBoard event files, written without TensorBoard: scalars by step, one file a training.
 
-The format is a sequence of records, each framed by its length and two masked CRC-32C sums; a record is a protobuf message
-`Event`, of which four fields are needed. Whoever wants to look installs tensorboard and points it at the folder.
+The format is a sequence of records, each framed by its length and two masked CRC-32C sums; a record is a protobuf
+message `Event`, of which four fields are needed. Whoever wants to look installs tensorboard and points it there.
 
     Event    1 wall_time double · 2 step varint · 3 file_version string · 5 summary message
     Summary  1 value, repeated message: 1 tag string · 2 simple_value float

@@ -71,6 +71,23 @@ class TrainingProgress:
     member: int = 0
     members: int = 1
 
+    def scalars(self) -> dict[str, float | None]:
+        """What is drawn over epochs."""
+        figures: dict[str, float | None] = {
+            "loss": self.loss,
+            "learning_rate": self.learning_rate,
+            "epsilon": self.epsilon,
+            "largest_q": self.largest_q,
+            "gradient_norm": self.gradient_norm,
+            "best_score": self.best_score,
+        }
+        seen = self.validation
+        if seen is not None:
+            names = ("score", "net_return", "trades", "reward", "reward_correlation", "entropy", "q_spread")
+            shares = ("hold_share", "buy_share", "sell_share", "flips_per_hour")
+            figures |= {f"validation/{name}": getattr(seen, name) for name in (*names, *shares)}
+        return figures
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingResult:

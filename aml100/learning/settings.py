@@ -26,7 +26,8 @@ class TrainingSettings:
     rows. `input_noise` is added to scaled features while learning, in standard deviations; `mirror` turns a random half
     of the stretches upside down. What is validated and kept is the running average of the weights over the last
     1 / `average_update` steps. A checkpoint's score is its net return less `selection_sigmas` standard errors.
-    `members` seeds from the given one on are trained into one model.
+    `members` seeds from the given one on are trained into one model. `tensorboard` writes event files beside the
+    checkpoint; no model depends on it.
     """
 
     # model
@@ -64,6 +65,7 @@ class TrainingSettings:
     mirror: bool = False
     average_update: float = 1.0
     members: int = 1
+    tensorboard: bool = False
     selection_sigmas: float = 1.0
     # replay
     capacity: int = 50_000

@@ -37,6 +37,7 @@ from aml100.learning.checkpoint import (
 )
 from aml100.learning.dataset import Dataset, build_dataset, feature_names, look_back_bars
 from aml100.learning.ensemble import combine, interleave
+from aml100.learning.event_files import EventFile
 from aml100.learning.jobs import Ended, Stop, TrainingJob, TrainingProgress, TrainingResult
 from aml100.learning.learner import Learner, StepResult
 from aml100.learning.memory import POSITIONS, StretchMemory, weights_of
@@ -62,10 +63,23 @@ def train(job: TrainingJob, clock: Clock, stop: Stop = lambda: False) -> Iterato
         UsageError: too few bars, or `resume` without a fitting checkpoint.
     """
     with _deterministic(1 if job.settings.members > 1 else job.settings.threads):
-        if job.settings.members > 1:
-            yield from _ensemble(job, clock, stop)
-        else:
-            yield from _one(job, clock, stop)
+        events = _ensemble(job, clock, stop) if job.settings.members > 1 else _one(job, clock, stop)
+        yield from events if job.folder is None or not job.settings.tensorboard else _recorded(events, job)
+
+
+def _recorded(
+    events: Iterator[TrainingProgress | TrainingResult], job: TrainingJob
+) -> Iterator[TrainingProgress | TrainingResult]:
+    """Pass events on and write each whole epoch's figures to an event file in the job's folder."""
+    assert job.folder is not None
+    with EventFile(job.folder, f"seed-{job.seed}") as file:
+        written: dict[int, int] = {}
+        for event in events:
+            if isinstance(event, TrainingProgress) and event.epoch > written.get(event.member, -1):
+                written[event.member] = event.epoch
+                prefix = f"member-{event.member}/" if event.members > 1 else ""
+                file.add(event.epoch, {prefix + tag: value for tag, value in event.scalars().items()})
+            yield event
 
 
 def _one(

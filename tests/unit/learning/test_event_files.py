@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from aml100.domain.clock import ManualClock
 from aml100.learning.event_files import EventFile, frame, scalars_event
+from aml100.learning.jobs import TrainingJob, TrainingResult
+from aml100.learning.trainer import train
+from tests.unit.learning.planted import coin_data, mean_reverting, tiny_settings
 
 
 def test_a_record_is_framed_and_encoded_as_written_down_in_the_formats() -> None:
@@ -30,3 +35,19 @@ def test_tensorboard_reads_what_was_written(tmp_path: Path) -> None:
         for value in event.summary.value
     ]
     assert found == [(1, "loss", 0.25), (2, "loss", 0.125), (2, "validation/net_return", -0.5)]
+
+
+def test_a_training_writes_its_epochs_and_makes_the_same_model(tmp_path: Path) -> None:
+    job = TrainingJob((coin_data(mean_reverting(1600, 1)),), tiny_settings(epochs=2), seed=1, folder=tmp_path)
+    told = replace(job, settings=replace(job.settings, tensorboard=True))
+    names = []
+    for one in (job, told):
+        *_, last = train(one, ManualClock(wall_s=0.0))
+        assert isinstance(last, TrainingResult)
+        names.append(last.save(one, tmp_path / "models").name)
+    assert names[0] == names[1]
+    (path,) = tmp_path.glob("events.out.tfevents.*")
+    written = path.read_bytes()
+    for tag in (b"loss", b"validation/net_return", b"epsilon", b"validation/buy_share"):
+        assert tag in written
+    assert written.count(b"learning_rate") == 3  # before the first epoch, and after each

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from aml100.cli.bars import Market, load_market
 from aml100.cli.options import BacktestOptions
 from aml100.cli.output import write_json, write_line, write_table
@@ -46,6 +44,7 @@ from aml100.wiring import (
 )
 
 if TYPE_CHECKING:
+    from aml100.storage.entries import Trial
     from aml100.trading.policies import Policy
 
 SHOWN_CURVES = ("buy-and-hold", "random")
@@ -188,16 +187,19 @@ def _note(found: HeldAgainst, record: RunRecord) -> None:
 
 
 def _with_trials(record: RunRecord, options: BacktestOptions) -> RunRecord:
-    """A model is deflated by every trial that this state file knows of (GUARANTEES B17, E7)."""
+    """A model is deflated by every trial that this state file and its models know of (GUARANTEES B17, E7)."""
+    from aml100.learning.trials import TrialRegistry, deflation_of
     from aml100.storage.reader import StateReader
 
-    if record.model is None or not options.state.is_file():
+    if record.model is None:
         return record
-    with StateReader.read(options.state) as reader:
-        trials = reader.trials()
-    sharpes = [one.sharpe for one in trials if one.sharpe is not None]
-    variance = float(np.var(sharpes, ddof=1)) if len(sharpes) > 1 else None
-    return replace(record, trials=max(1, len(trials)), trial_sharpe_variance=variance)
+    written = TrialRegistry.beside(options.folder / "models").read()
+    kept: tuple[Trial, ...] = ()
+    if options.state.is_file():
+        with StateReader.read(options.state) as reader:
+            kept = reader.trials()
+    known = deflation_of(kept, written)
+    return replace(record, trials=known.count, trial_sharpe_variance=known.sharpe_variance)
 
 
 # --- metrics.json -------------------------------------------------------------------------------------------------

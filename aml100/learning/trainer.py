@@ -128,12 +128,14 @@ def _registered(training: Training, registry: TrialRegistry) -> Iterator[Trainin
             if isinstance(event, TrainingResult):
                 state = ABORTED if event.ended == "stopped" else "done"
                 daily = np.array(event.validation.daily)
+                registry.finish(trial, state, daily)
             yield event
     except GeneratorExit:
         state = ABORTED
         raise
     finally:
-        registry.finish(trial, state, daily)
+        if daily is None:
+            registry.finish(trial, state, daily)
 
 
 @contextmanager

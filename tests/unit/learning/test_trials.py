@@ -13,7 +13,7 @@ from aml100.domain.errors import StateError, UsageError
 from aml100.evaluation.statistics import deflated_sharpe, moments_of
 from aml100.learning.jobs import TrainingJob
 from aml100.learning.trainer import train
-from aml100.learning.trials import TrialRegistry
+from aml100.learning.trials import KnownTrials, TrialRegistry, deflation_of
 from tests.unit.learning.planted import coin_data, mean_reverting, tiny_settings
 
 JOB = TrainingJob((coin_data(mean_reverting(6000, 1)),), tiny_settings(epochs=1), seed=1)
@@ -76,3 +76,25 @@ def test_a_line_cut_short_by_a_kill_loses_nothing_and_garbage_is_named(tmp_path:
         registry.read()
     with pytest.raises(StateError, match="never begun"):
         TrialRegistry.beside(tmp_path / "other").finish("a", "done")
+
+
+def test_who_asks_often_sees_what_others_write(tmp_path: Path) -> None:
+    """The engine's cycles ask at every look; trainings in other processes append."""
+    registry = TrialRegistry.beside(tmp_path)
+    known = KnownTrials(registry)
+    assert known().count == 1
+    for number in range(3):
+        registry.begin(str(number), source="train", seed=number, parameters={})
+        assert known().count == number + 1
+    assert known() is known()
+    registry.finish("0", "done", np.array([0.01, 0.02, 0.0]))
+    registry.finish("1", "done", np.array([0.01, -0.02, 0.0]))
+    assert known().sharpe_variance is not None
+
+
+def test_a_trial_that_stands_in_two_places_counts_once(tmp_path: Path) -> None:
+    registry = TrialRegistry.beside(tmp_path)
+    registry.begin("a", source="train", seed=1, parameters={})
+    registry.begin("b", source="train", seed=2, parameters={})
+    kept = registry.read()[:1]
+    assert deflation_of(kept, registry.read()).count == 2

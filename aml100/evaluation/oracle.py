@@ -1,7 +1,8 @@
 """The best that anybody could have earned on a known path, after the same costs: the yardstick of learning.
 
-Exact for positions of one unit of notional without stop, target and time exit, over every way to be long, flat or
-short: the optimum is the largest sum of trade returns that any sequence of actions reaches in the kernel.
+Exact for positions of one unit of notional, over every way to be long, flat or short: the optimum is the largest sum of
+trade returns that any sequence of actions reaches in the kernel. With stop, target or time exit evaluation/hindsight.py
+walks every entry forward; without them a trade may last for ever, and this is how it is solved all the same.
 
 A trade's return depends on its entry's price, so the side alone is no sufficient state. But seen from an entry i, the
 return of leaving at j is a line in one number that depends on j only:
@@ -25,7 +26,8 @@ from numba import njit
 
 from aml100.domain.orders import Action
 from aml100.evaluation.course import Course
-from aml100.evaluation.kernel import BUY, SELL, KernelRules, Market
+from aml100.evaluation.hindsight import BY_SIGNAL, walk_back
+from aml100.evaluation.kernel import BUY, SELL, KernelRules, Market, Records
 from aml100.market.series import Floats, Ints
 from aml100.trading.policies import Scheduled
 
@@ -36,8 +38,8 @@ _NONE: Final = -1
 class Hindsight:
     """The optimum: `profit` is the sum of trade returns on one unit of notional each, net of all costs.
 
-    `actions` int8 [T] reaches it in the kernel when stop, target and time exit are off. `only_leaves` bool [T]:
-    the action only closes what is held; where a stop or target has closed it before, there is nothing to do.
+    `actions` int8 [T] reaches it in the kernel. `only_leaves` bool [T]: the action only closes what is held; where
+    a stop or target has closed it before, there is nothing to do.
     """
 
     profit: float
@@ -154,45 +156,55 @@ def _ranks(x: Floats) -> tuple[Ints, Floats]:
 
 
 def best_in_hindsight(market: Market, rules: KernelRules, decides: npt.NDArray[np.bool_] | None = None) -> Hindsight:
-    """The largest net profit on `market` at the costs, decision bars and reversal rule of `rules`.
+    """The largest net profit on `market` under `rules`, which `actions` reach in the kernel.
 
-    Stop, target and time exit of `rules` are left out of the problem; with them on, `actions` is a strong policy but
-    its profit in the kernel may differ.
+    Without stop, target and time exit the lines above solve it; with any of them, evaluation/hindsight.py does, whose
+    work grows with how long positions last.
 
     Args:
         decides: bars on whose close anything may be decided at all, bool [T]; None: every one.
     """
-    bars = market.bars
+    bars, record = market.bars, rules.as_record()
     actions, only_leaves = np.zeros(len(bars), np.int8), np.zeros(len(bars), np.bool_)
     profit, trades = 0.0, 0
     starts = np.flatnonzero(bars["follows"] == 0)
     for start, stop in zip(starts, [*starts[1:], len(bars)], strict=True):
         part = bars[start:stop]
-        m = len(part)
-        opens = np.ascontiguousarray(part["open"])
-        paid = np.cumsum(part["funding"] * opens)
-        allowed = np.zeros(m, np.bool_)
+        allowed = np.zeros(len(part), np.bool_)
         allowed[1:] = part["ordinal"][:-1] % max(1, rules.decision_bars) == 0
         if decides is not None:
             allowed[1:] &= decides[start : stop - 1]
-        prices, costs = np.append(opens, part["close"][-1]), np.append(paid, paid[-1])
-        pairs = [
-            _ranks(prices * (1.0 - sign * rules.slippage) * (1.0 - sign * rules.taker_fee) - costs)
-            for sign in (1.0, -1.0)
-        ]
-        places, xs = np.stack([place for place, _ in pairs]), np.stack([x for _, x in pairs])
-        gained, entries, leaves, sides, count = _stretch(
-            opens, prices[-1], paid, allowed, rules.taker_fee, rules.slippage, rules.reverse_on_opposite, places, xs
-        )
+        if rules.stop_loss or rules.take_profit or rules.max_hold:
+            gained, entries, leaves, hows, sides, count = walk_back(part, allowed, record)
+            by_signal = hows[:count] == BY_SIGNAL
+        else:
+            gained, entries, leaves, sides, count = _by_lines(part, allowed, rules)
+            by_signal = leaves[:count] < len(part)
         profit += gained
         trades += count
-        for entry, leave, side in zip(entries[:count], leaves[:count], sides[:count], strict=True):
-            if leave < m and actions[start + leave - 1] == 0:
+        for entry, leave, side, signal in zip(
+            entries[:count], leaves[:count], sides[:count], by_signal.tolist(), strict=True
+        ):
+            if signal and actions[start + leave - 1] == 0:
                 actions[start + leave - 1] = BUY if side else SELL
                 only_leaves[start + leave - 1] = True
             actions[start + entry - 1] = SELL if side else BUY
             only_leaves[start + entry - 1] = False
     return Hindsight(float(profit), trades, actions, only_leaves)
+
+
+def _by_lines(part: Records, allowed: npt.NDArray[np.bool_], rules: KernelRules) -> Any:
+    """One stretch without stop, target and time exit; as `_stretch` answers."""
+    opens = np.ascontiguousarray(part["open"])
+    paid = np.cumsum(part["funding"] * opens)
+    prices, costs = np.append(opens, part["close"][-1]), np.append(paid, paid[-1])
+    pairs = [
+        _ranks(prices * (1.0 - sign * rules.slippage) * (1.0 - sign * rules.taker_fee) - costs) for sign in (1.0, -1.0)
+    ]
+    places, xs = np.stack([place for place, _ in pairs]), np.stack([x for _, x in pairs])
+    return _stretch(
+        opens, prices[-1], paid, allowed, rules.taker_fee, rules.slippage, rules.reverse_on_opposite, places, xs
+    )
 
 
 def hindsight_policy(course: Course, rules: KernelRules) -> Scheduled:

@@ -76,3 +76,41 @@ def test_it_holds_still_where_costs_exceed_every_move() -> None:
     answer = best_in_hindsight(tape(3, 500, 1e-5), bare(reverse=True, fee=0.2))
     assert (answer.profit, answer.trades) == (0.0, 0)
     assert not answer.actions.any()
+
+
+protected = st.builds(
+    KernelRules,
+    take_profit=st.sampled_from([0.0, 0.01, 0.03]),
+    stop_loss=st.sampled_from([0.0, 0.006, 0.02]),
+    max_hold=st.sampled_from([1, 2, 4]),
+    taker_fee=st.sampled_from([0.0, 0.002]),
+    slippage=st.sampled_from([0.0, 0.001]),
+    reverse_on_opposite=st.booleans(),
+    decision_bars=st.sampled_from([1, 1, 2]),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), protected, st.sampled_from([0.005, 0.02]))
+def test_under_stop_target_and_time_exit_too_no_sequence_beats_it_and_its_own_reaches_it(
+    seed: int, rules: KernelRules, width: float
+) -> None:
+    market = tape(seed, 8, width)
+    spread = np.abs(np.random.default_rng(seed).normal(0.0, width / 2, (2, 8)))
+    market.bars["high"] *= 1.0 + spread[0]
+    market.bars["low"] *= 1.0 - spread[1]
+    every = np.array(list(itertools.product(range(3), repeat=7)), np.int8)
+    every = np.concatenate([every, np.zeros((len(every), 1), np.int8)], axis=1)
+    answer = best_in_hindsight(market, rules)
+    assert answer.profit == pytest.approx(earned(market, rules, every).max(), rel=1e-9, abs=1e-12)
+    assert earned(market, rules, answer.actions[None])[0] == pytest.approx(answer.profit, rel=1e-9, abs=1e-12)
+
+
+def test_only_bars_that_decide_are_used() -> None:
+    market = tape(9, 400, 0.01)
+    decides = np.arange(400) % 7 == 3
+    for rules in (KernelRules(), bare(reverse=False)):
+        answer = best_in_hindsight(market, rules, decides)
+        assert answer.trades > 5
+        assert not answer.actions[~decides].any()
+        assert answer.profit <= best_in_hindsight(market, rules).profit

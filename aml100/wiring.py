@@ -439,6 +439,7 @@ def _assemble(
         log=log_of_inputs,
         run_id=run_id,
         seed=plan.seed,
+        slippage=params.backtest.slippage_frac if market.in_step else None,
     )
     if trainer is not None:
         trainer.restore(core)

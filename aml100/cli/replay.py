@@ -22,10 +22,7 @@ def replay(options: SpanOptions) -> int:
     from_ms = FIRST_MS if options.from_ms is None else options.from_ms
     to_ms = LAST_MS if options.to_ms is None else options.to_ms
     with StateReader.read(options.state) as reader:
-        runs = reader.runs()
-        simulated = bool(runs) and runs[-1].venue == "sim"
-        slippage = options.load_settings().params.backtest.slippage_frac if simulated else None
-        report = run_replay(reader, from_ms, to_ms, policies_of(options.folder), slippage=slippage)
+        report = run_replay(reader, from_ms, to_ms, policies_of(options.folder))
     ok = report.difference_count == 0
     if options.json:
         document = {name: value for name, value in asdict(report).items() if name != "differences"}
@@ -36,10 +33,7 @@ def replay(options: SpanOptions) -> int:
         f"decisions, {report.orders} orders, {report.fills} fills, {report.equity_marks} marks of equity compared"
     )
     if report.simulated_bps is not None:
-        write_line(
-            f"{report.simulated_fills} fills within {report.simulated_bps:.4f} basis points of the simulator's"
-            f"{'' if simulated else ' (before slippage; a real market gives no better promise)'}"
-        )
+        write_line(f"{report.simulated_fills} fills within {report.simulated_bps:.4f} basis points of the simulator's")
     if ok:
         write_line("0 differences")
         return 0

@@ -38,6 +38,7 @@ class CoreBegan:
     """A core as it was built at the start of a run, or as it stands (`is_start` False), for a replay to begin with.
 
     `standing`, packed, are the latest events of the kinds that a core keeps in no state: books, feeds, the time.
+    `slippage` is what a market that waits for its engine worsens market fills by, a fraction; None: it waits for none.
     """
 
     run_id: str
@@ -48,6 +49,7 @@ class CoreBegan:
     salt: str
     state: bytes | None
     standing: bytes = b""
+    slippage: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ writer's thread. News that changes nothing by itself (a book, a tick) is kept on
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from typing import Final
 
 from aml100.domain.events import BarsClosed, CoreEvent, Effect, FeedChanged, Tick
@@ -86,6 +87,7 @@ class RecordedCore(TradingCore):
     Args:
         log: where inputs go.
         run_id, seed: of the run; the seed is that of its baseline policy.
+        slippage: of the embedded venue's market fills; None elsewhere.
     """
 
     def __init__(
@@ -99,9 +101,10 @@ class RecordedCore(TradingCore):
         log: InputLog,
         run_id: str,
         seed: int,
+        slippage: Decimal | None = None,
     ) -> None:
         super().__init__(instruments, rules, policies, salt=salt, state=state)
-        self._log, self._run_id, self._seed = log, run_id, seed
+        self._log, self._run_id, self._seed, self._slippage = log, run_id, seed, slippage
         self._noted_rules, self._noted_deposits = self.rules, self.ledger.book.deposits
         self._noted_policies = dict(self._policies)
         self._day = -1
@@ -137,6 +140,7 @@ class RecordedCore(TradingCore):
             policies=tuple(self._note(coin) for coin in self.instruments),
             salt=self.state.orders.salt,
             state=state,
+            slippage=self._slippage,
             standing=b"" if is_start else pack_entries((self.state.now_ms, one) for one in self._log.standing()),
         )
 

@@ -23,7 +23,7 @@ from aml100.domain.events import (
 )
 from aml100.domain.market import Bar
 from aml100.domain.orders import ExitReason, Order, OrderKind, OrderStatus, Side
-from aml100.domain.units import Cloid, Coin, iso_utc
+from aml100.domain.units import ZERO, Cloid, Coin, iso_utc
 from aml100.engine.inputs import (
     CoreBegan,
     CoreInput,
@@ -88,8 +88,10 @@ class Outcome:
     fills: dict[str, FillRecorded] = field(default_factory=dict)
     equity: dict[int, EquityMarked] = field(default_factory=dict)
     bars: dict[tuple[Coin, int], Bar] = field(default_factory=dict)
+    slippage: dict[str, Decimal | None] = field(default_factory=dict)
+    """Of the market that gave each fill, by its id."""
 
-    def take(self, effects: Sequence[Effect]) -> None:
+    def take(self, effects: Sequence[Effect], slippage: Decimal | None) -> None:
         for effect in effects:
             match effect:
                 case Decision():
@@ -98,20 +100,18 @@ class Outcome:
                     self.orders.setdefault(effect.order.cloid, effect)
                 case FillRecorded():
                     self.fills.setdefault(effect.fill.fill_id, effect)
+                    self.slippage.setdefault(effect.fill.fill_id, slippage)
                 case EquityMarked():
                     self.equity[effect.time_ms] = effect
                 case _:
                     pass
 
 
-def replay(
-    reader: StateReader, from_ms: int, to_ms: int, make_policy: PolicyMaker, *, slippage: Decimal | None
-) -> ReplayReport:
+def replay(reader: StateReader, from_ms: int, to_ms: int, make_policy: PolicyMaker) -> ReplayReport:
     """Replay every run that has inputs in [from_ms, to_ms) and compare what it journalled there.
 
     Args:
         make_policy: builds a policy from its note.
-        slippage: of the simulated market, a fraction: fills are compared with it exactly; None: only measured.
 
     Raises:
         StateError: nothing is recorded in the span, or it does not read.
@@ -137,7 +137,7 @@ def replay(
     _compare_orders(reader.orders(), outcome, report, from_ms, to_ms)
     _compare_fills(reader.fills(from_ms, to_ms), outcome, report)
     _compare_equity(reader.equity_curve(from_ms, to_ms), outcome, report)
-    _compare_with_simulator(reader.fills(from_ms, to_ms), outcome, report, slippage)
+    _compare_with_simulator(reader.fills(from_ms, to_ms), outcome, report)
     return report
 
 
@@ -152,8 +152,10 @@ def play(
 ) -> TradingCore | None:
     """One run: from the core it began with to its last input; the core as it stands then."""
     core: TradingCore | None = None
+    slippage: Decimal | None = None
     for one in entries:
         if isinstance(one, CoreBegan):
+            slippage = one.slippage
             if core is None or one.is_start:
                 core = _begun(one, make_policy)
             elif one.state is not None and core.export_state() != one.state:
@@ -167,7 +169,7 @@ def play(
                 core.warm_up(bar)
                 outcome.bars[bar.coin, bar.open_ms] = bar
             case Ready(now_ms):
-                outcome.take(core.begin(now_ms))
+                outcome.take(core.begin(now_ms), slippage)
             case RulesChanged(rules):
                 core.rules = rules
             case Deposited(amount):
@@ -180,7 +182,7 @@ def play(
             case _:
                 if isinstance(one, BarsClosed):
                     outcome.bars.update({(bar.coin, bar.open_ms): bar for bar in one.bars})
-                outcome.take(core.process(one))
+                outcome.take(core.process(one), slippage)
     return core
 
 
@@ -270,17 +272,17 @@ def _compare_equity(known: Sequence[EquityPoint], outcome: Outcome, report: Repl
             report.differs("equity", iso_utc(ours.time_ms), "equity", ours.equity, theirs.equity)
 
 
-def _compare_with_simulator(
-    known: Sequence[FillRecorded], outcome: Outcome, report: ReplayReport, slippage: Decimal | None
-) -> None:
-    """Each fill against the price at which a replayed bar gives it (SPEC section 6)."""
+def _compare_with_simulator(known: Sequence[FillRecorded], outcome: Outcome, report: ReplayReport) -> None:
+    """Each fill against the price at which a replayed bar gives it (SPEC section 6): exactly where the market was the
+    embedded venue's, else only measured."""
     placed = {cloid: one.order for cloid, one in outcome.orders.items()}
     for ours in known:
         fill = ours.fill
         level = _level(ours, outcome.bars, placed.get(fill.cloid or Cloid("")))
         if level is None:
             continue
-        slip = Decimal(0) if ours.kind is OrderKind.TAKE_PROFIT or not fill.is_taker else slippage or Decimal(0)
+        slippage = outcome.slippage.get(fill.fill_id)
+        slip = ZERO if ours.kind is OrderKind.TAKE_PROFIT or not fill.is_taker else slippage or ZERO
         expected = level * (1 + slip * fill.side.sign)
         report.simulated_fills += 1
         bps = float(abs(fill.price / expected - 1)) * 1e4
@@ -300,6 +302,8 @@ def _level(known: FillRecorded, bars: Mapping[tuple[Coin, int], Bar], order: Ord
         return None
     here = bars.get((fill.coin, fill.time_ms // span * span))
     before = bars.get((fill.coin, fill.time_ms - span))
+    if known.kind is OrderKind.ENTRY and not fill.is_taker:
+        return None if order is None else order.price
     if known.reason == ExitReason.END:
         return None if before is None else before.close
     if known.kind not in (OrderKind.TAKE_PROFIT, OrderKind.STOP_LOSS):

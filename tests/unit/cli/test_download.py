@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 
 from aml100.cli.main import main
+from aml100.domain.clock import SystemClock
 from aml100.domain.units import DAY_MS, HOUR_MS, MINUTE_MS, Coin
+from aml100.engine.archive import Archive
 from aml100.storage.history import HistoryStore
+from aml100.venue.rest import VenueRest
 from tests.unit.venue.fake_venue import FakeVenue
 
 NOW = 1_751_241_600_000 + 12 * HOUR_MS + 30_000  # 2025-06-30 12:00:30
@@ -171,3 +174,23 @@ async def test_an_unlisted_coin_is_said(desk: Desk) -> None:
     code, _, err = await desk("download", "--coin", "NOPE")
     assert code == 2
     assert "listed: BTC" in err
+
+
+async def test_b13_a_live_engine_fills_its_archive_and_bears_a_venue_that_fails(
+    tmp_path: Path, mainnet: Mainnet, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the engine missed while it was away is there after its next look; nothing it waits for can stop it."""
+    store = HistoryStore(tmp_path / "history")
+    async with VenueRest(mainnet.url, "other", None, None, SystemClock(), origin="hyperliquid:mainnet") as rest:
+        archive = Archive(store, rest, MINUTE_MS)
+        await archive.catch_up([Coin("BTC")], NOW)
+        assert len(store.load(Coin("BTC"), MINUTE_MS)) == 4_999
+        mainnet.now_ms = NOW + 2 * DAY_MS
+        await archive.catch_up([Coin("BTC")], mainnet.now_ms)
+        (funding, bars) = store.summary()
+        assert (bars.rows, bars.gaps, funding.gaps) == (4_999 + 2_880, (), ())
+        held = store.path_of(Coin("BTC"), MINUTE_MS).read_bytes()
+        mainnet.answers["candleSnapshot"] = {"unexpected": True}
+        await archive.catch_up([Coin("BTC")], mainnet.now_ms + HOUR_MS)
+        assert "the archive of BTC stands still" in caplog.text
+        assert store.path_of(Coin("BTC"), MINUTE_MS).read_bytes() == held

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
+from aml100.domain.clock import ManualClock
+from aml100.domain.errors import VenueUnavailable
 from aml100.domain.market import BookTop
 from aml100.domain.orders import Order, OrderKind, OrderStatus, Side, TimeInForce
 from aml100.domain.units import Cloid, Coin
+from aml100.sim import requests
 from aml100.venue import codec, placing, wire
+from aml100.venue.account_queries import AccountQueries
+from aml100.venue.budget import ActionBudget, IpBudget
 from aml100.venue.news import CandleUpdate, FillsSeen, ForeignOrderSeen, TradesSeen
 from aml100.venue.refusals import Refusal, refusal_kind
+from aml100.venue.session import Session, Subscription
+from aml100.venue.transport import Timeouts, Transport
 
 INFO_SHAPES: dict[str, Any] = {
     "meta": wire.Meta,
@@ -35,8 +44,9 @@ INFO_SHAPES: dict[str, Any] = {
     "userRateLimit": wire.RateLimitWire,
     "extraAgents": list[wire.AgentWire],
     "perpDexs": list[wire.PerpDex | None],
+    "activeAssetData": wire.ActiveAssetWire,
 }
-NOT_ASKED = {"spotMeta", "spotMetaAndAssetCtxs", "delegatorHistory", "activeAssetData"}
+NOT_ASKED = {"spotMeta", "spotMetaAndAssetCtxs", "delegatorHistory"}
 """Questions the engine never asks; their recordings serve the simulated venue."""
 
 
@@ -274,3 +284,83 @@ def test_numbers_are_written_as_the_official_client_writes_them(shared: Path) ->
         assert placing.number_to_wire(value, "x") == case["wire"]
         compared += 1
     assert compared >= 10
+
+
+# --- what is ours to send, encoded back ---------------------------------------------------------------------------
+
+
+def spelled(action: dict[str, Any]) -> dict[str, Any]:
+    """The same action by our own hands: read with the venue's side of the code, written with ours."""
+    read = requests.decode_action(action)
+    match read:
+        case requests.OrderAction():
+            coin, grouping = Coin("ANY"), requests.grouping_of(read.grouping)
+            orders = []
+            for one in read.orders:
+                meant = requests.order_of(one, coin, 0)
+                meant = replace(meant, cloid=meant.cloid or Cloid("0x" + "0" * 32))
+                written = placing.order_to_wire(meant, one.a)
+                orders.append(written if one.c else {key: written[key] for key in written if key != "c"})
+            return placing.order_action(orders, grouping)
+        case requests.CancelAction():
+            return placing.cancel_action([(one.a, one.o) for one in read.cancels])
+        case requests.CancelByCloidAction():
+            return placing.cancel_by_cloid_action([(one.asset, Cloid(one.cloid)) for one in read.cancels])
+        case _:
+            raise AssertionError(f"no spelling for {action['type']}")
+
+
+def test_every_recorded_action_is_written_back_as_it_was(shared: Path) -> None:
+    written = 0
+    for name, exchange in recordings(shared, "exchange"):
+        request = exchange.get("request")
+        if isinstance(request, dict) and "action" in request:
+            assert spelled(request["action"]) == request["action"], name
+            written += 1
+    assert written >= 7
+
+
+def test_every_recorded_subscription_is_written_back_as_it_was(shared: Path) -> None:
+    written = 0
+    for path in sorted((shared / "data/hyperliquid/ws").glob("*.json")):
+        for frame in json.loads(path.read_text())["frames"]:
+            if frame["dir"] not in ("send", "out"):
+                continue
+            said = json.loads(frame["raw"]) if "raw" in frame else frame["message"]
+            if said["method"] == "subscribe":
+                ours = Subscription(**{key: said["subscription"][key] for key in said["subscription"]})
+                (sent,) = Session([ours]).open(0.0)
+                assert json.loads(sent) == said
+                written += 1
+    assert written >= 4
+
+
+async def test_the_questions_we_ask_are_the_recorded_ones(shared: Path) -> None:
+    """Each question that an engine asks is sent with exactly the recorded fields (an end of time aside)."""
+    recorded: dict[str, list[set[str]]] = {}
+    for _, exchange in recordings(shared, "rest"):
+        recorded.setdefault(exchange["request"]["type"], []).append(set(exchange["request"]))
+    asked: list[dict[str, Any]] = []
+
+    class Ear(Transport):
+        async def fetch_info(self, request: Any, answer: Any, weight: int, use: Any = None) -> Any:
+            asked.append(dict(request))
+            raise VenueUnavailable("heard")
+
+    questions = AccountQueries(
+        Ear("http://x", ManualClock(), IpBudget(), Timeouts(), np.random.default_rng(0)), ActionBudget()
+    )
+    user = "0x" + "1" * 40
+    for question in (
+        questions.account(user), questions.resting_orders(user), questions.order_status(user, Cloid("0x1")),
+        questions.fills_since(user, 1), questions.funding_since(user, 1), questions.user_rate_limit(user),
+        questions.extra_agents(user), questions.leverage_of(user, Coin("BTC")), questions.order_history(user),
+    ):  # fmt: skip
+        with pytest.raises(VenueUnavailable):
+            await question
+    for one in asked:
+        mine = set(one) - {"dex"}
+        assert any(
+            mine == theirs - {"dex", "endTime", "aggregateByTime", "reversed"} for theirs in recorded[one["type"]]
+        ), one
+    assert len(asked) == 9

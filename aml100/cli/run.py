@@ -199,6 +199,7 @@ async def _run_engine(plan: RunPlan, options: RunOptions) -> int:
     ):
         listeners.add(sentinel)
         sentinel.follow(engine)
+        desk.alerts.on_alarm = sentinel.alarm
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, engine.request_stop, f"{signal.Signals(number).name}")

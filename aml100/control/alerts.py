@@ -1,7 +1,7 @@
 """Alerts: what an operator should know of, kept in `alerts.jsonl` beside state.db until it has been seen.
 
 One line a change: an alert raised (or raised again), one that is over, a console that left (so that the next one can
-say what was missed). The file is written by the engine, and by the watchdog when the engine cannot: that is why it is
+say what was missed). The file is written by the engine, and by the sentinel when the engine cannot: that is why it is
 a file of its own and not a table. A line that is damaged is skipped; the file is cut to its newest part at a start.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, Literal
 
@@ -68,10 +68,13 @@ class AlertBook:
 
     Args:
         path: of the file; None: in memory only.
+
+    `on_alarm` is told the code and the words of every alert of level `alarm` that is news.
     """
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
+        self.on_alarm: Callable[[str, str], None] | None = None
         self._alerts: dict[tuple[str, str], AlertView] = {}
         self._next = 1
         self.seen_ms = 0
@@ -96,6 +99,8 @@ class AlertBook:
             return False
         news = known is None or not known.active
         self._note(Change(now_ms, code, key, level, text))
+        if news and level == "alarm" and self.on_alarm is not None:
+            self.on_alarm(code, text)
         return news
 
     def clear(self, code: str, now_ms: int, *, key: str = "") -> None:

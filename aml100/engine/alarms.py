@@ -1,8 +1,4 @@
-"""The engine's line to its sentinel: a beat a second from the consumer, and the alarms that a person must hear.
-
-An alarm is a guard that trips, a halt or manage-only state that no person asked for, and a training or journal that
-fails; what an operator did himself is none.
-"""
+"""The engine's line to its sentinel: a beat a second from the consumer, and the alarms that a person must hear."""
 
 from __future__ import annotations
 
@@ -16,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
-from aml100.domain.events import Record, RiskChanged, StateChanged, TradingState
+from aml100.domain.events import Record
 from aml100.engine.sentinel import notify_systemd
 
 if TYPE_CHECKING:
@@ -26,7 +22,6 @@ log = logging.getLogger(__name__)
 
 BEAT_S: Final = 1.0
 FAREWELL_S: Final = 5.0
-_ALARMING: Final = (TradingState.HALTED, TradingState.MANAGE_ONLY)
 
 
 class SentinelLine:
@@ -68,23 +63,16 @@ class SentinelLine:
         self._beats = asyncio.create_task(self._beat(engine), name="sentinel beats")
 
     def on_record(self, record: Record) -> None:
-        match record:
-            case RiskChanged(guard, "tripped", reason):
-                self.alarm(guard, reason)
-            case StateChanged(state, reason) if state in _ALARMING and not _is_asked_for(reason):
-                self.alarm(state.value, reason)
-            case _:
-                pass
+        """Records speak through the alerts."""
 
     def on_event(self, kind: str, fields: Mapping[str, object]) -> None:
+        """The service manager hears when the engine is up."""
         if kind == "started":
             notify_systemd("READY=1")
-        elif kind == "training" and fields.get("state") == "failed":
-            self.alarm("training", "the training failed; the last good model goes on")
 
-    def alarm(self, guard: str, text: str) -> None:
+    def alarm(self, code: str, text: str) -> None:
         """Hand an alarm over; never waits."""
-        self._send({"alarm": text, "guard": guard})
+        self._send({"alarm": text, "code": code})
 
     async def _launch(self) -> None:
         command = [sys.executable, "-m", "aml100.engine.sentinel", str(self._state), self._run_id]
@@ -107,10 +95,6 @@ class SentinelLine:
         if pipe is not None and not pipe.is_closing():
             with contextlib.suppress(ConnectionError, RuntimeError):
                 pipe.write(json.dumps(word).encode() + b"\n")
-
-
-def _is_asked_for(reason: str) -> bool:
-    return reason.startswith("halted by")
 
 
 _nothing: Callable[[], None] = lambda: None  # noqa: E731 -- a beat only proves that the consumer came to it

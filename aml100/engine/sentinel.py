@@ -2,9 +2,9 @@
 
 The one idea: what watches must not share the fate of what it watches. The engine writes a line a second into a pipe,
 from its own consumer, so a beat proves that events are still being handled. No beat for `SILENCE_S`, or the end of the
-pipe without a farewell, is an alarm: a line in the engine's log and, where `AML100_ALERT_WEBHOOK` names a URL, an HTTP
-POST of one JSON object `{text, guard, run_id, state, time_ms}`. Alarms of the engine itself go the same way, so that no
-request for one ever waits on the trading loop. The sentinel's own alarms are journalled too (`commands`, by sentinel).
+pipe without a farewell, is an alarm: a line in the log, an alert beside state.db (`engine_hung`, `engine_dead`)
+and, where `AML100_ALERT_WEBHOOK` names a URL, an HTTP POST of one JSON object `{text, code, run_id, state, time_ms}`.
+Alarms of the engine itself go to the same URL through here, so that no request for one ever waits on the trading loop.
 
 Under systemd the beats are passed on as its watchdog's (`sd_notify`): a hung engine is restarted.
 
@@ -25,10 +25,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from aml100.control.alerts import FILE_NAME, Change, append
 from aml100.domain.clock import wall_ms
 
 WEBHOOK_VARIABLE: Final = "AML100_ALERT_WEBHOOK"
-GUARD: Final = "watchdog"
 GONE: Final = "the engine is gone without a word"
 BACK: Final = "the engine answers again"
 SILENCE_S: Final = 60.0
@@ -52,6 +52,16 @@ def notify_systemd(message: str) -> bool:
     return True
 
 
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """`is_own`: found here, so it is kept here; `is_over`: what was raised before is past."""
+
+    code: str
+    text: str
+    is_own: bool = True
+    is_over: bool = False
+
+
 @dataclass(slots=True)
 class Watch:
     """What is known of the engine; fed with the pipe's lines and the time. Seconds are monotonic."""
@@ -65,37 +75,38 @@ class Watch:
     def __post_init__(self) -> None:
         self.heard_s = self.started_s
 
-    def on_line(self, line: bytes, now_s: float) -> list[tuple[str, str]]:
-        """Alarms, as (guard, text), that a line from the engine brings."""
+    def on_line(self, line: bytes, now_s: float) -> list[Alarm]:
+        """Alarms that a line from the engine brings."""
         try:
             word = json.loads(line)
         except ValueError:
             return []
-        found: list[tuple[str, str]] = []
+        found: list[Alarm] = []
         if self.is_silent:
             self.is_silent = False
-            found.append((GUARD, f"{BACK} after {now_s - self.heard_s:.0f} s"))
+            text = f"the engine answers again after {now_s - self.heard_s:.0f} s"
+            found.append(Alarm("engine_hung", text, is_over=True))
         self.heard_s = now_s
         match word:
             case {"farewell": _}:
                 self.said_farewell = True
-            case {"alarm": str(text), "guard": str(guard)}:
-                found.append((guard, text))
+            case {"alarm": str(text), "code": str(code)}:
+                found.append(Alarm(code, text, is_own=False))
             case _:
                 pass
         return found
 
-    def on_time(self, now_s: float) -> list[tuple[str, str]]:
+    def on_time(self, now_s: float) -> list[Alarm]:
         """An alarm once, when the engine has been silent for too long."""
         silent_s = now_s - self.heard_s
         if self.is_silent or silent_s < self.silence_s:
             return []
         self.is_silent = True
-        return [(GUARD, f"the engine handles no events since {silent_s:.0f} s; it may hang")]
+        return [Alarm("engine_hung", f"the engine handles no events since {silent_s:.0f} s; it may hang")]
 
-    def on_end(self) -> list[tuple[str, str]]:
+    def on_end(self) -> list[Alarm]:
         """The pipe is closed: an alarm unless the engine had said that it stops."""
-        return [] if self.said_farewell else [(GUARD, GONE)]
+        return [] if self.said_farewell else [Alarm("engine_dead", "the engine is gone without a word")]
 
 
 def post(url: str, document: dict[str, object]) -> str | None:
@@ -115,16 +126,19 @@ def post(url: str, document: dict[str, object]) -> str | None:
     return problem
 
 
-def raise_alarm(state: Path, run_id: str, guard: str, text: str, now_ms: int) -> None:
-    """Say it wherever it can be heard: stderr (the engine's log), and the webhook where one is set."""
-    sys.stderr.write(f"ALARM {guard}: {text} ({state}, run {run_id})\n")
+def raise_alarm(state: Path, run_id: str, alarm: Alarm, now_ms: int) -> None:
+    """Say it wherever it can be heard: stderr (the engine's log), the alerts' file, the webhook where one is set."""
+    sys.stderr.write(f"ALARM {alarm.code}: {alarm.text} ({state}, run {run_id})\n")
     sys.stderr.flush()
+    if alarm.is_own:
+        change = Change(now_ms, alarm.code, level="alarm", text=alarm.text, over=alarm.is_over)
+        append(state.parent / FILE_NAME, change)
     url = os.environ.get(WEBHOOK_VARIABLE, "").strip()
     if not url:
         return
     document: dict[str, object] = {
-        "text": f"AML-100 {guard}: {text}",
-        "guard": guard,
+        "text": f"AML-100 {alarm.code}: {alarm.text}",
+        "code": alarm.code,
         "run_id": run_id,
         "state": str(state),
         "time_ms": now_ms,
@@ -135,24 +149,13 @@ def raise_alarm(state: Path, run_id: str, guard: str, text: str, now_ms: int) ->
         sys.stderr.flush()
 
 
-def _journal(state: Path, text: str) -> None:
-    """Into state.db, and among the alerts that the next console shows."""
-    from aml100.control.alerts import FILE_NAME, Change, append
-    from aml100.storage.alarms import record_alarm  # heavy, and most sentinels never need it
-
-    now_ms = wall_ms()
-    record_alarm(state, GUARD, text, now_ms)
-    code = "engine_dead" if text == GONE else "engine_hung"
-    append(state.parent / FILE_NAME, Change(now_ms, code, level="alarm", text=text, over=text.startswith(BACK)))
-
-
 def watch(state: Path, run_id: str) -> int:
     """Read beats from stdin until the engine ends; 0 after a farewell, 1 after an alarm for its end."""
     seen = Watch(time.monotonic())
     rest = b""
     while True:
         ready, _, _ = select.select([0], [], [], 1.0)
-        alarms: list[tuple[str, str]] = []
+        alarms: list[Alarm] = []
         ended = False
         if ready:
             data = os.read(0, _LONGEST_LINE)
@@ -163,10 +166,8 @@ def watch(state: Path, run_id: str) -> int:
         if not seen.is_silent and not ended:
             notify_systemd("WATCHDOG=1")
         alarms += seen.on_end() if ended else seen.on_time(time.monotonic())
-        for guard, text in alarms:
-            if guard == GUARD:
-                _journal(state, text)
-            raise_alarm(state, run_id, guard, text, wall_ms())
+        for alarm in alarms:
+            raise_alarm(state, run_id, alarm, wall_ms())
         if ended:
             return 0 if seen.said_farewell else 1
 

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -17,9 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from aml100.control.alerts import AlertBook
-from aml100.engine.sentinel import Watch
-from aml100.storage.database import Database
+from aml100.control.alerts import FILE_NAME, AlertBook
+from aml100.engine.sentinel import Alarm, Watch
 
 BEAT = b'{"beat":1}'
 
@@ -28,25 +26,26 @@ def test_d22_silence_is_told_once_and_its_end_too() -> None:
     watch = Watch(0.0, silence_s=60.0)
     assert watch.on_line(BEAT, 10.0) == []
     assert watch.on_time(69.0) == []
-    ((guard, text),) = watch.on_time(71.0)
-    assert guard == "watchdog"
-    assert "61 s" in text
+    (alarm,) = watch.on_time(71.0)
+    assert (alarm.code, alarm.is_own, alarm.is_over) == ("engine_hung", True, False)
+    assert "61 s" in alarm.text
     assert watch.on_time(200.0) == []
-    ((_, text),) = watch.on_line(BEAT, 210.0)
-    assert "again" in text
+    (alarm,) = watch.on_line(BEAT, 210.0)
+    assert (alarm.code, alarm.is_over) == ("engine_hung", True)
     assert watch.on_time(220.0) == []
 
 
 def test_an_end_with_a_farewell_is_no_alarm() -> None:
     watch = Watch(0.0)
-    assert watch.on_end() != []
+    assert [alarm.code for alarm in watch.on_end()] == ["engine_dead"]
     watch.on_line(b'{"farewell":"r-1"}', 1.0)
     assert watch.on_end() == []
 
 
 def test_the_engines_own_alarm_passes_through_and_noise_does_not() -> None:
     watch = Watch(0.0)
-    assert watch.on_line(b'{"alarm":"drawdown 4.6 %","guard":"hard_stop"}', 1.0) == [("hard_stop", "drawdown 4.6 %")]
+    line = b'{"alarm":"drawdown 4.6 %","code":"hard_stop"}'
+    assert watch.on_line(line, 1.0) == [Alarm("hard_stop", "drawdown 4.6 %", is_own=False)]
     assert watch.on_line(b"\xff no json", 2.0) == []
 
 
@@ -100,26 +99,27 @@ def test_d22_a_killed_engine_is_told_of_journalled_and_posted(
     engine.wait()
     while time.monotonic() < deadline and not told:
         time.sleep(0.05)
-    assert told[0]["guard"] == "watchdog"
+    assert told[0]["code"] == "engine_dead"
     assert "gone" in str(told[0]["text"])
-    assert "ALARM watchdog" in (tmp_path / "err").read_text()
-    assert "secret-path" not in (tmp_path / "err").read_text() + (tmp_path / "out").read_text()
-    with sqlite3.connect(state) as connection:
-        kept = connection.execute("SELECT by, result FROM commands WHERE name = 'alarm'").fetchall()
-    connection.close()
-    assert kept == [("sentinel", "watchdog: the engine is gone without a word")]
-    alerts = AlertBook(state.parent / "alerts.jsonl")
-    alerts.load()
-    assert [one.code for one in alerts.active()] == ["engine_dead"], "the next console is told (C29)"
-    with Database.open(state, "NORMAL", "sim", _account(state), "venue") as database:
-        assert database.failure is None
+    said = (tmp_path / "err").read_text()
+    assert "ALARM engine_dead" in said
+    assert "secret-path" not in said + (tmp_path / "out").read_text()
+    book = AlertBook(tmp_path / FILE_NAME)
+    book.load()
+    assert [one.code for one in book.active()] == ["engine_dead"]
 
 
-def _account(state: Path) -> str:
-    with sqlite3.connect(state) as connection:
-        account: str = connection.execute("SELECT value FROM meta WHERE key = 'account'").fetchone()[0]
-    connection.close()
-    return account
+def test_d22_a_tripped_guard_reaches_the_webhook(tmp_path: Path, webhook: tuple[str, list[dict[str, object]]]) -> None:
+    """A halt by the file beside state.db, told by the engine itself."""
+    url, told = webhook
+    (tmp_path / "HALT").touch()
+    command = [sys.executable, "-m", "aml100", "--no-tui", "--policy", "flat", "--speed", "600", "--duration", "6s"]
+    environ = {**os.environ, "AML100_ALERT_WEBHOOK": url}
+    done = subprocess.run(
+        [*command, "--state", str(tmp_path / "state.db")], env=environ, capture_output=True, timeout=60, check=False
+    )
+    assert done.returncode == 0
+    assert [one["code"] for one in told] == ["halted"]
 
 
 def test_a_clean_stop_is_no_alarm_and_systemd_is_told(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def _skip_flat(actions: Any, t: int, last: int, level: float, equity: Any, posit
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _is_last(bars: Any, row: int) -> bool:
-    """Whether no bar follows this row: a position is closed at its close, and only then does the equity count."""
+    """Whether no bar follows this row: its close is marked and guarded like any other, then a position is closed."""
     last: bool = row + 1 >= bars.shape[0] or bars[row + 1].follows == 0
     return last
 
@@ -125,7 +125,7 @@ def _skip_held(bars: Any, rule: Any, actions: Any, t: int, s: Any, floor: float,
     stay = bars.shape[0] - 1
     if rule.max_hold > 0:
         stay = min(stay, t + rule.max_hold - s.bars_held)
-    peak = earlier = s.peak
+    peak = s.peak
     level = s.equity
     row = t
     while row < stay and (actions[row] == HOLD or actions[row] == same):
@@ -136,7 +136,6 @@ def _skip_held(bars: Any, rule: Any, actions: Any, t: int, s: Any, floor: float,
         row += 1
         equity[row] = level
         position[row] = quantity
-        earlier = peak
         peak = max(peak, level)
         if level <= floor * peak:
             break
@@ -144,8 +143,22 @@ def _skip_held(bars: Any, rule: Any, actions: Any, t: int, s: Any, floor: float,
         s.bars_held += row - t
         s.net += level - s.equity
         s.equity = level
-        s.peak = earlier if _is_last(bars, row) else peak
+        s.peak = peak
     return row
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _guard(rule: Any, s: Any, ordinal: int, paused_until: int, halted: bool) -> tuple[int, bool]:
+    """Breaker and hard stop at the close that ends at `ordinal`: (until when entries pause or 0, halted for good)."""
+    if paused_until > 0 and ordinal >= paused_until:
+        paused_until = 0
+        s.peak = s.equity
+    fallen = 1.0 - s.equity / s.peak
+    if rule.hard_dd > 0.0 and fallen >= rule.hard_dd:
+        halted = True
+    if rule.breaker_dd > 0.0 and fallen >= rule.breaker_dd and paused_until == 0:
+        paused_until = ordinal + rule.pause_bars
+    return paused_until, halted
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -183,6 +196,8 @@ def _walk(
             break
         now = bars[t]
         if _is_last(bars, t):
+            if floor > -1.0:
+                paused_until, halted = _guard(rule, s, now.ordinal, paused_until, halted)
             if s.side != 0:
                 price = leave(rule, s, step, now.close, now.close, rule.slippage, END)
                 _finish(s, trades[count], t, price, END)
@@ -198,14 +213,7 @@ def _walk(
         after = bars[t + 1]
         leaving, entering = plan(rule, s, now, actions[t])
         if floor > -1.0:
-            if paused_until > 0 and now.ordinal >= paused_until:
-                paused_until = 0
-                s.peak = s.equity
-            fallen = 1.0 - s.equity / s.peak
-            if rule.hard_dd > 0.0 and fallen >= rule.hard_dd:
-                halted = True
-            if rule.breaker_dd > 0.0 and fallen >= rule.breaker_dd and paused_until == 0:
-                paused_until = now.ordinal + rule.pause_bars
+            paused_until, halted = _guard(rule, s, now.ordinal, paused_until, halted)
             if halted or paused_until > 0:
                 leaving, entering = (RISK if s.side != 0 else NOT_CLOSED), 0
         size = _size(rule, s.equity, multiplier[t] if multiplier.shape[0] else 1.0, now.close) if entering != 0 else 0.0
@@ -226,8 +234,7 @@ def _walk(
             if price > 0.0:
                 _finish(s, trades[count], t, price, step.exit_reason)
                 count += 1
-        if s.side == 0 or not _is_last(bars, t):
-            s.peak = max(s.peak, s.equity)
+        s.peak = max(s.peak, s.equity)
         equity[t] = s.equity
         position[t] = s.side * s.size
     return count

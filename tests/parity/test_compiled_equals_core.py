@@ -77,6 +77,25 @@ def test_made_bars_with_gaps(name: str, opposite: str) -> None:
     assert len(trades) >= {"flat": 0, "buy-and-hold": 3}.get(name, 10)
 
 
+def test_a_breaker_that_trips_at_a_gap() -> None:
+    """A close before a gap is marked and guarded with the position still there, then the position is closed at it."""
+    series = synthetic_series("regimes", BTC, 60_000, 1_700_006_400_000, 4_000, 5, 60_000.0)
+    keep = np.ones(len(series), np.bool_)
+    rng = np.random.default_rng(5)
+    for first in range(700, 3_900, 320):
+        keep[first : first + int(rng.integers(2, 20))] = False
+    columns = {n: getattr(series, n)[keep] for n in ("open_ms", "open", "high", "low", "close", "volume")}
+    risk = {"circuit_breaker_dd_pct": 0.5, "hard_stop_dd_pct": 0.0, "breaker_pause_minutes": 30}
+    broken, params = replace(series, **columns), Params.model_validate({"risk": risk})
+    result = through_core(broken, None, "mean-reversion", params)
+    trades, equity = compiled(broken, None, "mean-reversion", params)
+    reasons = [trade.exit_reason for trade in trades]
+    assert reasons.count("risk") > 3
+    assert reasons.count("end") >= 3
+    assert_same(trades, result.trades)
+    np.testing.assert_allclose(equity, [float(row.equity) for row in result.equity], rtol=1e-9)
+
+
 @pytest.mark.parametrize("name", ["momentum", "mean-reversion"])
 def test_real_bars_with_their_funding_through_breaker_and_hard_stop(name: str, shared: Path) -> None:
     folder = shared / "data" / "market"

@@ -138,6 +138,18 @@ class Reference:
                 self.play(row, bar.open, bar.high, bar.low)
             leaving, entering = "", 0
             follows = row + 1 < len(self.series) and self.series.open_ms[row + 1] == bar.open_ms + interval
+            end_ms = bar.open_ms + interval
+            if not follows:  # the close is marked and guarded before the position is closed at it
+                held = self.held
+                marked = self.balance + (held.side * held.size * (bar.close - held.entry) if held else ZERO)
+                peak = max(peak, marked)
+                if row >= start and (rules.breaker_dd or rules.hard_dd):
+                    if 0 <= paused_until <= end_ms:
+                        paused_until, peak = -1, marked
+                    fallen = ONE - marked / peak
+                    halted = halted or bool(rules.hard_dd and fallen >= self.exact("hard_dd"))
+                    if rules.breaker_dd and fallen >= self.exact("breaker_dd") and paused_until < 0:
+                        paused_until = end_ms + rules.breaker_pause_bars * interval
             if self.held is not None and not follows:
                 self.leave(row, bar.close, self.exact("slippage"), "end")
             held = self.held
@@ -146,7 +158,6 @@ class Reference:
             peak = max(peak, equity)
             if row < start or not follows:
                 continue
-            end_ms = bar.open_ms + interval
             action = int(actions[row]) if end_ms % (rules.decision_bars * interval) == 0 else 0
             wanted = {0: 0, 1: 1, 2: -1}[action]
             if held is None:

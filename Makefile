@@ -15,14 +15,11 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $(STAMP)
 
-# A demonstration: market time runs 60 times faster, a cycle lasts a quarter of a (market) day, and a small network
-# with a high learning rate is trained, so that all of it is seen within minutes. config/ is not changed.
-DEMO := AML100_OBJECTIVES__CYCLE_DAYS=0.25 AML100_MODEL__LSTM_LAYERS=1 AML100_MODEL__LSTM_HIDDEN=64 \
-	AML100_TRAINING__LEARNING_RATE=0.001 AML100_REWARD__SHAPING=pure
-
+# A demonstration (demo/ holds its settings): market time runs 60 times faster, a cycle lasts a quarter of a (market)
+# day, and a small network learns from two weeks of history, so that all of it is seen within minutes.
 run: install
 	mkdir -p run
-	$(DEMO) $(BIN)/aml100-console run --speed 60 --state run/state.db
+	$(BIN)/aml100-console run --config demo --speed 60 --warmup-bars 20000 --state run/state.db
 
 check: install
 	$(BIN)/ruff format --check .

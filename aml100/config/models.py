@@ -92,7 +92,7 @@ class ConsoleParams(Section):
 
 
 class RewardParams(Section):
-    shaping: Shaping = Field("on", description="on = all terms; pure = profit net of costs alone.")
+    shaping: Shaping = Field("pure", description="pure = profit net of costs alone; on = with all terms.")
     pnl_scale: Positive = Field(25.0, description="Factor on the step's net return.")
     win_multiplier: Positive = Field(1.5, description="Factor on the profit of a winning exit.")
     streak_bonus_step: NonNegative = Field(0.1, description="Bonus per win in a row, in reward units.")

@@ -58,7 +58,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "walkforward": Command(
         o.WalkforwardOptions, "aml100.cli.walkforward:walkforward", "train and test, window by window"
     ),
-    "optimize": Command(o.OptimizeOptions, "aml100.cli.research:optimize", "search on walk-forward validation"),
+    "optimize": Command(o.OptimizeOptions, "aml100.cli.optimize:optimize", "search on walk-forward validation"),
     "models": Command(o.ModelsOptions, "aml100.cli.models:models", "list, show, promote, rollback, export"),
     "phases": Command(o.PhasesOptions, "aml100.cli.phases:phases", "phase accounting over finished records"),
     "replay": Command(o.SpanOptions, "aml100.cli.replay:replay", "run recorded inputs again and compare decisions"),

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 POLICIES: Final = ("model", "flat", "random", "buy-and-hold", "momentum", "mean-reversion")
 BACKTEST_POLICIES: Final = (*POLICIES, "oracle")
 NETWORKS: Final = ("mainnet", "testnet")
+TUNED_COMMANDS: Final = ("run", "config", "train", "walkforward", "optimize")
+"""Commands that follow the tuned parameters in force on their state file."""
 MODEL_ACTIONS: Final = ("list", "show", "promote", "rollback", "export")
 
 
@@ -65,8 +67,12 @@ class Options:
     def load_settings(self) -> Settings:
         """The effective configuration; ConfigError where it cannot be used."""
         from aml100.config.loading import load_settings
+        from aml100.storage.tuned import tuned_in_force
 
-        return load_settings(self.config, os.environ)
+        tuned = tuned_in_force(self.state) if self.command in TUNED_COMMANDS else None
+        if tuned is None:
+            return load_settings(self.config, os.environ)
+        return load_settings(self.config, os.environ, tuned.values, f"{self.state} {tuned.id}")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -203,7 +209,8 @@ class WalkforwardOptions(BarsOptions):
 class OptimizeOptions(WalkforwardOptions):
     trials: int = option("--trials", parse_count, "trials of the search", 20)
     engine: str = option("--engine", str, "where trials run", "local", ("local", "ray"))
-    address: str | None = option("--address", str, "Ray's head")
+    address: str | None = option("--address", str, "Ray's head; without it a Ray of its own on this machine")
+    workers: int = option("--workers", parse_count, "trials at once on a Ray of its own", 2)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)

@@ -15,6 +15,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar, cast
 
 from pydantic import ValidationError
@@ -69,8 +70,17 @@ class SettingLine(NamedTuple):
     allowed: str
 
 
-def load_settings(config_dir: Path | None, environ: Mapping[str, str]) -> Settings:
+def load_settings(
+    config_dir: Path | None,
+    environ: Mapping[str, str],
+    tuned: Mapping[str, object] = MappingProxyType({}),
+    tuned_origin: str = "",
+) -> Settings:
     """Defaults, then the files of `config_dir` (None: `./config` where it exists), then the environment.
+
+    Args:
+        tuned: values by dotted key of params.json that stand over the files and under the environment, from
+            `tuned_origin`.
 
     Raises:
         ConfigError: one line that names file or variable, key, value and what is allowed.
@@ -88,6 +98,10 @@ def load_settings(config_dir: Path | None, environ: Mapping[str, str]) -> Settin
             _merge(base, given)
             origins.update({(stem, key): str(path) for key, _ in _leaves(given, ())})
         trees[stem] = base
+    for name, value in tuned.items():
+        path_of = tuple(name.split("."))
+        _put(trees["params"], path_of, value)
+        origins["params", path_of] = tuned_origin
     for variable in sorted(environ):
         if variable.startswith(PREFIX) and variable not in SECRET_VARIABLES:
             stem, key = _locate(variable, trees)

@@ -527,6 +527,8 @@ def desk_options(plan: RunPlan, market: Market) -> DeskOptions:
         retrain_hours=training.retrain_hours,
         origin=market.origin,
         past=market.past or stored_past(plan.state.parent / "history", market.network, interval_ms),
+        params=params.model_dump_json(),
+        instruments=market.instruments,
         bootstrap_budget_s=training.bootstrap_seconds,
         budget_s=training.budget_seconds,
     )

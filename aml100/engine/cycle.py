@@ -24,6 +24,7 @@ from aml100.engine.bounds import phase_bounds
 from aml100.engine.condition import LedgerWindow
 from aml100.engine.curve import LedgerCurve
 from aml100.engine.listener import Listeners
+from aml100.evaluation.feasibility import feasibility_of
 from aml100.evaluation.metrics import SHARPE_MIN_RETURNS
 from aml100.evaluation.objectives import (
     CycleResult,
@@ -79,6 +80,8 @@ class CycleKeeper:
         self._earned_elsewhere = -1
         self._computing: asyncio.Task[Window | None] | None = None
         self._bounds: dict[str, float] = {}
+        self._feasible: dict[str, str] = {}
+        self._measuring: asyncio.Task[None] | None = None
         self.out_of_sample: OutOfSample | None = None
         self.trials: Callable[[], Trials] = Trials
         self.model: Callable[[], str] = str
@@ -135,6 +138,7 @@ class CycleKeeper:
 
     def poll(self) -> CycleResult | None:
         """Take in a back-test that has finished; one that failed leaves the realised figures to judge by."""
+        self._measure_feasibility()
         if self._computing is None or not self._computing.done() or self._start_ms is None:
             return None
         computing, self._computing = self._computing, None
@@ -146,6 +150,22 @@ class CycleKeeper:
         if window is None:
             return self._judge(self._curve.window(self._start_ms, self._start_ms + self._span_ms), "realised")
         return self._judge(window, "backtest")
+
+    def _measure_feasibility(self) -> None:
+        """What the targets of the phase imply; drawn in a thread, since it takes a second."""
+        rules = self._tracker.rules
+        if rules.name in self._feasible or self._measuring is not None:
+            return
+        self._feasible[rules.name] = ""
+
+        async def measure() -> None:
+            try:
+                self._feasible[rules.name] = (await asyncio.to_thread(feasibility_of, rules)).words
+            except ValueError as error:
+                self._feasible[rules.name] = str(error)
+            self._measuring = None
+
+        self._measuring = asyncio.create_task(measure(), name="feasibility")
 
     async def close(self) -> None:
         """A back-test under way is given up; the next run judges that window."""
@@ -269,6 +289,7 @@ class CycleKeeper:
             luck=None if seen is None else seen.luck,
             failures_in_row=state.failures_in_row,
             step_back_after=self._tracker.step_back_after,
+            feasibility=self._feasible.get(rules.name, ""),
             live_phase=self._live_phase(),
             live_min_phase=self._objectives.live_min_phase,
         )

@@ -8,31 +8,39 @@ up one that a kill interrupted: from its checkpoint where that is whole, from th
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
 
 from aml100.control.protocol import ModelView, ShadowView, TrainingView
 from aml100.domain.clock import wall_ms
+from aml100.domain.errors import StateError
 from aml100.domain.events import SettledFunding
-from aml100.domain.market import Bar
+from aml100.domain.market import Bar, Instrument
 from aml100.domain.units import HOUR_MS, Coin
 from aml100.engine.barlog import BarLog, funding_series, write_funding, write_series
 from aml100.engine.listener import Listeners
 from aml100.engine.past import Past
 from aml100.engine.succession import Succession, SuccessionRules
 from aml100.evaluation.kernel import KernelRules
+from aml100.evaluation.objectives import Trials
+from aml100.evaluation.windows import Window
 from aml100.learning.bundle import Bundle, BundleError, load_bundle
 from aml100.learning.settings import TrainingSettings
+from aml100.learning.trials import TrialRegistry
 from aml100.market.features import compute_features
 from aml100.storage.database import Database
-from aml100.storage.entries import Entry, Training
+from aml100.storage.entries import Entry, ParameterVersion, Training
 from aml100.trading.core import REMEMBERED_ROWS, TradingCore
 from aml100.trading.policies import Policy
+from aml100.training.cycle_backtest import CycleJob, back_test
 from aml100.training.hold_out import purge_bars, split_for
 from aml100.training.messages import (
     CHECKPOINT_FILE,
@@ -80,6 +88,8 @@ class DeskOptions:
     retrain_hours: float = 24.0
     origin: str = ""
     past: Past | None = None
+    params: str = "{}"
+    instruments: Mapping[Coin, Instrument] = MappingProxyType({})
     bootstrap_budget_s: float = 30.0
     budget_s: float = 300.0
 
@@ -376,6 +386,16 @@ class TrainingDesk:
             )
         )
 
+    def tried(self) -> Trials:
+        """Everything that was ever tried here, which the champion's Sharpe ratio has to answer for (GUARANTEES E7)."""
+        try:
+            counted = TrialRegistry.beside(self._options.folder / "models").deflation()
+        except StateError as error:
+            log.warning("the registry of trials is not read: %s", error)
+            return Trials()
+        tuned = self._database.active_parameters()
+        return counted if tuned is None else replace(counted, pbo=overfitting_of(tuned))
+
     def cancel(self) -> None:
         """Ask the child to leave; a checkpoint stays."""
         if self._process is not None:
@@ -397,6 +417,30 @@ class TrainingDesk:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def out_of_sample(self, from_ms: int, to_ms: int) -> Window | None:
+        """The champion back-tested over a window in a process of its own; None where it has seen any of these bars."""
+        champion = self.champion
+        if champion is None or champion.path is None or self._seen_until(champion.id) > from_ms:
+            return None
+        folder = self._options.folder / "training" / f"cycle-{from_ms}"
+        coins = list(self._logs)
+        series = [kept.series() for kept in self._logs.values()]
+        rates = [list(settled) for settled in self._funding.values()]
+        try:
+            paths = await asyncio.to_thread(write_series, folder, series)
+            await asyncio.to_thread(write_funding, folder, rates)
+            funding = {
+                str(coin): str(folder / f"funding-{number}.parquet")
+                for number, coin in enumerate(coins)
+                if rates[number]
+            }
+            bars = {str(coin): str(path) for coin, path in zip(coins, paths, strict=True)}
+            instruments = {str(coin): one for coin, one in self._options.instruments.items()}
+            job = CycleJob(str(champion.path), self._options.params, bars, funding, instruments, from_ms, to_ms)
+            return await back_test(job)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     # --- what came of it ----------------------------------------------------------------------------------------
 
@@ -477,6 +521,16 @@ class TrainingDesk:
     def shadow_view(self) -> ShadowView | None:
         """The challenger that is being tried."""
         return self.succession.shadow_view()
+
+
+def overfitting_of(tuned: ParameterVersion) -> float | None:
+    """The probability of overfitting that the study of these parameters found; None where it could not tell."""
+    _, _, facts = tuned.source.partition(" ")
+    try:
+        known = json.loads(facts).get("pbo")
+    except ValueError:
+        return None
+    return None if known is None else float(known)
 
 
 def _with(view: TrainingView, *, state: str, eta_s: float | None, reason: str) -> TrainingView:

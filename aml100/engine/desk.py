@@ -12,9 +12,8 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -89,7 +88,7 @@ class DeskOptions:
     origin: str = ""
     past: Past | None = None
     params: str = "{}"
-    instruments: Mapping[Coin, Instrument] = MappingProxyType({})
+    instruments: Mapping[Coin, Instrument] = field(default_factory=dict)
     bootstrap_budget_s: float = 30.0
     budget_s: float = 300.0
 

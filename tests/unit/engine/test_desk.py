@@ -1,0 +1,122 @@
+"""The trainer beside trading: whatever becomes of it, trading goes on, the reason is told, the next run takes it up."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from aml100.domain.units import MINUTE_MS
+from aml100.engine.desk import DeskOptions, TrainingDesk
+from aml100.engine.listener import Listeners
+from aml100.learning.settings import TrainingSettings
+from aml100.market.features import schema_digest
+from aml100.market.series import BarSeries
+from aml100.storage.database import Database
+from aml100.trading.core import TradingCore
+from aml100.training.messages import CHECKPOINT_FILE
+from tests.harness import BTC, INSTRUMENT, rules_for_tests
+from tests.unit.learning.planted import FREE_HANDED, mean_reverting, tiny_settings
+
+WAIT_S = 60
+
+
+def btc(bars: int = 1200) -> BarSeries:
+    return replace(mean_reverting(bars, 2), coin=BTC)
+
+
+class Stage:
+    def __init__(self, database: Database, folder: Path, settings: TrainingSettings, bars: int = 1200) -> None:
+        series = btc(bars)
+        options = DeskOptions(
+            folder=folder,
+            rules={BTC: FREE_HANDED},
+            settings=settings,
+            seed=3,
+            hourly_rate=0.0,
+            lenient_first=True,
+            interval_ms=MINUTE_MS,
+            schema=schema_digest(MINUTE_MS),
+            shadow_bars=10,
+            past=lambda coin, until_ms: (series, ()),
+        )
+        self.database = database
+        self.desk = TrainingDesk(options, database, Listeners())
+        self.core = TradingCore({BTC: INSTRUMENT}, rules_for_tests(), lambda coin: self.desk.factory()(coin), salt="t")
+        for row in range(len(series)):
+            self.core.warm_up(series.bar(row))
+        self.desk.on_history([series.bar(row) for row in range(len(series))])
+        self.desk.restore(self.core)
+
+    def poll(self) -> None:
+        self.desk.poll(self.core, self.core.coin(BTC).last_end_ms)
+
+    async def until(self, happened: Callable[[], bool]) -> None:
+        for _ in range(WAIT_S * 50):
+            self.poll()
+            if happened():
+                return
+            await asyncio.sleep(0.02)
+        raise AssertionError(f"not seen in {WAIT_S} s; the desk shows {self.desk.view()}")
+
+    @property
+    def pid(self) -> int | None:
+        return None if self.desk._process is None else self.desk._process.pid
+
+    def states(self) -> list[str]:
+        self.database.flush()
+        return [one.state for one in self.database.trainings()]
+
+
+async def test_d24_a_killed_trainer_is_told_and_the_desk_trains_again(database: Database, tmp_path: Path) -> None:
+    stage = Stage(database, tmp_path, tiny_settings(epochs=100_000))
+    await stage.until(lambda: stage.desk.view().epoch >= 1)
+    assert stage.pid is not None
+    os.kill(stage.pid, signal.SIGKILL)
+    await stage.until(lambda: stage.desk.view().state == "failed")
+    assert "SIGKILL" in stage.desk.view().reason
+    assert stage.states() == ["failed"]
+    assert stage.desk.champion is None
+    assert "training started (operator)" in stage.desk.start("operator")
+    await stage.desk.close()
+
+
+async def test_a_training_under_way_is_taken_up_by_the_next_run_from_its_checkpoint(
+    database: Database, tmp_path: Path
+) -> None:
+    settings = tiny_settings(epochs=60, early_stop_patience=1_000_000)
+    first = Stage(database, tmp_path, settings)
+    await first.until(lambda: first.desk.view().epoch >= 2)
+    await first.desk.close()
+    (training,) = database.trainings()
+    assert training.state == "running"
+    assert (tmp_path / "training" / training.id / CHECKPOINT_FILE).exists()
+    second = Stage(database, tmp_path, settings)
+    assert second.states() == ["interrupted"]
+    seen: list[int] = []
+    await second.until(lambda: bool(seen.append(second.desk.view().epoch)) or "done" in second.states())
+    assert min(epoch for epoch in seen if epoch) >= 2  # it did not begin anew
+    (training,) = database.trainings()
+    assert training.state == "done"
+    await second.desk.close()
+
+
+@pytest.mark.parametrize("damage", [b"", b"no checkpoint at all"])
+async def test_d24_a_corrupt_checkpoint_costs_the_work_not_the_training(
+    database: Database, tmp_path: Path, damage: bytes
+) -> None:
+    settings = tiny_settings(epochs=3)
+    first = Stage(database, tmp_path, settings)
+    await first.until(lambda: first.pid is not None)
+    await first.desk.close()
+    (training,) = database.trainings()
+    (tmp_path / "training" / training.id / CHECKPOINT_FILE).write_bytes(damage)
+    second = Stage(database, tmp_path, settings)
+    await second.until(lambda: "done" in second.states())
+    assert second.states() == ["done"]
+    await second.desk.close()

@@ -62,7 +62,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "models": Command(o.ModelsOptions, "aml100.cli.models:models", "list, show, promote, rollback, export"),
     "phases": Command(o.PhasesOptions, "aml100.cli.phases:phases", "phase accounting over finished records"),
     "replay": Command(o.SpanOptions, "aml100.cli.replay:replay", "run recorded inputs again and compare decisions"),
-    "report": Command(o.ReportOptions, "aml100.cli.checks:report", "HTML report of a run, CSV exports"),
+    "report": Command(o.ReportOptions, "aml100.cli.report:report", "HTML report of a run, CSV exports"),
     "verify": Command(o.Options, "aml100.cli.checks:verify", "recompute balance, positions and equity, and compare"),
     "doctor": Command(o.DoctorOptions, "aml100.cli.doctor:doctor", "check everything around and say what to do"),
     "config": Command(o.ConfigOptions, "aml100.cli.checks:config", "init, check or show the configuration"),

@@ -340,7 +340,7 @@ class TrainingDesk:
                         final = message
         finally:
             self._process = None
-        if isinstance(final, Failed) and spec.resume:
+        if isinstance(final, Failed) and spec.resume and CHECKPOINT_FILE in final.reason:
             log.warning("the checkpoint does not serve, training from the start: %s", final.reason)
             (job.folder / CHECKPOINT_FILE).unlink(missing_ok=True)
             await self._train(replace(job, spec=msgspec.structs.replace(spec, resume=False)))

@@ -155,6 +155,11 @@ class StateReader:
         )
         return tuple(EquityPoint(t, Decimal(e), Decimal(b), d, Decimal(p), _marks(m)) for t, e, b, d, p, m in rows)
 
+    def equity_span(self, run_id: str) -> tuple[int, int] | None:
+        """Market time that a run lived through, [from_ms, to_ms); None where it marked no equity."""
+        rows = self._all("SELECT min(time_ms), max(time_ms) FROM equity WHERE run_id = ?", run_id)
+        return None if rows[0][0] is None else (int(rows[0][0]), int(rows[0][1]) + 1)
+
     def trades(self, from_ms: int = FIRST_MS, to_ms: int = LAST_MS) -> tuple[TradeClosed, ...]:
         """Round trips that closed in [from_ms, to_ms), in order."""
         rows = self._all(

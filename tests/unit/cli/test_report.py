@@ -1,0 +1,86 @@
+"""`report` tells the story that the journal holds, and `models` changes who trades next."""
+
+from __future__ import annotations
+
+import csv
+import json
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from aml100.cli.main import main
+from aml100.config.loading import load_settings
+from aml100.domain.events import EquityMarked, LedgerPosted
+from aml100.domain.units import DAY_MS, Coin
+from aml100.storage.database import Database
+from aml100.storage.entries import Cycle, ModelEvent, ParameterVersion, PhaseStep, Run
+from aml100.storage.tuned import tuned_in_force
+
+FIRST_MS = 1_700_006_400_000
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    path = tmp_path / "state.db"
+    with Database.open(path, "NORMAL", "sim", "0x" + "ab" * 20, "venue") as database:
+        database.start_run(Run("r-1", 1, "sim", "venue", (Coin("BTC"),), "synthetic:regimes", "model", 1, 7))
+        money = [Decimal(10_000), Decimal(10_300)]
+        marks = [EquityMarked(FIRST_MS + day * DAY_MS, m, m, 0.0, m) for day, m in enumerate(money, start=1)]
+        paid = LedgerPosted(FIRST_MS, "deposit", None, Decimal(10_000), "initial")
+        record = {
+            "figures": {"monthly_return_pct": 3.0, "sharpe": None},
+            "objectives": [{"name": "sharpe", "state": "UNKNOWN", "note": "n/a (2 of 30)", "threshold": 0.5}],
+            "trades": 12,
+            "opening_equity": 10_000.0,
+            "closing_equity": 10_300.0,
+        }
+        window = (FIRST_MS, FIRST_MS + 2 * DAY_MS)
+        cycle = Cycle(1, "Foundation", *window, "realised", "FAIL", False, json.dumps(record), "m-one", "sim")
+        step = PhaseStep(FIRST_MS + 2 * DAY_MS, "Foundation", "Growth", "3 of 3 cycles done", True)
+        told = ModelEvent(FIRST_MS + DAY_MS, "m-one", "promoted", "hold-out <+5%>")
+        version = ParameterVersion("p-1", 1, 1, "proposed", "optimize {}", '{"training.n_step": [3, 7]}')
+        database.journal([paid, *marks, cycle, step, told, version]).result()
+    return path
+
+
+def test_the_page_tells_what_each_cycle_earned_by_which_gate_and_model(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, tables = tmp_path / "r.html", tmp_path / "csv"
+    assert main(["report", "--state", str(state), "--out", str(out), "--csv", str(tables), "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["cycles"] == [{"number": 1, "verdict": "FAIL", "source": "realised"}]
+    page = out.read_text()
+    for words in ("+3.00&nbsp;% (realised)", "m-one", "sharpe: n/a (2 of 30)", "Foundation to Growth", "made up"):
+        assert words in page
+    assert "<+5%>" not in page  # what the journal holds is text, never markup
+    with (tables / "ledger.csv").open() as file:
+        assert list(csv.reader(file))[1] == [str(FIRST_MS), "deposit", "", "10000", "initial"]
+
+
+def test_an_unknown_run_is_named(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", "--state", str(state), "--run", "r-9"]) == 2
+    assert "r-9: no such run; allowed: r-1" in capsys.readouterr().err
+
+
+def test_tuned_parameters_are_in_force_only_once_promoted_and_config_stays_as_it_was(
+    state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert tuned_in_force(state) is None
+    assert main(["models", "promote", "p-1", "--state", str(state)]) == 0
+    assert "training.n_step 3 -> 7" in capsys.readouterr().out
+    tuned = tuned_in_force(state)
+    assert tuned is not None
+    settings = load_settings(None, {}, tuned.values, "state.db p-1")
+    assert settings.params.training.n_step == 7
+    assert settings.origins["training.n_step"] == "state.db p-1"
+    over = load_settings(None, {"AML100_TRAINING__N_STEP": "5"}, tuned.values, "state.db p-1")
+    assert over.params.training.n_step == 5  # the environment has the last word
+    assert main(["models", "rollback", "p-1", "--state", str(state)]) == 0
+    assert tuned_in_force(state) is None
+
+
+def test_rollback_without_an_earlier_champion_changes_nothing(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "rollback", "--state", str(state)]) == 2
+    assert "no earlier champion" in capsys.readouterr().err

@@ -515,7 +515,7 @@ def desk_options(plan: RunPlan, market: Market) -> DeskOptions:
     params, interval_ms = plan.settings.params, market.interval_ms
     training = params.training
     return DeskOptions(
-        folder=plan.state.parent,
+        folder=plan.state.resolve().parent,
         rules={coin: kernel_rules(params, instrument) for coin, instrument in market.instruments.items()},
         settings=training_settings(params),
         seed=plan.seed,

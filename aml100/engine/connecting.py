@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Final, Literal
 
 from aml100.config.loading import Settings
-from aml100.config.models import VenueConfig
+from aml100.config.models import Objectives, VenueConfig
 from aml100.config.secrets import check_key_file, load_account_address, load_private_key
 from aml100.domain.errors import ConfigError, SafetyRefusal, StateError, UsageError, VenueUnavailable
 from aml100.domain.market import Instrument
 from aml100.domain.units import Coin
+from aml100.engine.cycle import earned_index
 from aml100.logs import add_secret
 from aml100.storage.reader import StateReader
 from aml100.venue.budget import ActionBudget, IpBudget
@@ -127,7 +128,7 @@ def _require_phase(settings: Settings, state: Path, override: str | None) -> Non
         return
     needed = settings.objectives.live_min_phase
     names = settings.objectives.phase_names
-    reached = earned_phase(state, names)
+    reached = earned_phase(state, settings.objectives)
     if names.index(reached) < names.index(needed):
         raise SafetyRefusal(
             f"live_min_phase: mainnet orders need the phase {needed}, {state} has earned {reached}; "
@@ -135,22 +136,14 @@ def _require_phase(settings: Settings, state: Path, override: str | None) -> Non
         )
 
 
-def earned_phase(state: Path, names: Sequence[str]) -> str:
-    """The highest phase reached by PASS alone on testnet or mainnet data, on paper too."""
-    best = 0
-    for book in ("venue", "paper"):
-        try:
-            with StateReader.read(state, book) as reader:
-                steps = [step for step in reader.phases() if step.network in ("testnet", "mainnet")]
-        except StateError:
-            continue
-        at = 0
-        for step in steps:
-            if step.provisional or step.to_phase not in names:
-                break
-            at = names.index(step.to_phase)
-        best = max(best, at)
-    return names[best]
+def earned_phase(state: Path, objectives: Objectives) -> str:
+    """The highest phase reached by honest PASS cycles alone on testnet or mainnet data, on paper too."""
+    try:
+        with StateReader.read(state) as reader:
+            earned = earned_index(reader, objectives)
+    except StateError:
+        earned = 0
+    return objectives.phase_names[max(earned, 0)]
 
 
 def client_for(

@@ -344,16 +344,6 @@ def earned_index(database: StateReader, objectives: Objectives) -> int:
     return earned
 
 
-def live_refusal(database: StateReader, objectives: Objectives) -> str:
-    """Why mainnet orders are not allowed yet; empty where the phase has been earned."""
-    names, earned = objectives.phase_names, earned_index(database, objectives)
-    needed = objectives.live_min_phase
-    if max(earned, 0) >= names.index(needed):
-        return ""
-    reached = names[earned] if earned >= 0 else "none"
-    return f"live orders need the phase {needed} (live_min_phase); earned so far: {reached}"
-
-
 def _not_begun(rules: PhaseRules) -> tuple[ObjectiveResult, ...]:
     """What will be asked, before there is a window to judge."""
     names = ("monthly_return", "sharpe", "profit_factor", "win_rate", "max_drawdown", "trade_density")

@@ -13,7 +13,8 @@ from aml100.config.models import Objectives
 from aml100.domain.events import EquityMarked, TradeClosed
 from aml100.domain.orders import Side
 from aml100.domain.units import DAY_MS, HOUR_MS, Coin
-from aml100.engine.cycle import CycleKeeper, live_refusal, write_state
+from aml100.engine.connecting import earned_phase
+from aml100.engine.cycle import CycleKeeper, write_state
 from aml100.engine.listener import Listeners
 from aml100.evaluation.objectives import PhaseState
 from aml100.evaluation.windows import Window
@@ -124,16 +125,17 @@ def test_only_honest_pass_phases_on_real_data_unlock_live_orders(tmp_path: Path)
     """SPEC 12: paper on mainnet data counts, the simulated venue and mode document do not."""
     objectives = Objectives()
 
-    def refused(network: str, earned: int, gates: str = "honest") -> str:
-        path = tmp_path / f"{network}{earned}{gates}.db"
+    def earned(network: str, phases: int, gates: str = "honest") -> str:
+        path = tmp_path / f"{network}{phases}{gates}.db"
         with Database.open(path, "NORMAL", network, "0x" + "cd" * 20, "paper") as database:
-            state = write_state(PhaseState(index=2, number=9, earned=earned), gates)
+            state = write_state(PhaseState(index=2, number=9, earned=phases), gates)
             database.record_cycle(Cycle(9, "Growth", 0, 1, "realised", "PASS", True, network=network, state=state))
             database.flush()
-            return live_refusal(database, objectives)
+        return earned_phase(path, objectives)
 
-    assert refused("mainnet", 2) == ""
-    assert "earned so far: Growth" in refused("mainnet", 1)
-    assert "earned so far: none" in refused("sim", 2)
-    assert "earned so far: none" in refused("mainnet", 2, "document")
-    assert refused("testnet", 2) == ""
+    assert earned("mainnet", 2) == "Production"
+    assert earned("mainnet", 1) == "Growth"
+    assert earned("sim", 2) == "Foundation"
+    assert earned("mainnet", 2, "document") == "Foundation"
+    assert earned("testnet", 2) == "Production"
+    assert earned_phase(tmp_path / "none.db", objectives) == "Foundation"

@@ -42,7 +42,6 @@ from aml100.evaluation.backtest import Backtest
 from aml100.evaluation.kernel import KernelRules
 from aml100.learning.reward import RewardConfig, Shaping
 from aml100.learning.settings import TrainingSettings
-from aml100.learning.trials import KnownTrials, TrialRegistry
 from aml100.market.features import schema_digest
 from aml100.market.series import BarSeries, FundingSeries
 from aml100.sim.exchange import Exchange
@@ -464,8 +463,6 @@ def _assemble(
     listeners.add(telemetry)
     cycles = CycleKeeper(plan.settings.objectives, database, listeners, market.interval_ms, market.network)
     cycles.restore(float(core.ledger.book.deposits or params.backtest.initial_equity))
-    if trainer is not None:
-        cycles.trials = KnownTrials(TrialRegistry.beside(plan.state.parent / "models"))
     listeners.add(cycles)
     watch = Watch(plan.settings.objectives, params, database, listeners, market.interval_ms)
     watch.restore(coins)

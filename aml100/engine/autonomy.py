@@ -19,7 +19,6 @@ from aml100.domain.market import Bar
 from aml100.engine.cycle import CycleKeeper
 from aml100.engine.desk import TrainingDesk
 from aml100.engine.watch import Watch
-from aml100.evaluation.objectives import Trials
 from aml100.storage.entries import Entry
 from aml100.trading.core import TradingCore
 
@@ -32,10 +31,8 @@ class Autonomy:
         self.cycles = cycles
         self.watch = watch
         self.desk = desk
-        self._trials = Trials()
-        cycles.trials = lambda: self._trials
         if desk is not None:
-            self._trials = desk.tried()
+            cycles.trials = desk.tried
             cycles.out_of_sample = desk.out_of_sample
             cycles.model = lambda: "" if desk.champion is None else desk.champion.id
 
@@ -68,8 +65,6 @@ class Autonomy:
     def _check(self, now_ms: int) -> list[CoreEvent]:
         desk, core = self.desk, self._core
         self.cycles.refresh_bounds()
-        if desk is not None:
-            self._trials = desk.tried()
         succession = None if desk is None else desk.succession
         trained_ms = None if desk is None else desk.trained_ms
         checked = self.watch.check(now_ms, core, succession, self.cycles, trained_ms)

@@ -20,7 +20,6 @@ import msgspec
 
 from aml100.control.protocol import ModelView, ShadowView, TrainingView
 from aml100.domain.clock import wall_ms
-from aml100.domain.errors import StateError
 from aml100.domain.events import SettledFunding
 from aml100.domain.market import Bar, Instrument
 from aml100.domain.units import HOUR_MS, Coin
@@ -33,7 +32,7 @@ from aml100.evaluation.objectives import Trials
 from aml100.evaluation.windows import Window
 from aml100.learning.bundle import Bundle, BundleError, load_bundle
 from aml100.learning.settings import TrainingSettings
-from aml100.learning.trials import TrialRegistry
+from aml100.learning.trials import KnownTrials, TrialRegistry
 from aml100.market.features import compute_features
 from aml100.storage.database import Database
 from aml100.storage.entries import Entry, ParameterVersion, Training
@@ -133,6 +132,9 @@ class TrainingDesk:
         self._closing = False
         self._tried_at_ms = 0
         self._market_ms = 0
+        self._tried = KnownTrials(TrialRegistry.beside(options.folder / "models"))
+        tuned = database.active_parameters()
+        self._overfitting = None if tuned is None else overfitting_of(tuned)
         self.trained_ms: int | None = None
         """Market time at which the last training began."""
         walk = {
@@ -386,14 +388,8 @@ class TrainingDesk:
         )
 
     def tried(self) -> Trials:
-        """Everything that was ever tried here, which the champion's Sharpe ratio has to answer for (GUARANTEES E7)."""
-        try:
-            counted = TrialRegistry.beside(self._options.folder / "models").deflation()
-        except StateError as error:
-            log.warning("the registry of trials is not read: %s", error)
-            return Trials()
-        tuned = self._database.active_parameters()
-        return counted if tuned is None else replace(counted, pbo=overfitting_of(tuned))
+        """Everything ever tried here, which the champion's Sharpe ratio has to answer for (GUARANTEES E7)."""
+        return replace(self._tried(), pbo=self._overfitting)
 
     def cancel(self) -> None:
         """Ask the child to leave; a checkpoint stays."""

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install run test check format bench-peers clean
+.PHONY: install run test check format screens bench-peers clean
 
 install: $(STAMP)
 
@@ -37,6 +37,10 @@ format: install
 # The projects that `aml100-console bench` measures against, each in an environment of its own (several GB).
 bench-peers: install
 	$(BIN)/python -m aml100.bench.environments .bench-peers
+
+# The pictures of docs/operating.md, taken of the real console on a real engine; some minutes.
+screens: install
+	$(BIN)/python tests/tui/pictures.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from aml100.control.alerts import AlertBook
+from aml100.control.alerts import RUNBOOK, AlertBook
 from aml100.domain.events import (
     FillRecorded,
     OrderRecorded,
@@ -21,6 +21,16 @@ _STATES = ("halted", "paused", "manage_only")
 _CLEARED_BY_RESUME = ("circuit_breaker", "hard_stop", "journal_failing")
 
 
+_CODES = {"equity": "equity_unknown", "equity_mark": "equity_unknown", "exit": "exit_failed"}
+
+
+def _code_of(guard: str) -> tuple[str, str]:
+    """The runbook's code of a guard, and what tells several of it apart: `leverage BTC` is leverage, of BTC."""
+    name, _, key = guard.partition(" ")
+    code = _CODES.get(name, name)
+    return (code, key) if code in RUNBOOK else ("guard", guard)
+
+
 class AlertListener:
     """Feeds one alert book.
 
@@ -32,6 +42,8 @@ class AlertListener:
     def __init__(self, book: AlertBook, wall_ms: Callable[[], int]) -> None:
         self.book = book
         self._wall_ms = wall_ms
+        self.bar_ms = wall_ms()
+        """Wall time of the latest closed bar; at first, of the start."""
 
     def begin(self, state: str, reason: str) -> None:
         """A new engine: what the last one suffered from is over, but for a state that outlives it."""
@@ -48,11 +60,15 @@ class AlertListener:
             case StateChanged():
                 self._on_state(record, now_ms)
             case RiskChanged(state="tripped"):
-                self.book.raise_(record.guard, record.reason, now_ms, level="alarm")
+                code, key = _code_of(record.guard)
+                self.book.raise_(code, record.reason, now_ms, key=key, level="alarm")
             case RiskChanged(state="ok"):
-                self.book.clear(record.guard, now_ms)
+                code, key = _code_of(record.guard)
+                self.book.clear(code, now_ms, key=key)
             case PositionChanged() if record.protected or record.size == 0:
                 self.book.clear("protection", now_ms)
+                if record.size == 0:
+                    self.book.clear("exit_failed", now_ms)
             case OrderRecorded():
                 self._on_order(record, now_ms)
             case FillRecorded() if record.fill.is_liquidation:
@@ -96,6 +112,7 @@ class AlertListener:
             elif fields.get("state") in ("running", "done"):
                 self.book.clear("training_failed", now_ms)
         elif kind == "bar":
+            self.bar_ms = now_ms
             self.book.clear("no_bars", now_ms)
 
     def _on_feed(self, fields: Mapping[str, object], now_ms: int) -> None:

@@ -27,6 +27,7 @@ from aml100.domain.errors import AmlError, VenueError
 from aml100.domain.events import CancelForeign, CancelOrders, Command, CommandDone, CommandName, TradingState
 from aml100.domain.units import Coin, iso_utc
 from aml100.engine.alerts import AlertListener
+from aml100.engine.rounds import ROUND_S, Rounds
 from aml100.engine.runtime import Engine
 from aml100.engine.snapshots import SnapshotBuilder
 from aml100.engine.telemetry import why_sentence
@@ -82,10 +83,13 @@ class OperatorDesk:
         listener = AlertListener(self.alerts, wall_ms)
         listener.begin(self._engine.core.state.trading.value, self._engine.core.state.reason)
         self._engine.listeners.add(listener)
+        rounds = Rounds(self._engine, listener, wall_ms)
+        rounds.begin()
         await self._server.__aenter__()
         self._tasks = [
             asyncio.create_task(self._watch_halt_file(), name="HALT file"),
             asyncio.create_task(self._record_flight(), name="flight recorder"),
+            asyncio.create_task(_make(rounds), name="rounds"),
         ]
         return self
 
@@ -328,6 +332,12 @@ class OperatorDesk:
         engine = self._engine
         await engine.on_consumer(lambda: desk.retire(engine.core, engine.clock.now_ms()))
         return await self._retrain(who, fresh=True)
+
+
+async def _make(rounds: Rounds) -> None:
+    while True:
+        await asyncio.sleep(ROUND_S)
+        rounds.look()
 
 
 def operator_name() -> str:

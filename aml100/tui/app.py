@@ -29,7 +29,7 @@ from aml100.tui.palette import CommandPalette
 from aml100.tui.screens.base import ConsoleScreen
 from aml100.tui.screens.dashboard import DashboardScreen
 from aml100.tui.source import EngineSource, SnapshotSource
-from aml100.tui.terminal import end_anyway, on_signals, require_terminal, terminal_is_gone
+from aml100.tui.terminal import end_anyway, forget_size, on_signals, require_terminal, terminal_is_gone
 from aml100.tui.themes import PALETTES, theme_of, variables_of
 from aml100.tui.view import View
 
@@ -148,6 +148,7 @@ class ConsoleApp(Looking):
     def on_mount(self) -> None:
         if self._keys:
             self.set_keymap(self._keys)
+        self.app_resume_signal.subscribe(self, self._repaint)
         if not self.is_headless:
             on_signals(self.leave_terminal, self.action_help_quit)
             self.set_interval(1.0, self._watch_terminal)
@@ -251,6 +252,10 @@ class ConsoleApp(Looking):
 
     # --- the terminal ---
 
+    def _repaint(self, _app: object) -> None:
+        """After `fg`: the terminal has forgotten everything that we think stands on it (GUARANTEES C35)."""
+        self.refresh(layout=True)
+
     def leave_terminal(self) -> None:
         """The terminal went away or somebody ended us: go, and let the engine be."""
         end_anyway()
@@ -291,6 +296,7 @@ def run_console(
         AmlError: the configuration is wrong, or the engine failed to start.
     """
     require_terminal()
+    forget_size()
     from aml100.control.attach import OperatorClient
 
     clock = SystemClock()

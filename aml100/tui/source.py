@@ -127,7 +127,8 @@ class EngineSource:
     async def _follow(self) -> None:
         async with self._connect(self._state_path, self._hello) as connection:
             self._controller = connection.welcome.controller
-            self.seen_ms = self.seen_ms or connection.welcome.seen_ms
+            if self._arrived_s is None:  # later it would name our own leaving
+                self.seen_ms = connection.welcome.seen_ms
             self._connected_s = self._clock.monotonic_s()
             self._connection = connection
             async for snapshot in connection.snapshots():

@@ -31,6 +31,12 @@ def require_terminal() -> None:
         raise UsageError(f"the console cannot draw on TERM={term or '(unset)'}; {instead}")
 
 
+def forget_size() -> None:
+    """A size that a shell exported is that of another moment: ask the terminal itself, and follow it."""
+    for name in ("COLUMNS", "LINES"):
+        os.environ.pop(name, None)
+
+
 def terminal_is_gone(descriptor: int = 0) -> bool:
     """Whether the terminal hung up or its descriptor was closed."""
     poller = select.poll()

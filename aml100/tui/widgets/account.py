@@ -186,7 +186,7 @@ def decision_lines(view: View, width: int, height: int) -> list[Line]:
         body.append((*head, (cut_words(one.why, width - cells(head)), "text")))
     if not body:
         body = [line((" none yet: the first complete window decides first", "dim"))]
-    return headed("decisions", view, width, body, line(("Q of HOLD BUY SELL · y says why", "dim")))
+    return headed("decisions", view, width, body, line(("UTC · Q of HOLD BUY SELL · y says why", "dim")))
 
 
 # --- feed and training -------------------------------------------------------------------------------------------

@@ -84,7 +84,9 @@ def objective_line(one: ObjectiveView, width: int) -> Line:
     if one.value is None and one.note:
         left.append(line(f" {label:<13} ", (one.note, "dim"), " ", (threshold, "dim")))
         left.append(line(f" {label:<13} ", (one.note, "dim")))
-    head = line(f" {label:<13}", (f"{figures.number(one.value):>6} ", "strong"), (threshold, "dim"))
+    value = figures.number(one.value)
+    shown = f"{value:>6}" if len(value) < 6 else f" {value}"
+    head = line(f" {label:<13}", (f"{shown} ", "strong"), (threshold, "dim"))
     if one.bound is not None:
         gap = " " * max(30 - cells(head), 1)
         left.append((*head, (gap, "text"), (f"95 % {sign} {figures.number(one.bound)}", "dim")))
@@ -217,7 +219,8 @@ def evidence_line(one: EvidenceView, width: int) -> Line:
     asked = line((f"  asked {figures.trimmed(one.threshold)}", "dim"))
     if one.met:
         return first_fit(width, (*head, *asked), head)
-    wait = "never at this rate" if one.days_to_go is None else f"{days(one.days_to_go)} to go"
+    never = "not known yet" if one.value is None else "never at this rate"
+    wait = never if one.days_to_go is None else f"{days(one.days_to_go)} to go"
     return first_fit(width, (*head, *asked, (f"   {wait}", "warn")), (*head, (f"  {wait}", "warn")), head)
 
 

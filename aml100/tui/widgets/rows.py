@@ -31,7 +31,7 @@ def why_rows(view: View, width: int, _order: int = 0) -> list[Row]:
     rows = [section("reasons", view, width, line(("decisions so far by outcome", "dim")))]
     rows += [Row(f"reason {at}", one) for at, one in enumerate(histogram_lines(snapshot, width))]
     rows.append(Row("gap", ()))
-    words = line(("newest first; Q of HOLD BUY SELL; Enter for every gate", "dim"))
+    words = line(("newest first, UTC; Q of HOLD BUY SELL; Enter for every gate", "dim"))
     rows.append(section("decisions", view, width, words))
     for one in snapshot.decisions:
         rows += decision_rows(one, width)
@@ -95,7 +95,7 @@ def log_rows(view: View, width: int, order: int = 0) -> list[Row]:
         if one.level.lower() in hidden:
             continue
         role = LEVEL_ROLES.get(one.level.lower(), "text")
-        head = line((f" {figures.second(one.time_ms)} ", "dim"), (f"{one.level.upper():<8} ", role))
+        head = line((f" {figures.second(one.time_ms)}Z ", "dim"), (f"{one.level.upper():<8} ", role))
         text = "".join(character if character.isprintable() else " " for character in one.text)
         rows.append(Row(f"{one.time_ms} {one.text}", (*head, (cut_words(text, width - cells(head)), role)), one))
     return rows or [Row("empty", line((f" nothing yet ({LOG_ORDERS[order % len(LOG_ORDERS)]})", "dim")))]

@@ -103,3 +103,14 @@ def test_new_engine_keeps_a_halt_and_nothing_else(alarms: AlertListener) -> None
     assert codes(alarms) == []
     alarms.begin("manage_only", "positions differ")
     assert codes(alarms) == ["manage_only"]
+
+
+def test_guards_have_their_page_in_the_runbook(alarms: AlertListener) -> None:
+    """B12, D10: every guard that trips has a code that the runbook knows."""
+    for guard in ("equity", "leverage BTC", "exit", "listing", "something new"):
+        alarms.on_record(RiskChanged(guard, "tripped", guard, 0))
+    assert codes(alarms) == ["equity_unknown", "leverage", "exit_failed", "listing", "guard"]
+    alarms.on_record(RiskChanged("equity", "ok", "over", 0))
+    alarms.on_record(RiskChanged("leverage BTC", "ok", "over", 0))
+    alarms.on_record(position("0", protected=False))
+    assert codes(alarms) == ["listing", "guard"]

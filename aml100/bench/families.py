@@ -18,6 +18,7 @@ FAMILIES: Final[dict[str, str]] = {
     "replay": "aml100.bench.replay",
     "venue": "aml100.bench.venue",
     "storage": "aml100.bench.storage",
+    "console": "aml100.bench.console",
     "learning": "aml100.bench.learning",
     "console-startup": "aml100.bench.startup",
     "end-to-end": "aml100.bench.end_to_end",

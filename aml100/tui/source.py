@@ -103,6 +103,8 @@ class EngineSource:
         """LIVE while snapshots come; STALE where the connection stands and none come; OFFLINE without one."""
         now_s = self._clock.monotonic_s()
         age_s = None if self._arrived_s is None else now_s - self._arrived_s
+        if self._connection is not None:  # the engine says anew whenever the lease moves
+            self._controller = self._connection.welcome.controller
         if self._connection is None:
             state = LinkState.CONNECTING if self.latest is None else LinkState.OFFLINE
             return Link(state, age_s, self._engine_trouble() or self._detail, self._controller)
@@ -126,7 +128,6 @@ class EngineSource:
 
     async def _follow(self) -> None:
         async with self._connect(self._state_path, self._hello) as connection:
-            self._controller = connection.welcome.controller
             if self._arrived_s is None:  # later it would name our own leaving
                 self.seen_ms = connection.welcome.seen_ms
             self._connected_s = self._clock.monotonic_s()
@@ -147,8 +148,6 @@ class EngineSource:
             raise NotDelivered(f"no answer within {timeout_s:.0f} s") from None
         except (OSError, AmlError) as error:
             raise NotDelivered(str(error) or type(error).__name__) from error
-        if command == "take_over" and answer.ok:
-            self._controller = True
         return answer
 
     def leave_halt_file(self) -> Path | None:

@@ -81,3 +81,26 @@ async def test_second_console_is_read_only_until_it_takes_over(tmp_path: Path) -
             assert "READ-ONLY" not in screen_text(app)
             await pilot.press("p")
             await until(app, pilot, "pause done")
+
+
+async def test_console_that_lost_its_lease_says_so(tmp_path: Path) -> None:
+    """B18: whoever is taken over from sees READ-ONLY, and the engine refuses what it sends all the same."""
+    state = tmp_path / "state.db"
+
+    async def handle(request: Request, who: str) -> Answer:
+        return Answer(request.id, True, f"{request.command} by {who}")
+
+    server = OperatorServer(
+        socket_path(state), lambda: SNAPSHOT, handle, lambda controller: Welcome(1, "r", controller, {})
+    )
+    async with server:
+        source = EngineSource(OperatorClient.connect, state, Hello("console:ann", fps=20.0), SystemClock())
+        app = ConsoleApp(source, fps=0.01)
+        async with app.run_test(size=(100, 24)) as pilot:
+            await until(app, pilot, "10,123.46 USD")
+            assert "READ-ONLY" not in screen_text(app)
+            async with OperatorClient.connect(state, Hello("console:bob")) as bob:
+                assert (await bob.request("take_over", {}, 5.0)).ok
+                await until(app, pilot, "READ-ONLY")
+                await pilot.press("p")
+                await until(app, pilot, "another console commands")

@@ -15,6 +15,9 @@ from aml100.tui.widgets.panels import VERDICTS, headed, waiting
 from aml100.tui.widgets.rows import WAITING, section
 from aml100.tui.widgets.sheet import Sheet
 
+ROOM_FOR_ALL = 8
+"""Rows left under the cycle from which sentences are shown whole."""
+
 LABELS = {
     "monthly_return": ("return /month", " %"),
     "sharpe": ("Sharpe", ""),
@@ -47,10 +50,14 @@ def phase_lines(view: View, width: int, height: int) -> list[Line]:
     body = [objective_line(one, width) for one in phase.objectives]
     body.append(cycle_line(phase, width))
     spare = height - 1 - len(body)
-    for extra in (_last_line(phase, width), *_sentences(phase, width)):
+    for extra in (_last_line(phase, width), *_sentences(phase, width, roomy=spare >= ROOM_FOR_ALL)):
         if extra and spare > 0:
             body.append(extra)
             spare -= 1
+    missing = [one for one in phase.evidence if not one.met]
+    if missing and spare > len(missing):
+        body += [line((" evidence missing:", "dim")), *(evidence_line(one, width) for one in missing)]
+        spare -= len(missing) + 1
     noted = [one for one in phase.objectives if one.note and one.value is not None]
     if noted and spare >= len(noted):
         body = _with_notes(phase, body, width)
@@ -149,14 +156,14 @@ def _last_line(phase: PhaseView, width: int) -> Line:
     return line((" last cycle: ", "dim"), (cut_words(f"{glyph} {phase.last_verdict}{source}", width - 13), role))
 
 
-def _sentences(phase: PhaseView, width: int) -> list[Line]:
-    """Feasibility and status, each cut to one row."""
+def _sentences(phase: PhaseView, width: int, *, roomy: bool) -> list[Line]:
+    """Feasibility and status: whole where there is room, else one row each."""
     found = []
-    if phase.feasibility:
-        found.append(line((" " + cut_words(phase.feasibility, width - 1), "warn")))
-    if phase.status:
-        words = f"{phase.status}: {phase.status_reason}" if phase.status_reason else phase.status
-        found.append(line((" status ", "dim"), (cut_words(words, width - 8), "text")))
+    status = f"status {phase.status}: {phase.status_reason}" if phase.status_reason else f"status {phase.status}"
+    for words, role in ((phase.feasibility, "warn"), (status if phase.status else "", "text")):
+        if words:
+            rows = wrapped(words, width - 1) if roomy else [cut_words(words, width - 1)]
+            found += [line((f" {row}", role)) for row in rows]
     return found
 
 
@@ -215,7 +222,8 @@ def evidence_line(one: EvidenceView, width: int) -> Line:
     glyph, role = ("✓", "good") if one.met else ("✗", "warn")
     label = EVIDENCE_LABELS.get(one.name, one.name.replace("_", " "))
     value = figures.trimmed(one.value) if one.value is None or abs(one.value) >= 10 else figures.number(one.value)
-    head = line((f" {glyph} ", role), f"{label:<42}", (f"{value:>8}", "strong"))
+    room = max(min(width - 26, 42), 18)
+    head = line((f" {glyph} ", role), f"{cut_words(label, room):<{room}}", (f"{value:>8}", "strong"))
     asked = line((f"  asked {figures.trimmed(one.threshold)}", "dim"))
     if one.met:
         return first_fit(width, (*head, *asked), head)

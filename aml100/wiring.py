@@ -407,7 +407,7 @@ def _assemble(
     trainer: TrainingDesk | None = None
     if plan.policy == "model":
         champion, damaged = (
-            (plan.bundle, ()) if plan.bundle else load_champion(database, schema_digest(market.interval_ms))
+            (plan.bundle, ()) if plan.bundle else load_champion(database, _schema(params, market.interval_ms))
         )
         trainer = TrainingDesk(desk_options(plan, market), database, listeners, champion)
         trainer.succession.report_damaged(damaged)
@@ -507,6 +507,11 @@ def _paper_account(core: TradingCore, params: Params) -> PaperAccount:
     )
 
 
+def _schema(params: Params, interval_ms: int) -> str:
+    """Of the features as they are configured: a model made for others is not used."""
+    return schema_digest(interval_ms, training_settings(params).regimes)
+
+
 def desk_options(plan: RunPlan, market: Market) -> DeskOptions:
     """How an engine trains beside trading, as configured."""
     params, interval_ms = plan.settings.params, market.interval_ms
@@ -519,7 +524,7 @@ def desk_options(plan: RunPlan, market: Market) -> DeskOptions:
         hourly_rate=float(hourly_rate(params) or 0),
         lenient_first=market.lenient_first,
         interval_ms=interval_ms,
-        schema=schema_digest(interval_ms),
+        schema=_schema(params, interval_ms),
         shadow_bars=max(1, round(training.shadow_hours * HOUR_MS / interval_ms)),
         retrain_hours=training.retrain_hours,
         origin=market.origin,

@@ -72,7 +72,7 @@ def rollback_offline(state: Path, by: str, now_ms: int) -> str:
 
 def _loaded(place: Path) -> Bundle:
     bundle = load_bundle(place)
-    expected = schema_digest(bundle.record.interval_ms)
+    expected = schema_digest(bundle.record.interval_ms, bundle.record.settings.regimes)
     if bundle.record.schema != expected:
         raise BundleError(f"{place}: made for feature schema {bundle.record.schema}, this program has {expected}")
     return bundle

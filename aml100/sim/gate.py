@@ -82,7 +82,7 @@ class Gate:
         if by_user and envelope.action.get("hyperliquidChain") != "Testnet":
             return Refused("Mainnet and testnet require different signature.")
         try:
-            signer = recover_user(envelope.action, envelope.signature) if by_user else self._signer(envelope, accounts)
+            signer = recover_user(envelope.action, envelope.signature) if by_user else _signer(envelope)
         except ProtocolViolation:
             return Refused("Unable to recover signer.")
         agent = self.agents.get(signer)
@@ -100,26 +100,6 @@ class Gate:
             return Refused("Action already expired", account, is_expired=True)
         problem = self._nonce_problem(signer, envelope.nonce, now_ms)
         return Refused(problem) if problem is not None else Admitted(signer, account)
-
-    def _signer(self, envelope: Envelope, accounts: Container[str]) -> str:
-        """Who signed, for this network; or for the real one, where only that makes him somebody.
-
-        A client that is told nothing but another URL may go on signing for mainnet, as ccxt does.
-        """
-        found = ""
-        for is_mainnet in (False, True):
-            signer = recover_signer(
-                envelope.action,
-                envelope.nonce,
-                envelope.signature,
-                envelope.vault,
-                envelope.expires_after,
-                is_mainnet=is_mainnet,
-            )
-            if signer in accounts or signer in self.agents or signer in self.retired:
-                return signer
-            found = found or signer
-        return found
 
     def _nonce_problem(self, signer: str, nonce: int, now_ms: int) -> str | None:
         kept = self.nonces.get(signer, [])
@@ -166,6 +146,18 @@ class Gate:
     def _keep(self, agents: dict[str, Agent]) -> None:
         self.retired.extend(sorted(set(self.agents) - set(agents)))
         self.agents = agents
+
+
+def _signer(envelope: Envelope) -> str:
+    """Who signed an L1 action for a test network; a stranger where it was signed for the real one."""
+    return recover_signer(
+        envelope.action,
+        envelope.nonce,
+        envelope.signature,
+        envelope.vault,
+        envelope.expires_after,
+        is_mainnet=False,
+    )
 
 
 def _validity(name: str, now_ms: int) -> tuple[str, int | None]:

@@ -22,12 +22,12 @@ def market() -> Tape:
     return Tape([series([FLAT] * 40), series([(3000.0, 3000.0, 3000.0, 3000.0)] * 40, coin="ETH")])
 
 
-def settings(server: SimServer, **options: object) -> dict[str, Any]:
+def settings(server: SimServer) -> dict[str, Any]:
     return {
         "walletAddress": server.account,
         "privateKey": ACCOUNT_KEY,
         "urls": {"api": {"public": server.rest_url, "private": server.rest_url, "ws": {"public": server.ws_url}}},
-        "options": options,
+        "options": {"sandboxMode": True},  # else it signs for mainnet, where these keys are somebody else's
         "enableRateLimit": False,
     }
 
@@ -164,7 +164,7 @@ def test_margin_and_errors(me: Person) -> None:
 async def test_its_streams() -> None:
     clock = StagedClock()
     async with alone(market(), clock) as server:
-        client = ccxt.pro.hyperliquid(settings(server, sandboxMode=True))
+        client = ccxt.pro.hyperliquid(settings(server))
         try:
             await client.load_markets()
             book = await asyncio.wait_for(client.watch_order_book(MARKET), 20)

@@ -46,11 +46,10 @@ def test_a_stranger_does_not_exist_and_a_dead_agent_must_deposit() -> None:
     assert asked(replaced, envelope(AGENT)) == dead
 
 
-def test_a_signature_for_mainnet_counts_where_its_signer_is_known() -> None:
-    for_mainnet = Signer(ACCOUNT_KEY, "mainnet")
-    assert asked(Gate(), envelope(for_mainnet)) == ""
-    unknown = Signer("0x" + 64 * "7", "mainnet")
-    assert asked(Gate(), envelope(unknown)).endswith("does not exist.")
+def test_what_was_signed_for_mainnet_belongs_to_a_stranger() -> None:
+    answer = asked(Gate(), envelope(Signer(ACCOUNT_KEY, "mainnet")))
+    assert answer.startswith("User or API Wallet 0x")
+    assert MASTER.address not in answer
 
 
 def test_a_broken_signature_belongs_to_nobody() -> None:

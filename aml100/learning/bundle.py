@@ -70,6 +70,8 @@ class BundleRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
     validation: Validation
     health: tuple[HealthFinding, ...]
     files: dict[str, str]
+    settings_digest: str = ""
+    """As it was when the model was made: a program that knows more settings would make another one of the same file."""
 
     @property
     def healthy(self) -> bool:
@@ -182,7 +184,8 @@ def load_bundle(path: Path, *, schema: str | None = None) -> Bundle:
     except SafetensorError as error:
         raise BundleError(f"{path / WEIGHTS_FILE}: {error}") from None
     members = tuple(_member(tensors, number) for number in range(record.members))
-    expected = model_id(members, record.data_sha256, record.schema, digest_settings(record.settings))
+    digest = record.settings_digest or digest_settings(record.settings)
+    expected = model_id(members, record.data_sha256, record.schema, digest)
     if expected != record.id:
         raise BundleError(f"{path}: calls itself {record.id}, its contents make {expected}")
     if any(not np.isfinite(array).all() for weights in members for array in weights.values()):

@@ -144,5 +144,6 @@ class TrainingResult:
             validation=self.validation,
             health=self.health,
             files={},
+            settings_digest=digest,
         )
         return save_bundle(models, record, self.members)

@@ -85,6 +85,14 @@ def test_a_damaged_or_unfitting_model_is_refused_by_name(
         load_bundle(saved, schema=schema_digest(60_000))
 
 
+def test_a_model_of_an_earlier_program_with_fewer_settings_still_loads(saved: Path) -> None:
+    """D24: a setting that came later has its default; the model is the one that it was."""
+    document = json.loads((saved / "bundle.json").read_text())
+    del document["settings"]["mirror"], document["settings"]["members"]
+    (saved / "bundle.json").write_text(json.dumps(document))
+    assert load_bundle(saved).id == saved.name
+
+
 def test_saving_the_same_model_twice_changes_nothing(saved: Path, result: TrainingResult) -> None:
     before = (saved / "bundle.json").stat().st_mtime_ns
     assert result.save(JOB, saved.parent) == saved

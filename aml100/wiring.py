@@ -385,8 +385,8 @@ async def live_engine(
         engine.funding = FundingWatch(VenueFunding(rest), engine.core)
         if place.book in NETWORKS and not clock.is_simulated:
             engine.archive = Archive(HistoryStore(plan.state.parent / "history", place.book), rest, interval_ms)
-        agent = None if access.signer is None else access.signer.address
-        engine.live = LiveKeeper(engine, clock, bar_grace_s=plan.settings.venue.bar_grace_seconds, agent=agent)
+        signer = None if access.signer is None else access.signer.address
+        engine.live = LiveKeeper(engine, clock, bar_grace_s=plan.settings.venue.bar_grace_seconds, signer=signer)
         yield engine, desk
 
 

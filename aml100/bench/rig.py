@@ -154,7 +154,7 @@ async def rig(
         watch = Watch(settings.objectives, params, database, listeners, MINUTE_MS)
         listeners.add(watch)
         engine = Engine(options, core, rest, stream, database, clock, feeds, telemetry, listeners, None, cycles, watch)
-        engine.live = _Keeper(engine, VenueClock(), bar_grace_s=0.0, agent=None)
+        engine.live = _Keeper(engine, VenueClock(), bar_grace_s=0.0, signer=None)
         deposit = core.ledger.deposit(params.backtest.initial_equity, 0, "initial")
         engine.record(deposit)
         for series in history:

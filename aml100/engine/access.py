@@ -37,8 +37,8 @@ def access_view(engine: Engine) -> AccessView:
     allowed_ms = engine.core.rules.risk.max_clock_skew_ms
     if clock.offset_ms is not None and allowed_ms and abs(clock.offset_ms) > allowed_ms:
         found.append(("red", f"the clock is off by {clock.offset_ms} ms"))
-    if live.agent is not None:
-        found.append(expiry_state(live.agent.valid_until_ms, clock.venue_wall_ms()))
+    if live.account.agent is not None:
+        found.append(expiry_state(live.account.agent.valid_until_ms, clock.venue_wall_ms()))
     refusals = engine.rest.nonce_refusals
     if refusals:
         found.append(("amber", f"{refusals} nonces refused: does another process use this key?"))
@@ -48,6 +48,6 @@ def access_view(engine: Engine) -> AccessView:
         state,
         "; ".join(words),
         clock.offset_ms,
-        None if live.agent is None else live.agent.valid_until_ms,
+        None if live.account.agent is None else live.account.agent.valid_until_ms,
         refusals,
     )

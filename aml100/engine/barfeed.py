@@ -61,6 +61,7 @@ class BarFeed:
         """What REST says; answers the bars that are closed by it, which are collected already."""
         handed_out = self.assemblers[coin].confirm(bars, now_ms)
         for bar in handed_out:
+            self._latest[coin] = max(bar.open_ms, self._latest.get(coin, 0))
             self.collect(bar)
         return handed_out
 

@@ -112,17 +112,21 @@ class BarAssembler:
     def confirm(self, bars: Sequence[Bar], now_ms: int) -> list[Bar]:
         """Fold in candle history as REST gave it when the venue's time was `now_ms`; the bars it closes, in order.
 
-        A bar that ends after `now_ms` is forming still. A bar that was skipped is taken off its gap, not handed out:
+        A bar that ends after `now_ms` is forming still, unless a later one has begun: our idea of the venue's time may
+        lag behind its answer. A bar that was skipped is taken off its gap, not handed out:
         later ones were.
         """
         closed: dict[int, Bar] = {bar.open_ms: bar for bar in self._waiting}
         forming: Bar | None = None
         seen: set[int] = set()
+        begun_ms = max((bar.open_ms for bar in bars), default=0)
+        if self._forming is not None:
+            begun_ms = max(begun_ms, self._forming.open_ms)
         for bar in bars:
             self._check(bar)
             if bar.open_ms in seen:
                 self.counts.duplicates += 1
-            elif bar.end_ms > now_ms:
+            elif bar.end_ms > now_ms and bar.open_ms == begun_ms:
                 forming = bar
             elif self._next_ms is not None and bar.open_ms < self._next_ms:
                 self._compare(bar)

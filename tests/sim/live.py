@@ -15,8 +15,8 @@ from aml100.domain.clock import ManualClock
 from aml100.domain.events import FillRecorded, OrderRecorded, PositionChanged, RiskChanged, StateChanged
 from aml100.domain.market import Bar
 from aml100.domain.units import Coin
+from aml100.engine.account_watch import Paces
 from aml100.engine.listener import Listeners
-from aml100.engine.live import Paces
 from aml100.engine.operator import OperatorDesk
 from aml100.engine.runtime import Engine
 from aml100.market.series import BarSeries
@@ -95,16 +95,17 @@ async def living(
     *,
     policy: str = "random",
     environ: Mapping[str, str] | None = None,
+    secrets: Mapping[str, str] | None = None,
     **changes: object,
 ) -> AsyncIterator[tuple[Engine, OperatorDesk, Heard]]:
     """An engine on that venue, its watches quick; not yet running."""
     heard, clock = Heard(), VenueClock()
     urls = {"venue": "url", "rest_url": server.rest_url, "ws_url": server.ws_url}
     plan = plan_for(state, policy, environ or {}, **(urls | changes))
-    secrets = {"AML100_PRIVATE_KEY": AGENT_KEY, "AML100_ACCOUNT_ADDRESS": server.account}
-    async with live_engine(plan, Listeners(heard), clock, secrets) as (engine, desk):
+    known = {"AML100_PRIVATE_KEY": AGENT_KEY, "AML100_ACCOUNT_ADDRESS": server.account, **(secrets or {})}
+    async with live_engine(plan, Listeners(heard), clock, known) as (engine, desk):
         assert engine.live is not None
-        engine.live.paces = QUICK
+        engine.live.paces = engine.live.account.paces = QUICK
         yield engine, desk, heard
 
 

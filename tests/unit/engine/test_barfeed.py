@@ -86,3 +86,12 @@ def test_a_bar_nobody_told_of_is_owed_after_the_grace() -> None:
     assert fed.feed.overdue(START + MINUTE_MS + 2100, 2000) == (BTC,)
     fed.feed.on_candle(bar(1), checks=True)
     assert fed.feed.overdue(START + MINUTE_MS + 2100, 2000) == ()
+
+
+def test_no_bar_is_lost_where_our_clock_lags_behind_the_answer() -> None:
+    fed = Fed(BTC)
+    fed.feed.on_candle(bar(0), checks=True)
+    fed.feed.on_candle(bar(3), checks=True)  # bars 1 and 2 were not told
+    lagging_ms = START + MINUTE_MS + 30_000
+    fed.feed.confirm(BTC, [bar(0), bar(1), bar(2), bar(3)], lagging_ms)
+    assert [minute for minute, _ in fed.ready(3.9)] == [1, 2, 3]

@@ -255,6 +255,7 @@ def test_a_closed_pipe_ends_quietly(tmp_path: Path) -> None:
 def test_config_show_check_and_init(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """C42: every value with its origin."""
     folder = str(tmp_path / "c")
     assert main(["config", "init", "--config", folder]) == 0
     assert main(["config", "init", "--config", folder]) == 2

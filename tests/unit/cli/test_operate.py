@@ -69,6 +69,7 @@ def piped(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_status_prints_the_document_as_json_and_as_text(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """C7."""
     engine = FakeEngine().install(monkeypatch)
     assert main(["status", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == engine.state

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from aml100.learning.bundle import load_bundle
@@ -70,6 +71,22 @@ async def test_told_to_stop_it_leaves_a_checkpoint_and_can_be_resumed(bars: Path
         await waiting
     assert isinstance(rest[-1], Stopped), rest[-1]
     assert (Path(rest[-1].checkpoint) / "checkpoint.safetensors").exists()
+
+
+async def test_d23_training_yields_the_processor_to_trading(bars: Path, tmp_path: Path) -> None:
+    """A process of its own, of lower priority, in one thread of work: the engine's loop never waits for it."""
+    async with TrainingProcess(spec_for(bars, tmp_path, epochs=100_000)) as process:
+        stream = process.messages()
+        async for message in stream:
+            if isinstance(message, Progress) and message.epoch >= 1:
+                break
+        assert process.pid is not None
+        child = psutil.Process(process.pid)
+        assert child.pid != os.getpid()
+        assert child.nice() > psutil.Process().nice()
+        waiting = asyncio.create_task(process.cancel())
+        assert isinstance([message async for message in stream][-1], Stopped)
+        await waiting
 
 
 async def test_a_refused_file_is_reported_in_its_own_words(tmp_path: Path) -> None:

@@ -1,0 +1,64 @@
+"""B11, D12: a halt acts at the venue, reads back what is left there, and outlives the engine."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from aml100.control.attach import request_once
+from aml100.control.protocol import Answer
+from aml100.domain.events import TradingState
+from aml100.domain.units import Coin
+from aml100.sim.faults import Fault
+from aml100.sim.scenario import Tape
+from tests.sim.live import living, running, stand_alone, until, wandering
+
+BTC = Coin("BTC")
+WIDE = {"AML100_TRADING__STOP_LOSS_PCT": "5", "AML100_TRADING__TAKE_PROFIT_PCT": "20"}
+
+
+async def ask(state: Path, command: str) -> Answer:
+    return await asyncio.to_thread(request_once, state, "tester", command, {}, 30.0)
+
+
+async def test_b11_d12_halt_closes_at_the_venue_proves_it_and_stays(tmp_path: Path) -> None:
+    state = tmp_path / "state.db"
+    async with stand_alone(Tape([wandering(2000)]), speed=120.0) as server:
+        async with (
+            living(server, state, environ=WIDE, policy="buy-and-hold") as (engine, desk, _),
+            running(engine, desk),
+        ):
+            await until(lambda: engine.core.protection.resting_stop(BTC) is not None or _held(server), 20)
+            answer = await ask(state, "halt")
+            assert (answer.ok, answer.exit_code) == (True, 0), answer.text
+            assert "flat, 0 orders, verified at" in answer.text
+            assert not _held(server)
+            assert not server.exchange.accounts[server.account].open_oids
+            assert engine.core.state.trading is TradingState.HALTED
+        async with (
+            living(server, state, environ=WIDE, policy="buy-and-hold") as (engine, desk, _),
+            running(engine, desk),
+        ):
+            await until(lambda: engine.core.coin(BTC).bars_seen > 0, 20)
+            assert engine.core.state.trading is TradingState.HALTED
+            assert not _held(server)
+
+
+async def test_b11_what_cannot_be_closed_is_said_with_exit_code_1(tmp_path: Path) -> None:
+    """The venue refuses every exit: the answer names what is left, and the latch is there all the same."""
+    state = tmp_path / "state.db"
+    refused = Fault("reject", order="exit", text="Order has invalid size.")
+    async with (
+        stand_alone(Tape([wandering(2000)]), speed=120.0, faults=(refused,)) as server,
+        living(server, state, environ=WIDE, policy="buy-and-hold") as (engine, desk, _),
+        running(engine, desk),
+    ):
+        await until(lambda: _held(server), 20)
+        answer = await ask(state, "halt")
+        assert (answer.ok, answer.exit_code) == (False, 1)
+        assert "BTC" in answer.text
+        assert engine.core.state.trading is TradingState.HALTED
+
+
+def _held(server: object) -> bool:
+    return bool(server.exchange.accounts[server.account].holdings)  # type: ignore[attr-defined]

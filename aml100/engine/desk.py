@@ -58,7 +58,7 @@ from aml100.training.shadow import ModelWalk, WalkRules
 log = logging.getLogger(__name__)
 
 FEWEST_BARS: Final = 600
-RETRY_AFTER_BARS: Final = 240
+RETRY_AFTER_BARS: Final = 30
 KEPT_CURVE: Final = 200
 CLOSE_GRACE_S: Final = 10.0
 JOB_FILE: Final = "job.json"

@@ -46,7 +46,7 @@ def core(folder: Path) -> Iterator[Sample]:
     from aml100.config.loading import load_settings
     from aml100.domain.orders import Action
     from aml100.trading.policies import Scheduled
-    from aml100.wiring import PolicyChoice, build_backtest
+    from aml100.wiring.backtests import PolicyChoice, build_backtest
 
     series, actions = made_up_bars(CORE_BARS), drawn_actions(CORE_BARS, busy=BUSY)
     save_bars(folder, series)

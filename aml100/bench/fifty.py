@@ -22,7 +22,7 @@ from aml100.domain.clock import ManualClock
 from aml100.domain.errors import AmlError
 from aml100.domain.units import HOUR_MS, Coin
 from aml100.engine.listener import Listeners
-from aml100.wiring import RunPlan, embedded_engine
+from aml100.wiring.engines import RunPlan, embedded_engine
 
 COINS: Final = 50
 HISTORY_BARS: Final = 600

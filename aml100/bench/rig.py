@@ -36,7 +36,7 @@ from aml100.venue.rest import VenueRest
 from aml100.venue.session import Subscription, market_subscriptions
 from aml100.venue.signing import Signer
 from aml100.venue.stream import Received, VenueStream
-from aml100.wiring import SIMULATED_BAND
+from aml100.wiring.backtests import SIMULATED_BAND
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ from aml100.evaluation.oracle import hindsight_policy
 from aml100.evaluation.report import ReportInput
 from aml100.evaluation.statistics import minimum_track_record, moments_of
 from aml100.sim.staging import exchange_rules, hourly_rate, instruments_of, warmup_for
-from aml100.wiring import (
+from aml100.wiring.backtests import (
     PolicyChoice,
     build_backtest,
     choose_baseline,

@@ -86,7 +86,7 @@ def _list(options: ModelsOptions) -> int:
 
 def _show(options: ModelsOptions) -> int:
     from aml100.learning.bundle import load_record
-    from aml100.wiring import model_folder
+    from aml100.wiring.backtests import model_folder
 
     model = _asked(options)
     versions, parameters = _journalled(options.state)
@@ -108,7 +108,7 @@ def _show(options: ModelsOptions) -> int:
 def _export(options: ModelsOptions) -> int:
     from aml100.learning.bundle import load_bundle
     from aml100.learning.onnx_export import export_onnx
-    from aml100.wiring import model_folder
+    from aml100.wiring.backtests import model_folder
 
     model = options.model or _champion_id(options.state)
     bundle = load_bundle(model_folder(options.folder, model))

@@ -42,7 +42,7 @@ from aml100.research.search import (
 from aml100.research.walkforward import Fold, common_span, cut, default_embargo, plan_folds
 from aml100.sim.staging import hourly_rate, instruments_of
 from aml100.training.shadow import WalkRules, walk_series
-from aml100.wiring import kernel_rules, training_settings
+from aml100.wiring.backtests import kernel_rules, training_settings
 
 INTERRUPTED = 130
 FOLDS_WANTED = 3

@@ -10,7 +10,7 @@ from aml100.cli.options import TrainOptions
 from aml100.cli.output import write_json, write_line
 from aml100.cli.progress import Progress
 from aml100.sim.staging import hourly_rate, instruments_of
-from aml100.wiring import kernel_rules, training_settings
+from aml100.wiring.backtests import kernel_rules, training_settings
 
 
 def train(options: TrainOptions) -> int:

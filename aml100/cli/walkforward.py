@@ -37,12 +37,7 @@ from aml100.learning.trainer import train
 from aml100.learning.trials import TrialRegistry
 from aml100.research.walkforward import Fold, Span, common_span, cut, default_embargo, joined, plan_folds, trimmed
 from aml100.sim.staging import DEFAULT_WARMUP_BARS, hourly_rate, instruments_of
-from aml100.wiring import (
-    build_backtest,
-    choose_bundle,
-    kernel_rules,
-    training_settings,
-)
+from aml100.wiring.backtests import build_backtest, choose_bundle, kernel_rules, training_settings
 
 FOLDS_WANTED = 5
 INTERRUPTED = 130

@@ -21,9 +21,10 @@ from aml100.evaluation.baselines import signal_of
 from aml100.evaluation.course import Course, is_compiled, signal_rules, trades_of
 from aml100.market.series import BarSeries, FundingSeries
 from aml100.sim.scenario import synthetic_series
+from aml100.sim.staging import exchange_rules, hourly_rate, instruments_of
 from aml100.storage.funding_files import read_funding
 from aml100.storage.importing import read_bars
-from aml100.wiring import build_backtest, choose_baseline, exchange_rules, hourly_rate, instruments_of, simulated_rules
+from aml100.wiring.backtests import build_backtest, choose_baseline, simulated_rules
 
 BTC = Coin("BTC")
 WARMUP = 300

@@ -20,7 +20,8 @@ from aml100.evaluation.course import Actions, Course, signal_rules
 from aml100.evaluation.kernel import KernelRules
 from aml100.market.series import BarSeries
 from aml100.sim.scenario import synthetic_series
-from aml100.wiring import build_backtest, choose_baseline, exchange_rules, instruments_of, simulated_rules
+from aml100.sim.staging import exchange_rules, instruments_of
+from aml100.wiring.backtests import build_backtest, choose_baseline, simulated_rules
 from tests.harness import QUIET_BARS, play, quiet, rules_for_tests, series_of
 
 BTC = Coin("BTC")

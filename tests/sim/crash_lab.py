@@ -23,13 +23,13 @@ from typing import Any
 
 import numpy as np
 
-from aml100 import wiring
 from aml100.config.loading import load_settings
 from aml100.domain.clock import ManualClock
 from aml100.domain.orders import OrderKind
 from aml100.engine.execution import Executor
 from aml100.engine.listener import Listeners
 from aml100.engine.runtime import Engine
+from aml100.sim import staging
 from aml100.sim.exchange import Exchange
 from aml100.sim.replay import Replay
 from aml100.sim.server import SimServer
@@ -39,6 +39,7 @@ from aml100.storage.verifying import verify
 from aml100.storage.writer import Writer
 from aml100.trading.ledger import apply_fill
 from aml100.trading.policies import Random
+from aml100.wiring import engines
 
 KILLED = 137
 POINTS: dict[str, tuple[type, str]] = {
@@ -94,7 +95,7 @@ def watch(counter: Counter) -> None:
 
 async def play(tape: Path, warmup_bars: int, state: Path, counter: Counter) -> int:
     """One engine from its start to the end of the tape, or to its death."""
-    plan = wiring.RunPlan(
+    plan = engines.RunPlan(
         settings=load_settings(None, {}),
         state=state,
         coins=(),
@@ -110,7 +111,7 @@ async def play(tape: Path, warmup_bars: int, state: Path, counter: Counter) -> i
         max_cycles=None,
     )
     clock = counter.clock = ManualClock()
-    async with wiring.embedded_engine(plan, Listeners(), clock) as (engine, desk):
+    async with engines.embedded_engine(plan, Listeners(), clock) as (engine, desk):
         return await engine.run(desk)
 
 
@@ -163,8 +164,8 @@ def is_protected(tape: Path, warmup_bars: int, state: Path) -> bool:
 
     def work() -> int:
         params = load_settings(None, {}).params
-        market = wiring.make_tape((read_bars(tape, None),), {}, params)
-        exchange = Exchange(list(wiring.instruments_of(market.coins).values()), wiring.exchange_rules(params))
+        market = staging.make_tape((read_bars(tape, None),), {}, params)
+        exchange = Exchange(list(staging.instruments_of(market.coins).values()), staging.exchange_rules(params))
         with sqlite3.connect(venue_file(state)) as connection:
             identity = connection.execute("SELECT value FROM meta WHERE key = 'identity'").fetchone()[0]
         connection.close()

@@ -24,7 +24,7 @@ from aml100.sim.faults import Fault
 from aml100.sim.scenario import Tape
 from aml100.sim.server import SimServer
 from aml100.venue.clock import VenueClock
-from aml100.wiring import RunPlan, embedded_engine, live_engine
+from aml100.wiring.engines import RunPlan, embedded_engine, live_engine
 from tests.sim.stage import AGENT_KEY, START, venue
 
 QUICK = Paces(clock_s=0.2, quick_s=0.3, full_s=1.0, idle_s=1.0, retry_s=0.3)

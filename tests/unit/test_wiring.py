@@ -7,7 +7,7 @@ from dataclasses import fields
 from aml100.config.models import Params
 from aml100.learning.reward import RewardConfig, Shaping
 from aml100.learning.settings import TrainingSettings
-from aml100.wiring import training_settings
+from aml100.wiring.backtests import training_settings
 
 FOR_OTHERS = {
     "window_bars": "the features' complete window",

@@ -10,7 +10,7 @@ from aml100.domain.units import MINUTE_MS, Coin
 from aml100.evaluation.metrics import compute_metrics
 from aml100.sim.scenario import synthetic_series
 from aml100.trading.policies import Scheduled
-from aml100.wiring import PolicyChoice, build_backtest
+from aml100.wiring.backtests import PolicyChoice, build_backtest
 
 START = 1_700_006_400_000
 

@@ -32,7 +32,7 @@ from aml100.market.series import FundingSeries
 from aml100.trading.core import TradingCore
 from aml100.trading.policies import Scheduled
 from aml100.trading.rules import regime_thresholds
-from aml100.wiring import training_settings
+from aml100.wiring.backtests import training_settings
 from tests.harness import BTC, INSTRUMENT, QUIET_BARS, START_MS, play, quiet, rules_for_tests, series_of
 
 LAST = QUIET_BARS - 1  # the last quiet bar: decisions are taken on its close

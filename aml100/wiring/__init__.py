@@ -1,0 +1,5 @@
+"""Builds the object graph: which market, which venue, which policy, which stores. Nothing below knows the choice.
+
+`backtests` puts core, matching engine and tape together; `engines` a core with its client, socket and journal, and with
+the embedded venue also its server.
+"""

@@ -124,6 +124,10 @@ class Executor:
 
     async def close(self) -> None:
         """Let what is under way end; it is never cut off in the middle."""
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Until no request is under way."""
         while self._tasks:
             await asyncio.wait(self._tasks)
 

@@ -349,14 +349,20 @@ class Engine:
             self.desk.on_funding(settled)
 
     async def _catch_up(self) -> None:
-        """Fills, funding, orders and positions as the venue has them, so that nothing is double and nothing lost."""
+        """Fills, funding, orders and positions as the venue has them, so that nothing is double and nothing lost.
+
+        What is asked for by client id are the orders of before: a fill that is folded here may send new ones, and the
+        venue not knowing those yet says nothing about them.
+        """
         book, account = self.core.state.book, self.options.account
+        await self.executor.settle()
+        left_over = self.core.blotter.unsettled()
         for fill in await self.rest.fills_since(account, self.core.ledger.fills_from_ms()):
             self.apply(FillReceived(fill))
         since_ms = min(book.last_funding_ms.values(), default=book.last_fill_ms)
         for paid in await self.rest.funding_since(account, since_ms):
             self.apply(paid)
-        for cloid in self.core.blotter.unsettled():
+        for cloid in left_over:
             found = await self.rest.order_status(account, cloid)
             self.apply(found or OrderChanged(cloid, OrderStatus.REJECTED, None, "never reached the venue"))
         await self.reconcile()

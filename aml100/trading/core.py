@@ -677,6 +677,8 @@ class TradingCore:
     # --- time, operator, reconciliation ---------------------------------------------------------------------
 
     def _on_tick(self, tick: Tick) -> list[Effect]:
+        if not self._wall_s:  # until now time stood at nought, and so did what was put off
+            self._exit_again_s = {coin: tick.wall_s + wait_s for coin, wait_s in self._exit_again_s.items()}
         self._wall_s, self._loop_lag_ms = tick.wall_s, tick.loop_lag_ms
         self._clock_offset_ms = tick.clock_offset_ms
         now_ms = self.state.now_ms = max(self.state.now_ms, tick.now_ms)

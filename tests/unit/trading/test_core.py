@@ -277,6 +277,21 @@ def test_b1_a_stop_never_seen_resting_is_replaced_after_the_deadline_then_the_po
     assert len(bench.orders(effects, OrderKind.EXIT)) == 1
 
 
+def test_an_exit_whose_fill_is_on_its_way_is_not_sent_twice_by_the_first_tick_either(
+    opened: tuple[Bench, Order, Order, Order],
+) -> None:
+    """The answer says filled, the fill comes by another line; the clock of the deadlines begins with the first tick."""
+    bench, entry, stop, _ = opened
+    bench.say(stop, OrderStatus.RESTING)
+    bench.fill(entry, "100")
+    flatten = list(bench.core.process(Command(CommandName.FLATTEN, "tester", bench.now_ms)))
+    (out,) = bench.orders(flatten, OrderKind.EXIT)
+    bench.say(out, OrderStatus.FILLED)
+    assert not bench.orders(list(bench.core.process(Tick(bench.now_ms, 5_000.0))), OrderKind.EXIT)
+    assert not bench.orders(list(bench.core.process(Tick(bench.now_ms, 5_001.0))), OrderKind.EXIT)
+    assert len(bench.orders(list(bench.core.process(Tick(bench.now_ms, 5_002.5))), OrderKind.EXIT)) == 1
+
+
 def test_halt_closes_and_stays_and_d13_nothing_opens_after_it(opened: tuple[Bench, Order, Order, Order]) -> None:
     bench, entry, stop, _ = opened
     bench.say(stop, OrderStatus.RESTING)

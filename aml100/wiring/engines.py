@@ -278,79 +278,27 @@ def _assemble(
     is_paper: bool = False,
 ) -> tuple[Engine, OperatorDesk]:
     """Core, desks and screens' data around one journal."""
-    params, coins, instruments = plan.settings.params, market.coins, market.instruments
+    params, coins = plan.settings.params, market.coins
     run_id = f"r-{wall_ms()}-{os.getpid()}"
-    trainer: TrainingDesk | None = None
-    if plan.policy == "model":
-        champion, damaged = (
-            (plan.bundle, ()) if plan.bundle else load_champion(database, _schema(params, market.interval_ms))
-        )
-        trainer = TrainingDesk(desk_options(plan, market), database, listeners, champion)
-        trainer.succession.report_damaged(damaged)
-        policy = PolicyChoice("model", trainer.factory(), None if champion is None else champion.record.id)
-    else:
-        policy = choose_baseline(plan.policy, plan.seed)
-    rules = TradingRules.from_params(
-        params,
-        interval_ms=market.interval_ms,
-        warmup_bars=market.warmup_bars,
-        live_guards=not market.in_step or bool(plan.faults),  # in step the venue waits for us, nothing is late
-        order_band=market.order_band,
-        protection_s=plan.settings.venue.protection_seconds,
-        is_live=not market.in_step,
-        adopts_positions=not market.in_step and not is_paper,
-    )
-    if not policy.obeys_rules:
-        rules = rules.without_exits_and_risk()
-    saved = database.load_core_state()
-    log_of_inputs = InputLog()
-    database.record_inputs(log_of_inputs)
-    core = RecordedCore(
-        instruments,
-        rules,
-        policy.make,
-        salt=market.account if market.in_step else f"{market.account}|{plan.execution}|{plan.state.resolve()}",
-        state=saved,
-        log=log_of_inputs,
-        run_id=run_id,
-        seed=plan.seed,
-        slippage=params.backtest.slippage_frac if market.in_step else None,
-    )
+    trainer = _training_desk(plan, market, database, listeners) if plan.policy == "model" else None
+    policy = choose_baseline(plan.policy, plan.seed) if trainer is None else _choice_of(trainer)
+    core = _recorded_core(plan, market, database, policy, run_id, is_paper=is_paper)
     if trainer is not None:
         trainer.restore(core)
-    engine_options = EngineOptions(
-        run_id=run_id,
-        venue=market.venue,
-        execution=market.execution,
-        mode=market.mode,
-        coins=coins,
-        account=market.account,
-        origin=market.origin,
-        speed=market.speed,
-        policy=plan.policy,
-        in_step=market.in_step,
-        duration_s=plan.duration_s,
-        max_cycles=plan.max_cycles,
-        on_exit=params.trading.on_exit,
-        retain_days=params.storage.retain_days,
-    )
     telemetry = Telemetry()
     telemetry.restore(database)
-    listeners.add(telemetry)
     cycles = CycleKeeper(plan.settings.objectives, database, listeners, market.interval_ms, market.network)
     cycles.restore(float(core.ledger.book.deposits or params.backtest.initial_equity))
-    listeners.add(cycles)
     watch = Watch(plan.settings.objectives, params, database, listeners, market.interval_ms)
     watch.restore(coins)
-    listeners.add(watch)
+    for listener in (telemetry, cycles, watch):
+        listeners.add(listener)
     stale_s = params.risk.stale_seconds
     if market.in_step:  # that venue speaks once a bar, and stands still until the engine has answered
         stale_s = max(stale_s, 2.5 * market.interval_ms / 1000 / market.speed)
-    feeds = FeedBoard(stale_s)
-    socket = socket_path(plan.state)
     paper = _paper_account(core, params) if is_paper else None
-    parts = (feeds, telemetry, listeners, trainer, cycles, watch)
-    engine = Engine(engine_options, core, rest, stream, database, clock, *parts, paper, paper)
+    parts = (FeedBoard(stale_s), telemetry, listeners, trainer, cycles, watch)
+    engine = Engine(_engine_options(plan, market, run_id), core, rest, stream, database, clock, *parts, paper, paper)
     engine.run_entry = Run(
         run_id=run_id,
         started_ms=wall_ms(),
@@ -362,10 +310,75 @@ def _assemble(
         seed=plan.seed,
         pid=os.getpid(),
     )
+    socket = socket_path(plan.state)
     engine.socket, engine.model_id = str(socket), policy.model
     described: dict[str, object] = {"venue": market.venue, "execution": market.execution, "coins": list(coins)}
     described |= {"policy": plan.policy, "speed": plan.speed}
     return engine, OperatorDesk(engine, socket, plan.state, described)
+
+
+def _training_desk(plan: RunPlan, market: Market, database: Database, listeners: Listeners) -> TrainingDesk:
+    """The trainer with the model that is to decide: the one asked for, else the newest champion that is whole."""
+    schema = _schema(plan.settings.params, market.interval_ms)
+    champion, damaged = (plan.bundle, ()) if plan.bundle else load_champion(database, schema)
+    desk = TrainingDesk(desk_options(plan, market), database, listeners, champion)
+    desk.succession.report_damaged(damaged)
+    return desk
+
+
+def _choice_of(desk: TrainingDesk) -> PolicyChoice:
+    champion = desk.champion
+    return PolicyChoice("model", desk.factory(), None if champion is None else champion.record.id)
+
+
+def _recorded_core(
+    plan: RunPlan, market: Market, database: Database, policy: PolicyChoice, run_id: str, *, is_paper: bool
+) -> RecordedCore:
+    """The decision core as the journal left it, with a log of what enters it."""
+    params = plan.settings.params
+    rules = TradingRules.from_params(
+        params,
+        interval_ms=market.interval_ms,
+        warmup_bars=market.warmup_bars,
+        live_guards=not market.in_step or bool(plan.faults),  # in step the venue waits for us, nothing is late
+        order_band=market.order_band,
+        protection_s=plan.settings.venue.protection_seconds,
+        is_live=not market.in_step,
+        adopts_positions=not market.in_step and not is_paper,
+    )
+    log_of_inputs = InputLog()
+    database.record_inputs(log_of_inputs)
+    return RecordedCore(
+        market.instruments,
+        rules if policy.obeys_rules else rules.without_exits_and_risk(),
+        policy.make,
+        salt=market.account if market.in_step else f"{market.account}|{plan.execution}|{plan.state.resolve()}",
+        state=database.load_core_state(),
+        log=log_of_inputs,
+        run_id=run_id,
+        seed=plan.seed,
+        slippage=params.backtest.slippage_frac if market.in_step else None,
+    )
+
+
+def _engine_options(plan: RunPlan, market: Market, run_id: str) -> EngineOptions:
+    params = plan.settings.params
+    return EngineOptions(
+        run_id=run_id,
+        venue=market.venue,
+        execution=market.execution,
+        mode=market.mode,
+        coins=market.coins,
+        account=market.account,
+        origin=market.origin,
+        speed=market.speed,
+        policy=plan.policy,
+        in_step=market.in_step,
+        duration_s=plan.duration_s,
+        max_cycles=plan.max_cycles,
+        on_exit=params.trading.on_exit,
+        retain_days=params.storage.retain_days,
+    )
 
 
 def _paper_account(core: TradingCore, params: Params) -> PaperAccount:

@@ -221,14 +221,20 @@ async def listed(rest: VenueRest, coins: Sequence[Coin], name: str) -> dict[Coin
     return {coin: found[coin] for coin in coins}
 
 
-async def check_signer(rest: VenueRest, access: Access, place: VenuePlace) -> None:
-    """That the venue lets this key act for this account.
+async def check_signer(rest: VenueRest, access: Access, place: VenuePlace, *, is_simulated: bool) -> None:
+    """That the venue lets this key act for this account, and is what it was said to be.
 
     Raises:
-        SafetyRefusal: an agent of somebody else, or a key that this network does not know (the other network's).
+        SafetyRefusal: an agent of somebody else, a key that this network does not know (the other network's), or real
+            money meant for a venue that is a simulated one.
     """
     if access.signer is None:
         return
+    if place.is_mainnet and is_simulated:
+        raise SafetyRefusal(
+            f"wrong network: {place.rest_url} (mainnet.rest_url of venue.json) is a simulated venue, "
+            f"not mainnet; trade there with --venue {place.rest_url}"
+        )
     role = await rest.role(access.signer.address)
     if role.name == "agent" and role.master != access.account:
         raise SafetyRefusal(

@@ -151,7 +151,7 @@ class LiveKeeper:
         """History through features and policy: all there is at first, what was missed after a restart."""
         engine, core = self._engine, self._engine.core
         interval_ms = core.rules.interval_ms
-        now_ms = self._clock.now_ms()
+        now_ms = await self._reached_ms()
         since_ms = core.coin(coin).last_end_ms or now_ms - HISTORY_BARS * interval_ms
         bars = await engine.rest.candles(coin, interval_ms, since_ms, now_ms + interval_ms)
         closed = [bar for bar in bars if bar.end_ms <= now_ms and bar.open_ms >= core.coin(coin).last_end_ms]
@@ -189,13 +189,21 @@ class LiveKeeper:
                 await engine.on_consumer(lambda one=settled: engine.know_funding(one))  # type: ignore[misc]
 
     async def _fill_in(self, coin: Coin) -> None:
+        """Candles by REST; closed is what had ended, a grace ago, when they were asked for (GUARANTEES D17)."""
         engine = self._engine
         interval_ms = engine.core.rules.interval_ms
-        asked_ms = self._clock.now_ms()
+        asked_ms = await self._reached_ms()
+        closed_by_ms = asked_ms if self._clock.is_simulated else int(asked_ms - self._grace_ms)
         since_ms = engine.core.coin(coin).last_end_ms or asked_ms - interval_ms
         bars = await engine.rest.candles(coin, interval_ms, since_ms, asked_ms + interval_ms)
-        closed_by_ms = int(asked_ms - self._grace_ms) if self._clock.is_simulated is False else asked_ms
         await engine.on_consumer(lambda: engine.bars.confirm(coin, bars, closed_by_ms))
+
+    async def _reached_ms(self) -> int:
+        """A time that the venue's market has reached.
+
+        A simulated market that cannot keep its speed falls behind our idea of it, so it is asked.
+        """
+        return (await self._engine.rest.exchange_status()).time_ms if self._clock.is_simulated else self._clock.now_ms()
 
     # --- the other watches ------------------------------------------------------------------------------------
 

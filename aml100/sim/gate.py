@@ -1,7 +1,8 @@
 """Who may act on the simulated venue: signatures, agents, nonces and expiry.
 
 The one idea, taken from the venue: a signature is never wrong, it belongs to somebody. So the gate recovers an
-address and looks it up; a stranger is told that he does not exist. Wall time counts here, never market time.
+address and looks it up; a stranger is told that he does not exist. A client that was only given another URL signs for
+the network it knows: both are tried (docs/adr/0008). Wall time counts here, never market time.
 """
 
 from __future__ import annotations
@@ -79,10 +80,8 @@ class Gate:
     def admit(self, envelope: Envelope, accounts: Container[str], now_ms: int) -> Admitted | Refused:
         """Check a request at wall time `now_ms`; changes nothing (see `burn`)."""
         by_user = envelope.action.get("type") in USER_SIGNED
-        if by_user and envelope.action.get("hyperliquidChain") != "Testnet":
-            return Refused("Mainnet and testnet require different signature.")
         try:
-            signer = recover_user(envelope.action, envelope.signature) if by_user else _signer(envelope)
+            signer = recover_user(envelope.action, envelope.signature) if by_user else self._signer(envelope, accounts)
         except ProtocolViolation:
             return Refused("Unable to recover signer.")
         agent = self.agents.get(signer)
@@ -100,6 +99,22 @@ class Gate:
             return Refused("Action already expired", account, is_expired=True)
         problem = self._nonce_problem(signer, envelope.nonce, now_ms)
         return Refused(problem) if problem is not None else Admitted(signer, account)
+
+    def _signer(self, envelope: Envelope, accounts: Container[str]) -> str:
+        """Who signed an L1 action: for a test network, or for the real one where that makes it somebody known here."""
+        stranger, other = (
+            recover_signer(
+                envelope.action,
+                envelope.nonce,
+                envelope.signature,
+                envelope.vault,
+                envelope.expires_after,
+                is_mainnet=is_mainnet,
+            )
+            for is_mainnet in (False, True)
+        )
+        is_known = other in accounts or other in self.agents or other in self.retired
+        return other if is_known else stranger
 
     def _nonce_problem(self, signer: str, nonce: int, now_ms: int) -> str | None:
         kept = self.nonces.get(signer, [])
@@ -146,18 +161,6 @@ class Gate:
     def _keep(self, agents: dict[str, Agent]) -> None:
         self.retired.extend(sorted(set(self.agents) - set(agents)))
         self.agents = agents
-
-
-def _signer(envelope: Envelope) -> str:
-    """Who signed an L1 action for a test network; a stranger where it was signed for the real one."""
-    return recover_signer(
-        envelope.action,
-        envelope.nonce,
-        envelope.signature,
-        envelope.vault,
-        envelope.expires_after,
-        is_mainnet=False,
-    )
 
 
 def _validity(name: str, now_ms: int) -> tuple[str, int | None]:

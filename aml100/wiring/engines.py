@@ -227,7 +227,7 @@ async def live_engine(
         rest = await stack.enter_async_context(client_for(place, access, clock, plan.settings, dexes_of(coins)))
         await reach(rest, clock, plan.settings, place.name)
         instruments = await listed(rest, coins, place.name)
-        await check_signer(rest, access, place)
+        await check_signer(rest, access, place, is_simulated=clock.is_simulated)
         origin = rest.origin = f"sim:{place.name}" if clock.is_simulated else place.coin_origin
         synchronous: Synchronous = "NORMAL" if is_paper or place.book == "sim-server" else "FULL"
         database = stack.enter_context(

@@ -27,7 +27,6 @@ def settings(server: SimServer) -> dict[str, Any]:
         "walletAddress": server.account,
         "privateKey": ACCOUNT_KEY,
         "urls": {"api": {"public": server.rest_url, "private": server.rest_url, "ws": {"public": server.ws_url}}},
-        "options": {"sandboxMode": True},  # else it signs for mainnet, where these keys are somebody else's
         "enableRateLimit": False,
     }
 

@@ -19,6 +19,7 @@ from aml100.sim.server import SimServer
 from aml100.storage.verifying import verify
 from aml100.trading.ledger import apply_fill
 from aml100.trading.policies import Random
+from aml100.venue.clock import VenueClock
 from aml100.venue.rest import VenueRest
 from aml100.venue.signing import Signer
 from tests.sim.live import living, running, stand_alone, until, wandering
@@ -67,6 +68,28 @@ async def test_it_trades_to_the_end_of_the_market_and_agrees_with_the_venue(tmp_
         assert len(heard.bars) >= 20
     assert heard.fills
     assert all(check.ok for check in verify(state, apply_fill))
+
+
+async def test_d17_a_bar_is_not_closed_by_a_clock_that_runs_ahead_of_the_venue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = VenueClock.now_ms
+    monkeypatch.setattr(VenueClock, "now_ms", lambda self: told(self) + 45_000)
+    async with (
+        stand_alone(Tape([wandering(900)]), speed=120.0) as server,
+        living(server, tmp_path / "state.db", policy="flat", environ={"AML100_VENUE__BAR_GRACE_SECONDS": "0"}) as (
+            engine,
+            desk,
+            heard,
+        ),
+        running(engine, desk),
+    ):
+        await until(lambda: len(heard.bars) >= 8)
+        series = server.tape.series_of(BTC)
+        closes = dict(zip(series.open_ms.tolist(), series.close.tolist(), strict=True))
+        assert {bar.open_ms: float(bar.close) for bar in heard.bars} == {
+            bar.open_ms: closes[bar.open_ms] for bar in heard.bars
+        }
 
 
 async def test_d21_paper_trades_on_the_same_market_with_nothing_that_could_sign(tmp_path: Path) -> None:
@@ -153,6 +176,11 @@ async def test_what_cannot_be_traded_is_refused_with_its_code(tmp_path: Path) ->
         stranger = {"AML100_PRIVATE_KEY": "0x" + "3" * 64}
         with pytest.raises(SafetyRefusal, match="wrong network or key"):  # a key of the other network is nobody here
             async with living(server, tmp_path / "b.db", secrets=stranger):
+                pass
+        here = {"AML100_VENUE__MAINNET__REST_URL": server.rest_url, "AML100_VENUE__MAINNET__WS_URL": server.ws_url}
+        armed = {"venue": "mainnet", "armed": True, "override_phase": "OVERRIDE"}
+        with pytest.raises(SafetyRefusal, match=r"wrong network: http.* is a simulated venue, not mainnet"):
+            async with living(server, tmp_path / "d.db", environ=here, **armed):
                 pass
     with pytest.raises(VenueUnavailable, match="not reachable within 1 s"):
         async with living(server, tmp_path / "c.db", environ={"AML100_VENUE__START_RETRY_SECONDS": "1"}):

@@ -3,14 +3,18 @@
 In: `MarketEvent | AccountEvent | Command | Tick`. Out: effects, which are of two kinds. A **record** is a fact to be
 journalled (and shown, and written as a line of JSON); an **action** is something to be done at the venue. The runtime
 journals the records of one step in one transaction before it carries out any of its actions.
+
+All of them are frozen structs, where other domain values are dataclasses: several are made for every bar and book
+update, and a frozen dataclass of nine fields takes 1.3 us to make, the struct 0.08.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
 from typing import TypeAlias
+
+import msgspec
 
 from aml100.domain.market import AssetContext, Bar, BookTop, Instrument
 from aml100.domain.orders import Action, ExitReason, Fill, Order, OrderKind, OrderStatus, Side
@@ -26,8 +30,7 @@ class SeriesEnd(StrEnum):
     END = "end"
 
 
-@dataclass(frozen=True, slots=True)
-class BarsClosed:
+class BarsClosed(msgspec.Struct, frozen=True):
     """The bars that closed at `end_ms`, one a coin, in the order of the engine's coins.
 
     `ending` names the coins whose series stops here: their positions are closed at the last close. A bar that does
@@ -41,8 +44,7 @@ class BarsClosed:
     """Learnt so long after its end that nothing may be sent on its account any more."""
 
 
-@dataclass(frozen=True, slots=True)
-class FeedChanged:
+class FeedChanged(msgspec.Struct, frozen=True):
     """Freshness of one stream. `state` is live, stale or down; entries need every stream of the coin live."""
 
     coin: Coin
@@ -52,8 +54,7 @@ class FeedChanged:
     gap_bars: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+class Tick(msgspec.Struct, frozen=True):
     """Time passed without news: deadlines are looked at. `wall_s` is monotonic, `now_ms` market time."""
 
     now_ms: int
@@ -63,8 +64,7 @@ class Tick:
     """The venue's clock less ours, where both should agree."""
 
 
-@dataclass(frozen=True, slots=True)
-class SettledFunding:
+class SettledFunding(msgspec.Struct, frozen=True):
     """A funding rate became known at `time_ms`, a full hour: `rate` an hour, for `hours` hours up to then.
 
     It is a feature of the bars that open from then on.
@@ -84,8 +84,7 @@ MarketEvent: TypeAlias = BarsClosed | BookTop | AssetContext | FeedChanged | Set
 # --- in: our account --------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class OrderChanged:
+class OrderChanged(msgspec.Struct, frozen=True):
     """The venue (or the transport) says what became of an order of ours."""
 
     cloid: Cloid
@@ -94,13 +93,11 @@ class OrderChanged:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class FillReceived:
+class FillReceived(msgspec.Struct, frozen=True):
     fill: Fill
 
 
-@dataclass(frozen=True, slots=True)
-class FundingPaid:
+class FundingPaid(msgspec.Struct, frozen=True):
     """`amount` in USD, signed from our view; `size` the signed position it was paid on."""
 
     coin: Coin
@@ -110,8 +107,7 @@ class FundingPaid:
     size: Decimal
 
 
-@dataclass(frozen=True, slots=True)
-class RestingOrder:
+class RestingOrder(msgspec.Struct, frozen=True):
     """An order seen resting on the venue at reconciliation."""
 
     coin: Coin
@@ -125,8 +121,7 @@ class RestingOrder:
     is_stop: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Reconciled:
+class Reconciled(msgspec.Struct, frozen=True):
     """What the venue holds for us now: signed sizes by coin, and every resting order."""
 
     positions: tuple[tuple[Coin, Decimal], ...]
@@ -135,16 +130,14 @@ class Reconciled:
     """Average entry prices of the positions, where the venue told them: what a foreign position is taken over at."""
 
 
-@dataclass(frozen=True, slots=True)
-class EquitySeen:
+class EquitySeen(msgspec.Struct, frozen=True):
     """The account's worth as the venue gives it; None where its figure cannot be one (GUARANTEES B12)."""
 
     equity: Decimal | None
     time_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class MoneyReceived:
+class MoneyReceived(msgspec.Struct, frozen=True):
     """Money that came from outside (> 0) or left (< 0); `ref` tells one movement from another."""
 
     amount: Decimal
@@ -152,30 +145,26 @@ class MoneyReceived:
     ref: str
 
 
-@dataclass(frozen=True, slots=True)
-class BooksOpened:
+class BooksOpened(msgspec.Struct, frozen=True):
     """The ledger of an account that may have a past begins: it is worth `amount` without what its positions gained."""
 
     amount: Decimal
     time_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class InstrumentsLearnt:
+class InstrumentsLearnt(msgspec.Struct, frozen=True):
     """Rules of coins as the venue states them now; those of other coins are passed over."""
 
     instruments: tuple[Instrument, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class SeriesEnded:
+class SeriesEnded(msgspec.Struct, frozen=True):
     """No bar will follow: resting entries go, positions are closed at the price there is."""
 
     time_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class ConcernChanged:
+class ConcernChanged(msgspec.Struct, frozen=True):
     """Something about our standing at the venue is in doubt, so that only exits and stops may go; "" ends it."""
 
     name: str
@@ -208,8 +197,7 @@ class CommandName(StrEnum):
     STOP = "stop"
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(msgspec.Struct, frozen=True):
     """`by` says who: `console:USER`, `cli:USER`, `file:HALT`, `engine`."""
 
     name: CommandName
@@ -217,8 +205,7 @@ class Command:
     time_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class SizeFactorSet:
+class SizeFactorSet(msgspec.Struct, frozen=True):
     """Entries are so many times their usual size from now on: what the status of the system makes of it."""
 
     factor: Decimal
@@ -239,8 +226,7 @@ class TradingState(StrEnum):
     STOPPED = "stopped"
 
 
-@dataclass(frozen=True, slots=True)
-class Gate:
+class Gate(msgspec.Struct, frozen=True):
     """One guard's verdict on one decision."""
 
     name: str
@@ -248,8 +234,7 @@ class Gate:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     """Exactly one a coin and decision bar. `q` is (hold, buy, sell), None for policies without Q values."""
 
     coin: Coin
@@ -264,8 +249,7 @@ class Decision:
     gates: tuple[Gate, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class OrderRecorded:
+class OrderRecorded(msgspec.Struct, frozen=True):
     """An order of ours in its present state; journalled at creation and at every change."""
 
     order: Order
@@ -275,8 +259,7 @@ class OrderRecorded:
     time_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class FillRecorded:
+class FillRecorded(msgspec.Struct, frozen=True):
     """A fill, with what it did: the profit it realised and the position after it."""
 
     fill: Fill
@@ -286,8 +269,7 @@ class FillRecorded:
     position_after: Decimal
 
 
-@dataclass(frozen=True, slots=True)
-class LedgerPosted:
+class LedgerPosted(msgspec.Struct, frozen=True):
     """One row of the ledger. The balance is the plain sum of amounts: a fee paid is negative.
 
     `kind` is deposit, realised, fee, funding or adjustment; `ref` names the fill or the funding hour and makes the
@@ -301,8 +283,7 @@ class LedgerPosted:
     ref: str
 
 
-@dataclass(frozen=True, slots=True)
-class TradeClosed:
+class TradeClosed(msgspec.Struct, frozen=True):
     """A round trip from flat to flat, net of its fees and funding."""
 
     coin: Coin
@@ -319,8 +300,7 @@ class TradeClosed:
     bars_held: int
 
 
-@dataclass(frozen=True, slots=True)
-class EquityMarked:
+class EquityMarked(msgspec.Struct, frozen=True):
     """Equity at the close of the bars that end at `time_ms`. `drawdown_frac` from the peak since the last resume."""
 
     time_ms: int
@@ -330,8 +310,7 @@ class EquityMarked:
     peak: Decimal
 
 
-@dataclass(frozen=True, slots=True)
-class PositionChanged:
+class PositionChanged(msgspec.Struct, frozen=True):
     """A position after a fill or a change of its protection. `protected`: its stop is known to rest on the venue."""
 
     coin: Coin
@@ -346,8 +325,7 @@ class PositionChanged:
     opened_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class RiskChanged:
+class RiskChanged(msgspec.Struct, frozen=True):
     """A guard tripped or cleared. `state` is ok, tripped or info."""
 
     guard: str
@@ -356,8 +334,7 @@ class RiskChanged:
     time_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class StateChanged:
+class StateChanged(msgspec.Struct, frozen=True):
     """The trading state after a command, a guard or a reconciliation."""
 
     state: TradingState
@@ -365,16 +342,14 @@ class StateChanged:
     time_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class CommandDone:
+class CommandDone(msgspec.Struct, frozen=True):
     name: str
     by: str
     result: str
     time_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class FundingRecorded:
+class FundingRecorded(msgspec.Struct, frozen=True):
     """Funding received (> 0) or paid, beside its ledger row."""
 
     coin: Coin
@@ -408,29 +383,25 @@ class Grouping(StrEnum):
     POSITION_TPSL = "positionTpsl"
 
 
-@dataclass(frozen=True, slots=True)
-class PlaceOrders:
+class PlaceOrders(msgspec.Struct, frozen=True):
     orders: tuple[Order, ...]
     grouping: Grouping = Grouping.NA
 
 
-@dataclass(frozen=True, slots=True)
-class CancelOrders:
+class CancelOrders(msgspec.Struct, frozen=True):
     orders: tuple[tuple[Coin, Cloid], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class CancelForeign:
+class CancelForeign(msgspec.Struct, frozen=True):
     """Orders that are not ours, by the venue's id: only halt takes those away."""
 
     orders: tuple[tuple[Coin, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class AskOrders:
+class AskOrders(msgspec.Struct, frozen=True):
     """Orders whose outcome is unknown: look them up by client id."""
 
-    cloids: tuple[Cloid, ...] = field(default=())
+    cloids: tuple[Cloid, ...] = ()
 
 
 VenueAction: TypeAlias = PlaceOrders | CancelOrders | CancelForeign | AskOrders

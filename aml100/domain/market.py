@@ -1,9 +1,14 @@
-"""The market as the venue shows it: instruments, trades, bars, the touch, and the context of an asset."""
+"""The market as the venue shows it: instruments, trades, bars, the touch, and the context of an asset.
+
+What comes in streams is a struct, for the reason that `events` gives.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
+
+import msgspec
 
 from aml100.domain.orders import Side
 from aml100.domain.units import Coin, floor_size, round_price
@@ -38,8 +43,7 @@ class Instrument:
         return round_price(price, self.px_decimals, ROUND_CEILING if side is Side.BUY else ROUND_FLOOR)
 
 
-@dataclass(frozen=True, slots=True)
-class Trade:
+class Trade(msgspec.Struct, frozen=True):
     """A public print. `side` is the aggressor's."""
 
     coin: Coin
@@ -50,8 +54,7 @@ class Trade:
     tid: int
 
 
-@dataclass(frozen=True, slots=True)
-class Bar:
+class Bar(msgspec.Struct, frozen=True):
     """One interval of trading, [open_ms, open_ms + interval_ms) in UTC ms."""
 
     coin: Coin
@@ -72,8 +75,7 @@ class Bar:
         return self.open_ms + self.interval_ms
 
 
-@dataclass(frozen=True, slots=True)
-class BookTop:
+class BookTop(msgspec.Struct, frozen=True):
     """Best bid and ask with what is shown there; a side of an empty book is None."""
 
     coin: Coin
@@ -84,8 +86,7 @@ class BookTop:
     ask_size: Decimal | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class AssetContext:
+class AssetContext(msgspec.Struct, frozen=True):
     """Mark (margin, triggers, unrealised profit), oracle (index, funding) and the running hourly funding rate."""
 
     coin: Coin

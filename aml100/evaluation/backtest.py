@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+import msgspec
 import numpy as np
 
 from aml100.domain.events import (
@@ -41,8 +42,7 @@ from aml100.trading.core import TradingCore
 ADDRESS = "0x" + "00" * 19 + "01"
 
 
-@dataclass(frozen=True, slots=True)
-class EquityRow:
+class EquityRow(msgspec.Struct, frozen=True):
     """One bar: its open time, and the account at its close.
 
     `position` is the signed size of the first coin, `exposed` whether any coin is held.

@@ -8,9 +8,11 @@ are handed out once and in order. A hole is recorded, never filled by invention.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
+
+from msgspec.structs import replace
 
 from aml100.domain.errors import ProtocolViolation
 from aml100.domain.market import Bar, Trade

@@ -9,8 +9,9 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -80,10 +81,17 @@ class BarSeries:
 
 
 def _exact(column: Floats) -> list[Decimal]:
-    """Each value as `decimal_from_float` gives it; ValueError where one is not finite."""
+    """Each value as `decimal_from_float` gives it; ValueError where one is not finite.
+
+    JSON's shortest text of a float is what `repr` writes, and comes without a Python call a number.
+    """
     if not np.isfinite(column).all():
         raise ValueError("a bar holds a number that is not finite")
-    return [Decimal(repr(value)) for value in column.astype(np.float64).tolist()]
+    return _as_decimals.decode(_as_text.encode(column.astype(np.float64).tolist()))
+
+
+_as_text: Final = msgspec.json.Encoder()
+_as_decimals: Final = msgspec.json.Decoder(list[Decimal])
 
 
 def hours_covered(time_ms: Ints) -> Ints:

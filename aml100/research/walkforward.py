@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
+import msgspec
 import numpy as np
 
 from aml100.domain.errors import UsageError
@@ -144,7 +145,7 @@ def joined(records: Sequence[RunRecord]) -> RunRecord:
 
 
 def _scaled(trade: TradeClosed, scale: Decimal) -> TradeClosed:
-    return replace(
+    return msgspec.structs.replace(
         trade,
         size=trade.size * scale,
         pnl=trade.pnl * scale,

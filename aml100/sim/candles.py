@@ -6,10 +6,10 @@ with the first bar in it. Intervals that the tape's own does not divide cannot b
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 import numpy as np
+from msgspec.structs import replace
 
 from aml100.domain.market import Bar
 from aml100.domain.units import DAY_MS, INTERVALS, decimal_from_float

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Sequence
-from dataclasses import replace
 from decimal import Decimal
 from typing import Final
+
+from msgspec.structs import replace
 
 from aml100.domain.clock import Clock
 from aml100.domain.market import Bar, Instrument

@@ -8,8 +8,9 @@ must have seen.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from aml100.domain.clock import Clock
 from aml100.sim.connection import Connection

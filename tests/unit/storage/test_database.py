@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
+import msgspec
 import pytest
 from sqlmodel import SQLModel
 
@@ -118,7 +119,7 @@ def test_what_was_journalled_is_read_back_equal(database: Database) -> None:
         state=b"\x00core",
         marks={BTC: Decimal("65001.5")},
     ).result()
-    assert database.orders() == (dataclasses.replace(order(), reason="signal"),)
+    assert database.orders() == (msgspec.structs.replace(order(), reason="signal"),)
     assert database.fills() == (fill(),)
     assert database.ledger_rows() == (posted("fee", "-14.625", "f"),)
     assert database.decisions() == (decided,)
@@ -157,7 +158,7 @@ def test_an_order_takes_its_latest_state_and_keeps_when_it_was_sent(database: Da
     database.journal([order(status=OrderStatus.RESTING, oid=42)])
     database.flush()
     assert [o.status for o in database.open_orders()] == [OrderStatus.RESTING]
-    late = dataclasses.replace(order(status=OrderStatus.FILLED), time_ms=9_000)
+    late = msgspec.structs.replace(order(status=OrderStatus.FILLED), time_ms=9_000)
     database.journal([late]).result()
     assert database.open_orders() == ()
     row = sqlite3.connect(path).execute("SELECT oid, created_ms, sent_ms, updated_ms, status FROM orders").fetchall()

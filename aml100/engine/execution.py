@@ -8,9 +8,10 @@ nothing pass but cancels and reduce-only orders (D13).
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol, assert_never
+from typing import Final, Protocol, assert_never
 
 from aml100.domain.clock import Clock
 from aml100.domain.errors import AmlError, InvariantBroken, SafetyRefusal, VenueError, VenueUnavailable
@@ -33,8 +34,9 @@ from aml100.venue.placing import MarginMode
 
 log = logging.getLogger(__name__)
 
-ASK_AGAIN_S = (0.5, 1.0, 2.0, 4.0, 8.0)
-"""Waits between look-ups of an unknown order; after the last one that finds nothing, it never reached the venue."""
+ASK_AGAIN_S: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""Waits between look-ups of an unknown order; the last one goes on until it can no longer arrive."""
+_ARRIVAL_MARGIN_S: Final = 0.5
 
 
 class OrderVenue(Protocol):
@@ -80,6 +82,8 @@ class Executor:
         post: puts an event in the engine's queue.
         clock: for the measured latency of orders.
         on_journal_failure: told when orders could not be journalled; it must stop entries (GUARANTEES D3).
+        order_life_s: wall seconds after which the venue refuses an order that is still on its way. One that it does not
+            know by then never reached it, and not before.
     """
 
     def __init__(
@@ -89,12 +93,15 @@ class Executor:
         post: Callable[[CoreEvent], None],
         clock: Clock,
         on_journal_failure: Callable[[AmlError], None],
+        order_life_s: float,
     ) -> None:
         self._venue = venue
         self._address = address
         self._post = post
         self._clock = clock
         self._on_journal_failure = on_journal_failure
+        self._order_life_s = order_life_s
+        self._sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
         self._tasks: set[asyncio.Task[None]] = set()
         self._placing: dict[Cloid, asyncio.Event] = {}
         self.requests_sent = 0
@@ -202,10 +209,11 @@ class Executor:
                 await self._ask((cloid,))
 
     async def _ask(self, cloids: Sequence[Cloid]) -> None:
-        """Look orders up by client id until the venue answers for each."""
+        """Look orders up by client id until the venue answers for each, and until what it does not know has expired."""
         left = list(cloids)
-        for wait_s in (0.0, *ASK_AGAIN_S):
-            await asyncio.sleep(wait_s)
+        since_s = self._clock.monotonic_s()
+        for wait_s in itertools.chain((0.0, *ASK_AGAIN_S), itertools.repeat(ASK_AGAIN_S[-1])):
+            await self._sleep(wait_s)
             missing = []
             for cloid in left:
                 try:
@@ -220,6 +228,8 @@ class Executor:
             left = [cloid for cloid, _ in missing]
             if not left:
                 return
+            if self._clock.monotonic_s() - since_s >= self._order_life_s + _ARRIVAL_MARGIN_S:
+                break
         for cloid, answered in missing:
             if answered:
                 self._post(OrderChanged(cloid, OrderStatus.REJECTED, None, "never reached the venue"))

@@ -108,7 +108,10 @@ class Publisher(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """How this engine was asked to run. `in_step`: the venue waits for us and sets the clock."""
+    """How this engine was asked to run.
+
+    `in_step`: the venue waits for us and sets the clock. `order_life_s`: wall seconds after which it refuses an order.
+    """
 
     run_id: str
     venue: str
@@ -120,6 +123,7 @@ class EngineOptions:
     speed: float
     policy: str
     in_step: bool
+    order_life_s: float = 15.0
     duration_s: float | None = None
     max_cycles: int | None = None
     on_exit: str = "keep"
@@ -175,7 +179,9 @@ class Engine:
         self.paper = paper
         if paper is not None:
             paper.listen(self.post)
-        self.executor = Executor(self.account_venue, options.account, self.post, clock, self.on_journal_failure)
+        self.executor = Executor(
+            self.account_venue, options.account, self.post, clock, self.on_journal_failure, options.order_life_s
+        )
         self.live: LiveKeeper | None = None
         self.loop_lag_ms = 0.0
         self.is_consuming = False

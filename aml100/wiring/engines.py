@@ -374,6 +374,7 @@ def _engine_options(plan: RunPlan, market: Market, run_id: str) -> EngineOptions
         speed=market.speed,
         policy=plan.policy,
         in_step=market.in_step,
+        order_life_s=plan.settings.venue.order_expiry_seconds,
         duration_s=plan.duration_s,
         max_cycles=plan.max_cycles,
         on_exit=params.trading.on_exit,

@@ -30,7 +30,7 @@ from aml100.evaluation.intervals import figure_intervals, intervals_json
 from aml100.evaluation.metrics import Json, RunRecord, compute_metrics
 from aml100.evaluation.report import ReportInput
 from aml100.learning.bundle import BundleError, load_bundle
-from aml100.learning.checkpoint import CHECKPOINT_FILE
+from aml100.learning.checkpoint_files import has_checkpoint
 from aml100.learning.dataset import CoinData
 from aml100.learning.jobs import TrainingJob, TrainingProgress, TrainingResult
 from aml100.learning.trainer import train
@@ -158,7 +158,7 @@ def _model_of(walk: Walk, fold: Fold, folds: int) -> Path | None:
         seed=walk.options.seed,
         folder=work,
         budget_s=walk.options.budget_s,
-        resume=any(work.rglob(CHECKPOINT_FILE)),
+        resume=has_checkpoint(work),
         registry=TrialRegistry.beside(walk.home / "models"),
         source="walkforward",
     )

@@ -1,8 +1,9 @@
 """Training beside trading: starts the trainer's process, listens to it, and hands what it made to the succession.
 
 The child's crash, kill or lack of memory ends in a message, never in trading: the reason is on the screen, the last
-good model goes on. A training is journalled when it begins, with its job beside its data, so that the next run takes
-up one that a kill interrupted: from its checkpoint where that is whole, from the start where it is not.
+good model goes on. A trainer that died is started again after a while, a few times, from its last checkpoint. A
+training is journalled when it begins, with its job beside its data, so that the next run takes up one that a kill of
+the engine interrupted: from its checkpoint where that is whole, from the start where it is not.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -31,6 +33,7 @@ from aml100.evaluation.kernel import KernelRules
 from aml100.evaluation.objectives import Trials
 from aml100.evaluation.windows import Window
 from aml100.learning.bundle import Bundle, BundleError, load_bundle
+from aml100.learning.checkpoint_files import CHECKPOINT_S, drop_checkpoints, has_checkpoint
 from aml100.learning.settings import TrainingSettings
 from aml100.learning.trials import KnownTrials, TrialRegistry
 from aml100.market.features import compute_features
@@ -41,7 +44,6 @@ from aml100.trading.policies import Policy
 from aml100.training.cycle_backtest import CycleJob, back_test
 from aml100.training.hold_out import purge_bars, split_for
 from aml100.training.messages import (
-    CHECKPOINT_FILE,
     DataSource,
     Done,
     Failed,
@@ -90,6 +92,9 @@ class DeskOptions:
     instruments: Mapping[Coin, Instrument] = field(default_factory=dict)
     bootstrap_budget_s: float = 30.0
     budget_s: float = 300.0
+    checkpoint_s: float = CHECKPOINT_S
+    restart_after_s: tuple[float, ...] = (5.0, 30.0, 120.0)
+    """Wall seconds until a trainer that died is started again, the first, second ... time; then the training failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +135,7 @@ class TrainingDesk:
         self._validations: list[float] = []
         self._trainings = 0
         self._closing = False
+        self._leave = asyncio.Event()
         self._tried_at_ms = 0
         self._market_ms = 0
         self._tried = KnownTrials(TrialRegistry.beside(options.folder / "models"))
@@ -189,8 +195,7 @@ class TrainingDesk:
             )
             return
         self._database.record_training(replace(one, state="interrupted", reason="the engine ended; taken up again"))
-        resume = (folder / CHECKPOINT_FILE).exists()
-        spec = msgspec.structs.replace(spec, resume=resume)
+        spec = msgspec.structs.replace(spec, resume=has_checkpoint(folder))
         self._interrupted = _Job(one.id, one.cause, one.started_ms, one.market_ms or 0, spec)
 
     def on_history(self, bars: Sequence[Bar]) -> None:
@@ -287,6 +292,7 @@ class TrainingDesk:
             folder=str(folder),
             budget_s=budget_s,
             hold_out=hold_out,
+            checkpoint_s=options.checkpoint_s,
         )
 
     def _seen_until(self, model: str) -> int:
@@ -305,6 +311,7 @@ class TrainingDesk:
         self.trained_ms = job.market_ms or self._market_ms
         self._tried_at_ms = self._market_ms
         self._losses, self._validations = [], []
+        self._leave.clear()
         self._task = asyncio.create_task(self._train(job), name="training")
         self._task.add_done_callback(self._on_task_done)
         spec = job.spec
@@ -324,29 +331,13 @@ class TrainingDesk:
             self._show(_with(self._view, state="failed", eta_s=None, reason=f"the training could not be run: {error}"))
 
     async def _train(self, job: _Job) -> None:
-        spec = job.spec
         if not (job.folder / JOB_FILE).exists():
             series = [kept.series() for kept in self._logs.values()]
             rates = [list(settled) for settled in self._funding.values()]
             await asyncio.to_thread(write_series, job.folder, series)
             await asyncio.to_thread(write_funding, job.folder, rates)
-            await asyncio.to_thread(_write_job, job.folder, spec)
-        final: Done | Stopped | Failed = Failed("the trainer said nothing")
-        try:
-            async with TrainingProcess(spec) as process:
-                self._process = process
-                async for message in process.messages():
-                    if isinstance(message, Progress):
-                        self._on_progress(message, job.cause)
-                    else:
-                        final = message
-        finally:
-            self._process = None
-        if isinstance(final, Failed) and spec.resume and CHECKPOINT_FILE in final.reason:
-            log.warning("the checkpoint does not serve, training from the start: %s", final.reason)
-            (job.folder / CHECKPOINT_FILE).unlink(missing_ok=True)
-            await self._train(replace(job, spec=msgspec.structs.replace(spec, resume=False)))
-            return
+            await asyncio.to_thread(_write_job, job.folder, job.spec)
+        final = await self._persist(job)
         bundle: Bundle | None = None
         if isinstance(final, Done):
             try:
@@ -360,6 +351,46 @@ class TrainingDesk:
             self._ready = bundle, final
         await asyncio.to_thread(_prune, self._options.folder / "training")
 
+    async def _persist(self, job: _Job) -> Done | Stopped | Failed:
+        """Run the trainer until it ends by itself or has died too often."""
+        left = list(self._options.restart_after_s)
+        while True:
+            final = await self._attend(job)
+            if not isinstance(final, Failed) or self._closing or self._leave.is_set():
+                return final
+            if final.kind == "checkpoint" and job.spec.resume:
+                await asyncio.to_thread(drop_checkpoints, job.folder)
+                wait_s, words = 0.0, "training from the start"
+            elif final.kind == "died" and left:
+                wait_s = left.pop(0)
+                words = f"started again in {wait_s:g} s, at most {len(left)} times more"
+            else:
+                return final
+            reason = f"{final.reason}; {words}"
+            log.warning("%s: %s", job.id, reason)
+            self._record(job, "running", reason=reason)
+            self._show(_with(self._view, state="running", eta_s=self._view.eta_s, reason=reason))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._leave.wait(), wait_s)
+                return Stopped(job.spec.folder, self._view.epoch)
+            resume = await asyncio.to_thread(has_checkpoint, job.folder)
+            job = replace(job, spec=msgspec.structs.replace(job.spec, resume=resume))
+
+    async def _attend(self, job: _Job) -> Done | Stopped | Failed:
+        """One life of the trainer's process: its progress is shown, its last word returned."""
+        final: Done | Stopped | Failed = Failed("the trainer said nothing", "died")
+        try:
+            async with TrainingProcess(job.spec) as process:
+                self._process = process
+                async for message in process.messages():
+                    if isinstance(message, Progress):
+                        self._on_progress(message, job.cause)
+                    else:
+                        final = message
+        finally:
+            self._process = None
+        return final
+
     def _finish(self, job: _Job, final: Done | Stopped | Failed) -> None:
         state = "done" if isinstance(final, Done) else "cancelled" if isinstance(final, Stopped) else "failed"
         reason = final.reason if isinstance(final, Failed) else ""
@@ -368,7 +399,7 @@ class TrainingDesk:
         if isinstance(final, Failed):
             log.warning("training failed, the last good model stays: %s", final.reason)
 
-    def _record(self, job: _Job, state: str, final: Done | Stopped | Failed | None = None) -> None:
+    def _record(self, job: _Job, state: str, final: Done | Stopped | Failed | None = None, *, reason: str = "") -> None:
         done = final if isinstance(final, Done) else None
         self._database.record_training(
             Training(
@@ -377,12 +408,12 @@ class TrainingDesk:
                 state,
                 job.cause,
                 job.spec.seed,
-                epoch=done.epochs if done else self._view.epoch if final else 0,
+                epoch=done.epochs if done else self._view.epoch,
                 epochs=job.spec.settings.epochs,
                 ended_ms=None if final is None else wall_ms(),
                 model=done.id if done else None,
                 validation=done.validation.net_return if done else None,
-                reason=final.reason if isinstance(final, Failed) else "",
+                reason=final.reason if isinstance(final, Failed) else reason,
                 market_ms=job.market_ms,
             )
         )
@@ -392,7 +423,8 @@ class TrainingDesk:
         return replace(self._tried(), pbo=self._overfitting)
 
     def cancel(self) -> None:
-        """Ask the child to leave; a checkpoint stays."""
+        """Ask the child to leave, and start no other in its place; a checkpoint stays."""
+        self._leave.set()
         if self._process is not None:
             self._cancelling = asyncio.create_task(self._process.cancel())
 
@@ -488,14 +520,16 @@ class TrainingDesk:
             epsilon=seen.epsilon,
             actions=seen.actions,
             cause=cause,
+            reason=self._view.reason,
         )
         self._show(view)
 
     def _show(self, view: TrainingView) -> None:
-        changed = view.epoch != self._view.epoch or view.state != self._view.state
+        known = self._view
+        changed = (view.epoch, view.state, view.reason) != (known.epoch, known.state, known.reason)
         self._view = view
         if changed:
-            names = ("state", "epoch", "epochs", "loss", "validation", "eta_s")
+            names = ("state", "epoch", "epochs", "loss", "validation", "eta_s", "reason")
             self._listeners.on_event("training", {name: getattr(view, name) for name in names})
 
     def view(self) -> TrainingView:
@@ -542,5 +576,6 @@ def _write_job(folder: Path, spec: TrainingSpec) -> None:
 def _prune(folder: Path) -> None:
     """Data and checkpoints of older trainings go; their jobs and logs stay."""
     for old in sorted(folder.glob("t-*"), key=lambda path: path.stat().st_mtime)[:-KEPT_FOLDERS]:
-        for path in (*old.glob("*.parquet"), old / CHECKPOINT_FILE):
+        drop_checkpoints(old)
+        for path in old.glob("*.parquet"):
             path.unlink(missing_ok=True)

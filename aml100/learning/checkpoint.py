@@ -1,12 +1,11 @@
-"""The whole state of a training between two epochs: what `--resume` goes on from, equal to never having stopped.
+"""The whole state of a training between two updates: what `--resume` goes on from, equal to never having stopped.
 
-One safetensors file: arrays by name, and the few counters and histories as JSON in its header. Written under another
-name, flushed and renamed, so a kill leaves the last whole one.
+One safetensors file: arrays by name, and the few counters and histories as JSON in its header. Replaced as a whole, so
+a kill leaves the last one.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,18 +19,26 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as render_tensors
 
 from aml100.domain.errors import UsageError
+from aml100.learning.checkpoint_files import CHECKPOINT_FILE
 from aml100.learning.learner import Learner
 from aml100.learning.memory import StretchMemory, weights_of
 from aml100.learning.scores import Validation
+from aml100.storage.files import replace_file
 
-CHECKPOINT_FILE: Final = "checkpoint.safetensors"
 _HEADER: Final = "training"
 
 Arrays = dict[str, npt.NDArray[np.generic]]
 
 
+class CheckpointError(UsageError):
+    """There is no checkpoint to go on from, or not one of this training; a training from the start is not affected."""
+
+
 class Progress(msgspec.Struct, frozen=True):
-    """Counters and histories of a training after `epoch` whole epochs. `key` ties it to data, settings and seed."""
+    """Counters and histories after `epoch` whole epochs and the updates of the next that brought `losses`.
+
+    `key` ties it to data, settings and seed.
+    """
 
     key: str
     epoch: int
@@ -42,6 +49,7 @@ class Progress(msgspec.Struct, frozen=True):
     curve: tuple[float, ...]
     seconds: float
     random_state: str
+    losses: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,17 +99,11 @@ def _tensors(arrays: Arrays, prefix: str) -> dict[str, torch.Tensor]:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Replace the folder's checkpoint atomically; returns its path."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Replace the folder's checkpoint atomically; returns its path. DataFileError where it cannot be written."""
     header = {_HEADER: msgspec.json.encode(checkpoint.progress).decode()}
     contents = render_tensors({name: np.ascontiguousarray(a) for name, a in checkpoint.arrays.items()}, header)
     path = folder / CHECKPOINT_FILE
-    staging = folder / f".{CHECKPOINT_FILE}.{os.getpid()}.partial"
-    with staging.open("wb") as file:
-        file.write(contents)
-        file.flush()
-        os.fsync(file.fileno())
-    staging.replace(path)
+    replace_file(path, lambda file: file.write(contents))
     return path
 
 
@@ -109,17 +111,17 @@ def load_checkpoint(folder: Path, key: str) -> Checkpoint:
     """Read the folder's checkpoint.
 
     Raises:
-        UsageError: there is none, it does not read, or it is of other data, settings or seed than `key` stands for.
+        CheckpointError: there is none, it does not read, or `key` stands for other data, settings or seed.
     """
     path = folder / CHECKPOINT_FILE
     if not path.exists():
-        raise UsageError(f"{path}: there is no checkpoint to resume from")
+        raise CheckpointError(f"{path}: there is no checkpoint to resume from")
     try:
         with safe_open(path, framework="numpy") as file:
             progress = msgspec.json.decode((file.metadata() or {}).get(_HEADER, ""), type=Progress)
             arrays: Arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, msgspec.MsgspecError) as error:
-        raise UsageError(f"{path}: not a checkpoint: {error}") from None
+        raise CheckpointError(f"{path}: not a checkpoint: {error}") from None
     if progress.key != key:
-        raise UsageError(f"{path}: made with other data, settings or seed; train without --resume, or as before")
+        raise CheckpointError(f"{path}: made with other data, settings or seed; train without --resume, or as before")
     return Checkpoint(progress, arrays)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aml100.learning.bundle import FORMAT, BundleRecord, digest_settings, model_id, save_bundle
+from aml100.learning.checkpoint_files import CHECKPOINT_S
 from aml100.learning.dataset import CoinData, Dataset, feature_names
 from aml100.learning.scores import HealthFinding, Validation
 from aml100.learning.settings import TrainingSettings
@@ -29,8 +30,10 @@ class TrainingJob:
     Attributes:
         data: coins pooled into one model.
         folder: where checkpoints go, and `models/` arise with `save`; None keeps nothing on disk.
-        budget_s: wall seconds after which training ends with what it has; None: no limit.
+        budget_s: wall seconds after which training ends with what it has, those before a resumption included; None:
+            no limit.
         resume: go on from the checkpoint in `folder`.
+        checkpoint_s: wall seconds between two checkpoints, what a kill costs at most.
         registry: where the trial is written down before it begins (`learning.trials`); None keeps none.
         source: who tries, for the registry.
     """
@@ -44,6 +47,7 @@ class TrainingJob:
     git_revision: str | None = None
     registry: TrialRegistry | None = None
     source: str = "train"
+    checkpoint_s: float = CHECKPOINT_S
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,17 +6,19 @@
             case TrainingResult(): ...       the last item: the best checkpoint, or why there is none yet
 
 An epoch is as many updates as cover the training bars once (see `TrainingSettings`). The first check is the untrained
-network, epoch 0. The result is the same bit for bit for the same data, settings, seed and thread count on CPU, whether
-or not the training was interrupted and resumed between (a wall budget cuts by the clock and is the one exception).
+network, epoch 0. A checkpoint is written every `job.checkpoint_s` seconds, between two updates, and at a stop. The
+result is the same bit for bit for the same data, settings, seed and thread count on CPU, whether or not the training
+was interrupted and resumed between (a wall budget cuts by the clock and is the one exception).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Final
@@ -25,9 +27,9 @@ import numpy as np
 import torch
 
 from aml100.domain.clock import Clock
+from aml100.domain.errors import DataFileError
 from aml100.learning.bundle import digest_settings
 from aml100.learning.checkpoint import (
-    CHECKPOINT_FILE,
     Checkpoint,
     Progress,
     capture,
@@ -35,6 +37,7 @@ from aml100.learning.checkpoint import (
     reinstate,
     save_checkpoint,
 )
+from aml100.learning.checkpoint_files import has_checkpoint
 from aml100.learning.dataset import Dataset, build_dataset, feature_names, look_back_bars
 from aml100.learning.ensemble import combine, interleave
 from aml100.learning.event_files import EventFile
@@ -46,6 +49,8 @@ from aml100.learning.scores import Validation, policy_health
 from aml100.learning.settings import TrainingSettings
 from aml100.learning.trials import ABORTED, TrialRegistry
 from aml100.learning.validation import validate_members
+
+log = logging.getLogger(__name__)
 
 HEARTBEAT_S: Final = 2.0
 WARM_BARS: Final = 512
@@ -60,7 +65,8 @@ def train(job: TrainingJob, clock: Clock, stop: Stop = lambda: False) -> Iterato
         stop: asked before every update; once true, training ends and leaves a checkpoint in `job.folder`.
 
     Raises:
-        UsageError: too few bars, or `resume` without a fitting checkpoint.
+        UsageError: too few bars.
+        CheckpointError: `resume` without a fitting checkpoint.
     """
     with _deterministic(1 if job.settings.members > 1 else job.settings.threads):
         events = _ensemble(job, clock, stop) if job.settings.members > 1 else _one(job, clock, stop)
@@ -101,7 +107,7 @@ def _ensemble(job: TrainingJob, clock: Clock, stop: Stop) -> Iterator[TrainingPr
     members: list[Iterator[TrainingProgress | TrainingResult]] = []
     for number in range(count):
         folder = None if job.folder is None else job.folder / f"member-{number}"
-        resume = job.resume and folder is not None and (folder / CHECKPOINT_FILE).exists()
+        resume = job.resume and folder is not None and has_checkpoint(folder)
         budget_s = None if job.budget_s is None else job.budget_s * lanes / count
         member = replace(
             job, seed=job.seed + number, folder=folder, resume=resume, budget_s=budget_s, settings=settings
@@ -177,6 +183,9 @@ class Training:
         self.transitions = 0
         self.curve: list[float] = []
         self.last_step: StepResult | None = None
+        self.losses: list[float] = []
+        """Of the updates since the last whole epoch."""
+        self.saved_s = self.began_s
 
     def run(self) -> Iterator[TrainingProgress | TrainingResult]:
         """The loop."""
@@ -184,33 +193,47 @@ class Training:
             self._resume(load_checkpoint(self.job.folder, self.key))
         else:
             self._begin()
-        whole = self._capture()
-        yield self._progress(None)
+        yield self._progress()
         ended: Ended = "finished"
         while self.epoch < self.settings.epochs:
             if self.epoch - self.best_epoch >= self.settings.early_stop_patience:
                 ended = "early"
                 break
-            losses: list[float] = []
-            beat_s = self.clock.monotonic_s()
-            while len(losses) < self.per_epoch and not self.stop() and not self._is_over_budget():
-                losses.append(self.update())
-                if self.clock.monotonic_s() - beat_s >= HEARTBEAT_S:
-                    beat_s = self.clock.monotonic_s()
-                    yield self._progress(losses)
-            if len(losses) < self.per_epoch and self.stop():
+            yield from self._learn()
+            if len(self.losses) < self.per_epoch and self.stop():
                 ended = "stopped"
                 break
             self.epoch += 1
             self._validate()
-            if len(losses) < self.per_epoch:
+            if len(self.losses) < self.per_epoch:
                 ended = "budget"
                 break
-            whole = self._capture()
+            losses, self.losses = self.losses, []
             yield self._progress(losses)
         if self.job.folder is not None and ended != "budget":
-            save_checkpoint(self.job.folder, whole)
+            save_checkpoint(self.job.folder, self._capture())
         yield self._result(ended)
+
+    def _learn(self) -> Iterator[TrainingProgress]:
+        """The epoch's updates, those that a checkpoint has already aside, until it is whole, stopped or out of time."""
+        beat_s = self.clock.monotonic_s()
+        while len(self.losses) < self.per_epoch and not self.stop() and not self._is_over_budget():
+            self.losses.append(self.update())
+            now_s = self.clock.monotonic_s()
+            if now_s - self.saved_s >= self.job.checkpoint_s:
+                self._save_in_passing()
+            if now_s - beat_s >= HEARTBEAT_S:
+                beat_s = now_s
+                yield self._progress(self.losses)
+
+    def _save_in_passing(self) -> None:
+        """A disk that is full costs the checkpoint, not the training."""
+        if self.job.folder is not None:
+            try:
+                save_checkpoint(self.job.folder, self._capture())
+            except DataFileError as error:
+                log.warning("no checkpoint, the one before stays: %s", error)
+        self.saved_s = self.clock.monotonic_s()
 
     def _begin(self) -> None:
         settings = self.settings
@@ -257,15 +280,15 @@ class Training:
         return self.earlier_s + self.clock.monotonic_s() - self.began_s
 
     def _is_over_budget(self) -> bool:
-        return self.job.budget_s is not None and self.clock.monotonic_s() - self.began_s >= self.job.budget_s
+        return self.job.budget_s is not None and self._elapsed_s() >= self.job.budget_s
 
-    def _progress(self, losses: list[float] | None) -> TrainingProgress:
+    def _progress(self, losses: Sequence[float] = ()) -> TrainingProgress:
         """A picture of now; the ETA is the time so far per epoch, times the epochs that may still come."""
         settings, elapsed = self.settings, self._elapsed_s()
         done = self.epoch + (len(losses) % self.per_epoch / self.per_epoch if losses else 0.0)
         remaining = (settings.epochs - done) * elapsed / done if done > 0.0 else None
         if self.job.budget_s is not None:
-            left = max(0.0, self.job.budget_s - (self.clock.monotonic_s() - self.began_s))
+            left = max(0.0, self.job.budget_s - elapsed)
             remaining = left if remaining is None else min(left, remaining)
         return TrainingProgress(
             epoch=self.epoch,
@@ -296,6 +319,7 @@ class Training:
             curve=tuple(self.curve),
             seconds=self._elapsed_s(),
             random_state=json.dumps(self.random.bit_generator.state),
+            losses=tuple(self.losses),
         )
         return Checkpoint(progress, capture(self.learner, self.memory, self.best_weights))
 
@@ -306,7 +330,7 @@ class Training:
         self.learner.steps = progress.updates
         self.epoch, self.updates, self.transitions = progress.epoch, progress.updates, progress.transitions
         self.best_epoch, self.best, self.curve = progress.best_epoch, progress.best, list(progress.curve)
-        self.earlier_s = progress.seconds
+        self.earlier_s, self.losses = progress.seconds, list(progress.losses)
 
     def _result(self, ended: Ended) -> TrainingResult:
         finite = all(np.isfinite(array).all() for array in self.best_weights.values())

@@ -11,11 +11,9 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from aml100.evaluation.kernel import KernelRules
+from aml100.learning.checkpoint_files import CHECKPOINT_S
 from aml100.learning.scores import HealthFinding, Validation
 from aml100.learning.settings import TrainingSettings
-
-CHECKPOINT_FILE: Literal["checkpoint.safetensors"] = "checkpoint.safetensors"
-"""What the trainer leaves in its folder to be resumed from."""
 
 
 class DataSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -61,6 +59,7 @@ class TrainingSpec(msgspec.Struct, frozen=True, tag="train", forbid_unknown_fiel
     git_revision: str | None = None
     source: str = "engine"
     hold_out: HoldOut | None = None
+    checkpoint_s: float = CHECKPOINT_S
 
 
 class Progress(msgspec.Struct, frozen=True, tag="progress"):
@@ -146,9 +145,14 @@ class Stopped(msgspec.Struct, frozen=True, tag="stopped"):
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
-    """It could not go on; `reason` is one line for the operator."""
+    """It could not go on; `reason` is one line for the operator.
+
+    `kind`: what it was given was `refused`; its `checkpoint` does not serve, the start would; it `died` (killed, out of
+    memory) of something that need not happen again.
+    """
 
     reason: str
+    kind: Literal["refused", "checkpoint", "died"] = "refused"
 
 
 Message: TypeAlias = Progress | Done | Stopped | Failed

@@ -99,7 +99,8 @@ class TrainingProcess:
             yield message
             if not isinstance(message, Progress):
                 return
-        yield Failed(self._reason(await process.wait()))
+        code = await process.wait()
+        yield Failed(self._reason(code), "died" if code < 0 else "refused")
 
     async def cancel(self, grace_s: float = STOP_GRACE_S) -> None:
         """Ask the child to write its checkpoint and leave; after `grace_s` wall seconds it is killed.
@@ -128,9 +129,9 @@ class TrainingProcess:
 
 
 def _last_line(path: Path) -> str:
-    """The last line of the child's log, empty where there is none."""
+    """The last line of the child's log that may say why, empty where there is none."""
     try:
         lines = path.read_text(errors="replace").rstrip().splitlines()
     except OSError:
         return ""
-    return lines[-1].strip() if lines else ""
+    return lines[-1].strip() if lines and " INFO " not in lines[-1] else ""

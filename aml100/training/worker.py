@@ -20,10 +20,12 @@ from typing import Final
 
 import msgspec
 import numpy as np
+import torch
 
 from aml100.domain.clock import Clock, SystemClock
 from aml100.domain.errors import AmlError
 from aml100.domain.units import Coin
+from aml100.learning.checkpoint import CheckpointError
 from aml100.learning.dataset import CoinData
 from aml100.learning.jobs import TrainingJob, TrainingProgress, TrainingResult
 from aml100.learning.trainer import train
@@ -70,12 +72,21 @@ def main() -> int:
             final = serve(spec, SystemClock(), leave)
     except msgspec.MsgspecError as error:
         final = Failed(f"the training job does not read: {error}")
+    except CheckpointError as error:
+        final = Failed(str(error), "checkpoint")
     except AmlError as error:
         final = Failed(str(error))
-    except MemoryError:
-        final = Failed("out of memory")
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        final = Failed("out of memory", "died")
     _send(final, leave)
     return 1 if isinstance(final, Failed) else 0
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Torch has no type of its own for what its allocator says on a CPU."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def serve(spec: TrainingSpec, clock: Clock, leave: threading.Event) -> Done | Stopped:
@@ -113,6 +124,7 @@ def load_job(spec: TrainingSpec) -> TrainingJob:
         git_revision=spec.git_revision,
         registry=TrialRegistry.beside(Path(spec.models)),
         source=spec.source,
+        checkpoint_s=spec.checkpoint_s,
     )
 
 

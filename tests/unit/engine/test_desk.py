@@ -8,18 +8,19 @@ import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from aml100.domain.units import MINUTE_MS
 from aml100.engine.desk import DeskOptions, TrainingDesk
 from aml100.engine.listener import Listeners
+from aml100.learning.checkpoint_files import CHECKPOINT_FILE
 from aml100.learning.settings import TrainingSettings
 from aml100.market.features import schema_digest
 from aml100.market.series import BarSeries
 from aml100.storage.database import Database
 from aml100.trading.core import TradingCore
-from aml100.training.messages import CHECKPOINT_FILE
 from tests.harness import BTC, INSTRUMENT, rules_for_tests
 from tests.unit.learning.planted import FREE_HANDED, mean_reverting, tiny_settings
 
@@ -31,7 +32,9 @@ def btc(bars: int = 1200) -> BarSeries:
 
 
 class Stage:
-    def __init__(self, database: Database, folder: Path, settings: TrainingSettings, bars: int = 1200) -> None:
+    def __init__(
+        self, database: Database, folder: Path, settings: TrainingSettings, bars: int = 1200, **more: Any
+    ) -> None:
         series = btc(bars)
         options = DeskOptions(
             folder=folder,
@@ -44,8 +47,9 @@ class Stage:
             schema=schema_digest(MINUTE_MS),
             shadow_bars=10,
             past=lambda coin, until_ms: (series, ()),
+            **more,
         )
-        self.database = database
+        self.database, self.folder = database, folder
         self.desk = TrainingDesk(options, database, Listeners())
         self.core = TradingCore({BTC: INSTRUMENT}, rules_for_tests(), lambda coin: self.desk.factory()(coin), salt="t")
         for row in range(len(series)):
@@ -68,14 +72,25 @@ class Stage:
     def pid(self) -> int | None:
         return None if self.desk._process is None else self.desk._process.pid
 
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "training" / self.database.trainings()[-1].id / CHECKPOINT_FILE
+
     def states(self) -> list[str]:
         self.database.flush()
         return [one.state for one in self.database.trainings()]
 
 
-async def test_d24_a_killed_trainer_is_told_and_the_desk_trains_again(database: Database, tmp_path: Path) -> None:
-    stage = Stage(database, tmp_path, tiny_settings(epochs=100_000))
+async def test_d24_a_trainer_that_is_killed_time_and_again_ends_in_a_reason(database: Database, tmp_path: Path) -> None:
+    stage = Stage(database, tmp_path, tiny_settings(epochs=100_000), restart_after_s=(0.1,))
     await stage.until(lambda: stage.desk.view().epoch >= 1)
+    first = stage.pid
+    assert first is not None
+    os.kill(first, signal.SIGKILL)
+    await stage.until(lambda: stage.pid not in (None, first))
+    assert "SIGKILL; started again" in stage.desk.view().reason
+    assert stage.states() == ["running"]
+    assert "SIGKILL; started again" in database.trainings()[0].reason
     assert stage.pid is not None
     os.kill(stage.pid, signal.SIGKILL)
     await stage.until(lambda: stage.desk.view().state == "failed")
@@ -83,6 +98,55 @@ async def test_d24_a_killed_trainer_is_told_and_the_desk_trains_again(database: 
     assert stage.states() == ["failed"]
     assert stage.desk.champion is None
     assert "training started (operator)" in stage.desk.start("operator")
+    await stage.desk.close()
+
+
+async def test_d24_a_killed_trainer_loses_no_more_than_since_its_last_checkpoint(
+    database: Database, tmp_path: Path
+) -> None:
+    settings = tiny_settings(epochs=60, early_stop_patience=1_000_000)
+    stage = Stage(database, tmp_path, settings, restart_after_s=(0.1,), checkpoint_s=0.0)
+    await stage.until(lambda: stage.desk.view().epoch >= 5)
+    pid = stage.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    before = stage.desk.view().epoch
+    await stage.until(lambda: stage.pid not in (None, pid))
+    seen: list[int] = []
+    await stage.until(lambda: bool(seen.append(stage.desk.view().epoch)) or "done" in stage.states())
+    assert min(seen) >= before - 1  # an epoch is in the checkpoint after the first update of the next
+    assert stage.states() == ["done"]
+    assert stage.desk.view().epoch == 60
+    await stage.desk.close()
+
+
+async def test_d24_a_checkpoint_damaged_with_the_trainers_death_is_said_and_costs_the_work_alone(
+    database: Database, tmp_path: Path
+) -> None:
+    settings = tiny_settings(epochs=30, early_stop_patience=1_000_000)
+    stage = Stage(database, tmp_path, settings, restart_after_s=(0.3,), checkpoint_s=0.0)
+    await stage.until(lambda: stage.desk.view().epoch >= 2)
+    pid = stage.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    await stage.until(lambda: stage.pid is None)
+    stage.checkpoint.write_bytes(stage.checkpoint.read_bytes()[:-100])
+    reasons: set[str] = set()
+    await stage.until(lambda: bool(reasons.add(stage.desk.view().reason)) or "done" in stage.states())
+    assert any("not a checkpoint" in reason and "training from the start" in reason for reason in reasons), reasons
+    assert stage.desk.view().epoch == 30
+    await stage.desk.close()
+
+
+async def test_a_cancelled_training_is_not_started_again(database: Database, tmp_path: Path) -> None:
+    stage = Stage(database, tmp_path, tiny_settings(epochs=100_000), restart_after_s=(600.0,))
+    await stage.until(lambda: stage.desk.view().epoch >= 1)
+    assert stage.pid is not None
+    os.kill(stage.pid, signal.SIGKILL)
+    await stage.until(lambda: "started again" in stage.desk.view().reason)
+    stage.desk.cancel()
+    await stage.until(lambda: stage.desk.view().state == "cancelled")
+    assert stage.states() == ["cancelled"]
     await stage.desk.close()
 
 

@@ -13,7 +13,7 @@ import torch
 from aml100.domain.clock import ManualClock
 from aml100.domain.errors import UsageError
 from aml100.learning.bundle import load_bundle
-from aml100.learning.checkpoint import CHECKPOINT_FILE
+from aml100.learning.checkpoint_files import CHECKPOINT_FILE
 from aml100.learning.jobs import TrainingJob, TrainingProgress, TrainingResult
 from aml100.learning.trainer import train
 from tests.unit.learning.planted import coin_data, mean_reverting, tiny_settings
@@ -56,6 +56,27 @@ def test_a_stopped_training_resumed_equals_the_uninterrupted_one(tmp_path: Path)
         straight.epochs, straight.updates, straight.transitions,
     )  # fmt: skip
     assert resumed.curve == straight.curve
+    assert same_weights(resumed, straight)
+
+
+@pytest.mark.parametrize("updates", [1, 3, 7])
+def test_d24_a_training_that_vanishes_between_two_updates_goes_on_from_its_last_checkpoint(
+    tmp_path: Path, updates: int
+) -> None:
+    job = TrainingJob(DATA, tiny_settings(input_noise=0.1), seed=3, folder=tmp_path, checkpoint_s=0.0)
+    straight, _ = run(replace(job, folder=None))
+    asked = itertools.count()
+
+    def vanish() -> bool:
+        if next(asked) == updates:
+            raise KeyboardInterrupt
+        return False
+
+    with pytest.raises(KeyboardInterrupt):
+        list(train(job, ManualClock(wall_s=0.0), vanish))
+    resumed, progress = run(replace(job, resume=True))
+    assert progress[0].updates == updates  # in the middle of an epoch too: nothing was done twice
+    assert (resumed.updates, resumed.curve) == (straight.updates, straight.curve)
     assert same_weights(resumed, straight)
 
 

@@ -9,12 +9,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
+import torch
 
 from aml100.learning.bundle import load_bundle
 from aml100.training.messages import DataSource, Done, Failed, Message, Progress, Stopped, TrainingSpec, encode_line
 from aml100.training.process import WORKER, TrainingProcess
+from aml100.training.worker import is_out_of_memory
 from tests.unit.learning.planted import FREE_HANDED, mean_reverting, tiny_settings
 
 
@@ -71,6 +74,39 @@ async def test_told_to_stop_it_leaves_a_checkpoint_and_can_be_resumed(bars: Path
         await waiting
     assert isinstance(rest[-1], Stopped), rest[-1]
     assert (Path(rest[-1].checkpoint) / "checkpoint.safetensors").exists()
+
+
+async def test_d24_a_trainer_that_was_killed_makes_the_same_model_from_its_checkpoint(
+    bars: Path, tmp_path: Path
+) -> None:
+    async with TrainingProcess(spec_for(bars, tmp_path / "straight", epochs=30)) as process:
+        *_, straight = await collect(process)
+    spec = msgspec.structs.replace(spec_for(bars, tmp_path, epochs=30), checkpoint_s=0.0)
+    async with TrainingProcess(spec) as process:
+        stream = process.messages()
+        async for message in stream:
+            if isinstance(message, Progress) and message.epoch >= 3:
+                break
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGKILL)
+        *_, died = [message async for message in stream]
+    assert isinstance(died, Failed)
+    assert (died.kind, "SIGKILL" in died.reason) == ("died", True)
+    async with TrainingProcess(msgspec.structs.replace(spec, resume=True)) as process:
+        first, *_, done = await collect(process)
+    assert isinstance(first, Progress)
+    assert first.epoch >= 2
+    assert isinstance(straight, Done)
+    assert isinstance(done, Done)
+    assert done.id == straight.id
+
+
+def test_out_of_memory_is_told_apart_from_a_mistake() -> None:
+    with pytest.raises(RuntimeError) as torch_on_cpu:
+        torch.empty(1 << 48)
+    assert is_out_of_memory(torch_on_cpu.value)
+    assert is_out_of_memory(MemoryError())
+    assert not is_out_of_memory(RuntimeError("shapes cannot be multiplied"))
 
 
 async def test_d23_training_yields_the_processor_to_trading(bars: Path, tmp_path: Path) -> None:

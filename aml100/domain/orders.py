@@ -110,6 +110,14 @@ class Order:
     def is_trigger(self) -> bool:
         return self.trigger_price is not None
 
+    @property
+    def fires_below(self) -> bool:
+        """Of a trigger: it fires when the price falls to it, as a long's stop and a short's target do."""
+        return (self.side is _SELL) == (self.kind is _STOP_LOSS)
+
+
+_SELL, _STOP_LOSS = Side.SELL, OrderKind.STOP_LOSS
+
 
 @dataclass(frozen=True, slots=True)
 class Fill:

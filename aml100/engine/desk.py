@@ -39,7 +39,8 @@ from aml100.learning.trials import KnownTrials, TrialRegistry
 from aml100.market.features import compute_features
 from aml100.storage.database import Database
 from aml100.storage.entries import Entry, ParameterVersion, Training
-from aml100.trading.core import REMEMBERED_ROWS, TradingCore
+from aml100.trading.core import TradingCore
+from aml100.trading.observer import REMEMBERED_ROWS
 from aml100.trading.policies import Policy
 from aml100.training.cycle_backtest import CycleJob, back_test
 from aml100.training.hold_out import purge_bars, split_for

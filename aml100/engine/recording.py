@@ -106,7 +106,7 @@ class RecordedCore(TradingCore):
         super().__init__(instruments, rules, policies, salt=salt, state=state)
         self._log, self._run_id, self._seed, self._slippage = log, run_id, seed, slippage
         self._noted_rules, self._noted_deposits = self.rules, self.ledger.book.deposits
-        self._noted_policies = dict(self._policies)
+        self._noted_policies = {coin: observer.policy for coin, observer in self.observers.items()}
         self._day = -1
         log.add(self.state.now_ms, self._as_begun(state, is_start=True))
 
@@ -145,7 +145,7 @@ class RecordedCore(TradingCore):
         )
 
     def _note(self, coin: Coin) -> PolicyNote:
-        policy = self._policies[coin]
+        policy = self.policy(coin)
         return PolicyNote(
             coin=coin,
             name=policy.name,
@@ -165,7 +165,7 @@ class RecordedCore(TradingCore):
         if deposits != self._noted_deposits:
             self._log.add(now_ms, Deposited(deposits - self._noted_deposits))
             self._noted_deposits = deposits
-        for coin, policy in self._policies.items():
-            if self._noted_policies[coin] is not policy:
-                self._noted_policies[coin] = policy
+        for coin, observer in self.observers.items():
+            if self._noted_policies[coin] is not observer.policy:
+                self._noted_policies[coin] = observer.policy
                 self._log.add(now_ms, PolicyChanged(self._note(coin)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -99,7 +99,8 @@ class Backtest:
         self._on_progress = on_progress
         self._next: TapeStep | None = None
         self._opened = False
-        self._ending: set[Coin] = set()
+        self._ending: Collection[Coin] = ()
+        self._first_coin, self._interval_ms = tape.coins[0], tape.interval_ms
         self._held_back: list[Effect] | None = None
         self.result = BacktestResult()
 
@@ -145,7 +146,7 @@ class Backtest:
     def _play(self, step: TapeStep) -> None:
         """Range and close of one step, the decision on it, and the open of the next."""
         self._next, self._opened = self._tape.step(self._row + 1), False
-        self._ending = {coin for coin, _ in step.ending}
+        self._ending = [coin for coin, _ in step.ending] if step.ending else ()
         events = self._exchange.play_bars()
         self._held_back = []  # what follows from the range is sent with what the close decides, as over the wire
         if events:
@@ -154,7 +155,8 @@ class Backtest:
             self._process(settled)
         effects = self._core.process(BarsClosed(step.end_ms, step.bars, step.ending))
         held_back, self._held_back = self._held_back, None
-        self._carry_out(held_back)
+        if held_back:
+            self._carry_out(held_back)
         self._carry_out(effects)
         if not self._opened:
             self._open_next()
@@ -235,10 +237,9 @@ class Backtest:
 
     def _mark(self, marked: EquityMarked) -> None:
         """A row of the curve; where a close at the end of a series marks a bar again, the later one counts."""
-        rows = self.result.equity
-        time_ms = marked.time_ms - self._tape.interval_ms
-        ledger = self._core.ledger
-        position, exposed = ledger.position(self._tape.coins[0]).size, bool(ledger.book.positions)
+        rows, ledger = self.result.equity, self._core.ledger
+        time_ms = marked.time_ms - self._interval_ms
+        position, exposed = ledger.position(self._first_coin).size, bool(ledger.book.positions)
         row = EquityRow(time_ms, marked.equity, marked.balance, marked.drawdown_frac, position, exposed)
         if rows and rows[-1].time_ms == time_ms:
             rows[-1] = row

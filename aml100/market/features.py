@@ -244,4 +244,4 @@ _UP, _DOWN = FEATURES.index("regime_up"), FEATURES.index("regime_down")
 
 def regime_of_row(row: Floats) -> Regime:
     """The plain regime that a row of features holds."""
-    return regime_of_sign(int(row[_UP]) - int(row[_DOWN]))
+    return regime_of_sign(int(row.item(_UP) - row.item(_DOWN)))

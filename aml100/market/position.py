@@ -23,6 +23,9 @@ POSITION_FEATURES: Final = (
     "holds_in_row",
 )
 POSITION_SIZE: Final = len(POSITION_FEATURES)
+WINS_COUNTED: Final = 5.0
+HOLDS_COUNTED: Final = 3.0
+"""More in a row look the same."""
 
 
 @njit(cache=True, inline="always")
@@ -61,5 +64,5 @@ def position_features(
         if stop > 0.0:
             out[4] = side * (close / stop - 1.0) * 100.0
     out[5] = drawdown_frac * 20.0
-    out[6] = min(wins, 5.0) / 5.0
-    out[7] = min(holds, 3.0) / 3.0
+    out[6] = min(wins, WINS_COUNTED) / WINS_COUNTED
+    out[7] = min(holds, HOLDS_COUNTED) / HOLDS_COUNTED

@@ -21,6 +21,9 @@ class Regime(StrEnum):
     RANGE = "range"
 
 
+_BY_SIGN: Final = (Regime.RANGE, Regime.TREND_UP, Regime.TREND_DOWN)  # the last is at -1
+
+
 @dataclass(frozen=True, slots=True)
 class RegimeThresholds:
     """Where a trend begins: `up_frac` and `down_frac` of the slow mean; `scaled` in standard deviations."""
@@ -97,6 +100,4 @@ def label_scaled(
 
 def regime_of_sign(sign: int) -> Regime:
     """+1, 0, -1 as a word."""
-    if sign > 0:
-        return Regime.TREND_UP
-    return Regime.TREND_DOWN if sign < 0 else Regime.RANGE
+    return _BY_SIGN[sign]

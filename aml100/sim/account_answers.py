@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Final
 
 from aml100.domain.events import FundingPaid
-from aml100.domain.orders import OrderKind, OrderStatus, Side, TimeInForce
+from aml100.domain.orders import OrderKind, OrderStatus, TimeInForce
 from aml100.domain.units import DAY_MS, ZERO, Coin, decimal_text, iso_utc
 from aml100.sim.accounts import DEFAULT_LEVERAGE, Account, FillEvent, Leverage, OrderEvent, OrderRecord, Transfer
 from aml100.sim.dexes import MAIN, dex_of
@@ -106,8 +106,7 @@ def front_order(record: OrderRecord, orders: Mapping[int, OrderRecord], size_of:
     trigger = order.trigger_price
     condition = "N/A"
     if trigger is not None:
-        falls = (order.side is Side.SELL) == (order.kind is OrderKind.STOP_LOSS)
-        condition = f"Price {'below' if falls else 'above'} {decimal_text(trigger)}"
+        condition = f"Price {'below' if order.fires_below else 'above'} {decimal_text(trigger)}"
     waiting = [orders[oid] for oid in record.children if orders[oid].status is OrderStatus.WAITING]
     children: list[Json] = [front_order(one, orders, size_of) for one in waiting]
     return {

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import TypeAlias
 
 from aml100.domain.events import FundingPaid
-from aml100.domain.market import Instrument
+from aml100.domain.market import Bar, Instrument
 from aml100.domain.orders import Fill, Order, OrderStatus, Side
 from aml100.domain.units import ZERO, Cloid, Coin
 
@@ -94,6 +94,7 @@ class OrderTags:
 
 
 PLAIN = OrderTags()
+_RESTING, _BUY = OrderStatus.RESTING, Side.BUY
 
 
 @dataclass(slots=True)
@@ -120,6 +121,16 @@ class OrderRecord:
     @property
     def is_live_limit(self) -> bool:
         return self.status is OrderStatus.RESTING and (self.order.trigger_price is None or self.triggered)
+
+    def is_reached_by(self, bar: Bar) -> bool:
+        """The bar's range touches the level of a trigger that is armed, or trades strictly through a resting limit."""
+        order = self.order
+        level = order.trigger_price
+        if self.status is not _RESTING:
+            return False
+        if level is not None and not self.triggered:
+            return bar.low <= level if order.fires_below else bar.high >= level
+        return bar.low < order.price if order.side is _BUY else bar.high > order.price
 
 
 @dataclass(slots=True)

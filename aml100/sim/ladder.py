@@ -56,7 +56,8 @@ class Ladder:
 
     def refill(self) -> None:
         """The price was set anew."""
-        self._taken.clear()
+        if self._taken:
+            self._taken.clear()
 
     def take(self, coin: Coin, side: Side, price: Decimal, size: Decimal) -> None:
         """`size` at this level of the resting `side` is gone."""

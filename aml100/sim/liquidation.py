@@ -60,9 +60,10 @@ def _under_maintenance(books: Executions, account: Account, prices: Prices) -> l
     fallen: list[Coin] = []
     margin, maintenance = account.balance, ZERO
     for coin, held in account.holdings.items():
-        unrealised = held.size * (prices[coin] - held.entry)
-        needed = maintenance_margin(held.size, prices[coin], books.instruments[coin])
-        if account.leverage_of(books.instruments[coin]).is_cross:
+        price, instrument = prices[coin], books.instruments[coin]
+        unrealised = held.size * (price - held.entry)
+        needed = maintenance_margin(held.size, price, instrument)
+        if account.leverage_of(instrument).is_cross:
             cross.append(coin)
             margin += unrealised
             maintenance += needed

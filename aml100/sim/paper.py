@@ -184,8 +184,7 @@ class PaperAccount:
         ]
         for one in sorted(triggers, key=lambda one: one.order.kind is not OrderKind.STOP_LOSS):
             level = one.order.trigger_price
-            falls = (one.order.side is Side.SELL) == (one.order.kind is OrderKind.STOP_LOSS)
-            if level is not None and (context.mark <= level if falls else context.mark >= level):
+            if level is not None and (context.mark <= level if one.order.fires_below else context.mark >= level):
                 one.fired = True
         self._retry(context.coin)
         self._liquidate()
@@ -416,8 +415,7 @@ class PaperAccount:
         context, level = self._contexts.get(order.coin), order.trigger_price
         if context is None or level is None:
             return ""
-        falls = (order.side is Side.SELL) == (order.kind is OrderKind.STOP_LOSS)
-        wrong = context.mark <= level if falls else context.mark >= level
+        wrong = context.mark <= level if order.fires_below else context.mark >= level
         return f"Invalid TP/SL price. {self._suffix(order)}" if wrong else ""
 
     def _suffix(self, order: Order) -> str:

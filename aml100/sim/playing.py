@@ -71,15 +71,16 @@ class Playing(Executions):
 
     def fire_schedules(self, events: list[VenueEvent]) -> None:
         """Carry out the scheduled cancels whose market time has come."""
-        for account in list(self.active.values()):
-            if account.cancel_at_ms is not None and self.now_ms >= account.cancel_at_ms:
-                account.cancel_at_ms = None
-                day = self.now_ms // DAY_MS
-                account.fired = (day, account.fired[1] + 1 if account.fired[0] == day else 1)
-                for record in self.open_orders(account.address):
-                    if record.oid in account.open_oids:  # else it went with its parent
-                        self.close(record, OrderStatus.CANCELED, "scheduledCancel", events)
-                self.note_activity(account)
+        now_ms = self.now_ms
+        due = [one for one in self.active.values() if one.cancel_at_ms is not None and now_ms >= one.cancel_at_ms]
+        for account in due:
+            account.cancel_at_ms = None
+            day = now_ms // DAY_MS
+            account.fired = (day, account.fired[1] + 1 if account.fired[0] == day else 1)
+            for record in self.open_orders(account.address):
+                if record.oid in account.open_oids:  # else it went with its parent
+                    self.close(record, OrderStatus.CANCELED, "scheduledCancel", events)
+            self.note_activity(account)
 
     def _pay_funding(self, bars: Sequence[Bar], funding: Mapping[Coin, Decimal], events: list[VenueEvent]) -> None:
         for account in self.active.values():
@@ -94,8 +95,10 @@ class Playing(Executions):
 
     def _play_bar(self, account: Account, bar: Bar, events: list[VenueEvent]) -> None:
         """Stops, then targets, then limits; a limit's children are armed in the bar that fills it."""
-        if not account.open_oids:
-            return
+        coin, orders = bar.coin, self.orders
+        waiting = [orders[oid] for oid in account.open_oids]
+        if not any(one.order.coin == coin and one.is_reached_by(bar) for one in waiting):
+            return  # as most bars do
         self._fire_triggers(account, bar, OrderKind.STOP_LOSS, events)
         self._fire_triggers(account, bar, OrderKind.TAKE_PROFIT, events)
         if self._fill_limits(account, bar, events):
@@ -107,12 +110,10 @@ class Playing(Executions):
         touched: list[tuple[Decimal, int, OrderRecord]] = []
         for oid in account.open_oids:
             record = self.orders[oid]
-            order = record.order
-            level = order.trigger_price
+            order, level = record.order, record.order.trigger_price
             if level is None or order.coin != bar.coin or order.kind is not kind or not record.is_armed_trigger:
                 continue
-            falls = (order.side is Side.SELL) == (kind is OrderKind.STOP_LOSS)
-            if bar.low <= level if falls else bar.high >= level:
+            if record.is_reached_by(bar):
                 touched.append((abs(level - bar.open), oid, record))
         for _, _, record in sorted(touched, key=lambda one: one[:2]):
             if record.is_armed_trigger:  # a sibling may have taken it away meanwhile
@@ -146,7 +147,7 @@ class Playing(Executions):
             order = record.order
             if order.coin != bar.coin or not record.is_live_limit:
                 continue
-            if bar.low < order.price if order.side is Side.BUY else bar.high > order.price:
+            if record.is_reached_by(bar):
                 left = replace(order, size=record.remaining)
                 if self.rules.check_margin and not order.reduce_only and not self.affords(account, left, order.price):
                     self.close(record, OrderStatus.CANCELED, "marginCanceled", events)

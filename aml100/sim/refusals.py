@@ -9,7 +9,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Final, TypeAlias
 
-from aml100.domain.orders import Order, OrderKind, OrderStatus, Side, TimeInForce
+from aml100.domain.orders import Order, OrderStatus, Side, TimeInForce
 from aml100.domain.units import MIN_NOTIONAL_USD
 from aml100.sim.accounts import Account, OrderTags
 from aml100.sim.books import Books
@@ -78,8 +78,7 @@ def market_problem(books: Books, account: Account, order: Order) -> Problem:
     if not order.reduce_only and basis * order.size < MIN_NOTIONAL_USD:
         return "minTradeNtlRejected", "Order must have minimum value of $10."
     if order.trigger_price is not None:
-        falls = (order.side is Side.SELL) == (order.kind is OrderKind.STOP_LOSS)
-        if order.trigger_price >= price if falls else order.trigger_price <= price:
+        if order.trigger_price >= price if order.fires_below else order.trigger_price <= price:
             return "badTriggerPxRejected", "Invalid TP/SL price."
         return None
     if order.reduce_only and books.capped(account, order, order.size) == 0:

@@ -133,7 +133,7 @@ class Entries:
             return f"the position is being closed: {known.closing}"
         if left * known.close < MIN_NOTIONAL_USD:
             return "under the venue's minimum of 10 USD"
-        refusing = [gate for gate in core.entry_gates_now(order.coin, left) if not gate.ok]
+        refusing = [gate for gate in core.deciding.entry_gates_now(order.coin, left) if not gate.ok]
         return _words(refusing)
 
 

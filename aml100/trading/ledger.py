@@ -124,7 +124,10 @@ class Ledger:
         book = self.book
         if not book.positions:
             return book.balance
-        return book.balance + sum((self.unrealised(coin) for coin in book.positions), ZERO)
+        unrealised = ZERO
+        for coin, position in book.positions.items():
+            unrealised += position.unrealised(book.marks.get(coin, position.entry))
+        return book.balance + unrealised
 
     def notional(self) -> Decimal:
         """Sum of |size| x mark over all positions, in USD."""

@@ -27,6 +27,10 @@ class PolicyAnswer(msgspec.Struct, frozen=True):
     note: str = ""
 
 
+_SURE: Final = (PolicyAnswer(Action.HOLD), PolicyAnswer(Action.BUY), PolicyAnswer(Action.SELL))
+_HOLD, _BUY, _SELL = _SURE
+
+
 class Policy(Protocol):
     """One instance a coin."""
 
@@ -75,7 +79,7 @@ class Flat(_Stateless):
     name = "flat"
 
     def decide(self, position: npt.NDArray[np.float64], bar_ms: int) -> PolicyAnswer:
-        return PolicyAnswer(Action.HOLD)
+        return _HOLD
 
 
 class AwaitingModel(_Stateless):
@@ -101,8 +105,8 @@ class Random(_Stateless):
         digest = hashlib.blake2b(f"{self._seed}:{bar_ms}".encode(), digest_size=8).digest()
         draw = int.from_bytes(digest, "big")
         if draw % self.every:
-            return PolicyAnswer(Action.HOLD)
-        return PolicyAnswer(Action.BUY if draw >> 32 & 1 else Action.SELL)
+            return _HOLD
+        return _BUY if draw >> 32 & 1 else _SELL
 
 
 class BuyAndHold(_Stateless):
@@ -111,7 +115,7 @@ class BuyAndHold(_Stateless):
     name = "buy-and-hold"
 
     def decide(self, position: npt.NDArray[np.float64], bar_ms: int) -> PolicyAnswer:
-        return PolicyAnswer(Action.BUY)
+        return _BUY
 
 
 class Momentum(_Stateless):
@@ -122,12 +126,12 @@ class Momentum(_Stateless):
     _vol = FEATURES.index("vol_60")
 
     def decide(self, position: npt.NDArray[np.float64], bar_ms: int) -> PolicyAnswer:
-        move, sd = self._row[self._ret], self._row[self._vol] * 60**0.5
+        move, sd = self._row.item(self._ret), self._row.item(self._vol) * 60**0.5
         if move > 2 * sd:
-            return PolicyAnswer(Action.BUY)
+            return _BUY
         if move < -2 * sd:
-            return PolicyAnswer(Action.SELL)
-        return PolicyAnswer(Action.HOLD)
+            return _SELL
+        return _HOLD
 
 
 class MeanReversion(_Stateless):
@@ -137,12 +141,12 @@ class MeanReversion(_Stateless):
     _z = FEATURES.index("bollinger_z")
 
     def decide(self, position: npt.NDArray[np.float64], bar_ms: int) -> PolicyAnswer:
-        z = self._row[self._z]
+        z = self._row.item(self._z)
         if z < -2:
-            return PolicyAnswer(Action.BUY)
+            return _BUY
         if z > 2:
-            return PolicyAnswer(Action.SELL)
-        return PolicyAnswer(Action.HOLD)
+            return _SELL
+        return _HOLD
 
 
 class Scheduled(_Stateless):
@@ -159,8 +163,9 @@ class Scheduled(_Stateless):
 
     def decide(self, position: npt.NDArray[np.float64], bar_ms: int) -> PolicyAnswer:
         if bar_ms in self._only_leaves and position[0] == 0.0:
-            return PolicyAnswer(Action.HOLD)
-        return PolicyAnswer(self._actions.get(bar_ms, Action.HOLD))
+            return _HOLD
+        action = self._actions.get(bar_ms)
+        return _HOLD if action is None else _SURE[action]
 
 
 BASELINES: Final[Mapping[str, Callable[[int], Policy]]] = {

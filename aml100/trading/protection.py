@@ -71,9 +71,11 @@ class Protection:
 
     def trail(self, bar: Bar) -> list[Effect]:
         """A bar closed over a position that is kept: the stop follows its best close, never back."""
-        core, known = self._core, self._core.coin(bar.coin)
-        side = core.ledger.position(bar.coin).side
-        if not core.rules.trailing_stop or side is None:
+        core = self._core
+        if not core.rules.trailing_stop:
+            return []
+        known, side = core.coin(bar.coin), core.ledger.position(bar.coin).side
+        if side is None:
             return []
         best = known.best_close
         if best is not None and (bar.close <= best if side is Side.BUY else bar.close >= best):
@@ -175,7 +177,7 @@ class Protection:
             record = core.position_record(order.coin)
             if is_stop and known.best_close is not None and tracked.status is OrderStatus.REJECTED:
                 # The market is beyond the trailing stop already: what it would have done is done at once.
-                return [record, *core.close_at_market(order.coin, ExitReason.STOP_LOSS)]
+                return [record, *core.exits.at_market(order.coin, ExitReason.STOP_LOSS)]
             return [record]
         now_ms = core.state.now_ms
         if not is_stop:

@@ -61,6 +61,7 @@ class RiskGuards:
     def __init__(self, limits: RiskLimits, state: RiskState) -> None:
         self.limits = limits
         self.state = state
+        self._marked = (ZERO, ZERO)  # equity and peak that the drawdown was last reckoned from
 
     def mark(self, equity: Decimal, now_ms: int) -> str:
         """Fold the equity at a close; answers which guard it trips: `hard_stop`, `circuit_breaker` or nothing."""
@@ -70,7 +71,9 @@ class RiskGuards:
             state.day, state.day_start_equity, state.trades_today = day, equity, 0
         if equity > state.peak:
             state.peak = equity
-        state.drawdown = float((state.peak - equity) / state.peak) if state.peak > 0 else 0.0
+        if equity is not self._marked[0] or state.peak is not self._marked[1]:
+            self._marked = equity, state.peak
+            state.drawdown = float((state.peak - equity) / state.peak) if state.peak > 0 else 0.0
         if not self.limits.enabled:
             return ""
         if self.limits.hard_stop_dd and state.drawdown >= self.limits.hard_stop_dd:
@@ -82,6 +85,7 @@ class RiskGuards:
     def resume(self, equity: Decimal) -> None:
         """A person or the end of the breaker's pause: the drawdown is measured anew from here."""
         self.state.peak, self.state.drawdown = equity, 0.0
+        self._marked = ZERO, ZERO
         self.state.breaker_until_ms = 0
         self.state.rejects_in_row = 0
 

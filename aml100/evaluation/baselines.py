@@ -17,7 +17,7 @@ import numpy as np
 from aml100.evaluation.course import Actions, Course, fills_of, trades_of
 from aml100.evaluation.kernel import KernelRules
 from aml100.evaluation.metrics import FileSpan, RunRecord
-from aml100.evaluation.transition import BUY, SELL, TAKE_PROFIT
+from aml100.evaluation.transition import BUY, SELL, TAKE_PROFIT, Records
 
 COMPARED: Final = ("flat", "buy-and-hold", "momentum", "mean-reversion", "random")
 LUCK_RUNS: Final = 200
@@ -96,6 +96,14 @@ def luck_of(
     return Luck(runs, float(np.mean(finals > final_equity)), float(np.median(finals)) / deposit - 1.0, share, seed)
 
 
+def _slippage_usd(trades: Records, slippage: float) -> float:
+    """What market fills cost against the price before slippage, USD; a resting entry and a target have none."""
+    size, side = trades["size"], trades["side"]
+    entries = size * trades["entry_price"] * slippage / (1.0 + side * slippage)
+    exits = size * trades["exit_price"] * slippage / (1.0 - side * slippage)
+    return float(entries[trades["is_maker"] == 0].sum() + exits[trades["exit_reason"] != TAKE_PROFIT].sum())
+
+
 def signal_record(
     course: Course, rules: KernelRules, actions: Actions, deposit: float, policy: str, origin: str, sha256: str | None
 ) -> RunRecord:
@@ -104,7 +112,6 @@ def signal_record(
     result = course.play(rules, actions, deposit)
     decided = actions[course.decides]
     trades = result.trades
-    sides = trades["side"]
     return RunRecord(
         open_ms=series.open_ms,
         equity=result.equity,
@@ -115,14 +122,7 @@ def signal_record(
         fills=fills_of(result, series, rules.slippage),
         actions=(int(np.sum(decided == 0)), int(np.sum(decided == BUY)), int(np.sum(decided == SELL))),
         funding_usd=float(trades["funding"].sum()),
-        slippage_usd=float(
-            np.sum(trades["size"] * trades["entry_price"] * rules.slippage / (1.0 + sides * rules.slippage))
-            + np.sum(
-                (trades["size"] * trades["exit_price"] * rules.slippage / (1.0 - sides * rules.slippage))[
-                    trades["exit_reason"] != TAKE_PROFIT
-                ]
-            )
-        ),
+        slippage_usd=_slippage_usd(trades, rules.slippage),
         policy=policy,
         model=None,
         data_origin=origin,

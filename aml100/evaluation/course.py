@@ -21,7 +21,7 @@ from aml100.evaluation.fixed_signal import SignalResult, backtest_signal
 from aml100.evaluation.kernel import EXIT_REASONS, KernelRules, Market
 from aml100.evaluation.transition import END, STOP_LOSS, TAKE_PROFIT
 from aml100.market.features import FEATURES, FeatureFrame, compute_features
-from aml100.market.series import BarSeries, FundingSeries
+from aml100.market.series import BarSeries, Floats, FundingSeries
 from aml100.sim.exchange import ExchangeRules
 from aml100.trading.rules import TradingRules
 
@@ -43,11 +43,8 @@ def is_compiled(rules: TradingRules, instruments: Sequence[Instrument]) -> bool:
         or risk.min_ms_between_trades
         or 0 < risk.max_orders_per_minute < _FEW_ORDERS
     )
-    plain = rules.entry_style == "taker" and not (
-        rules.atr_stop or rules.trailing_stop or (risk.enabled and risk.scaling_floor < 1.0)
-    )
     carried = float(rules.position_size) <= 0.5 and notional <= 1.0
-    return len(instruments) == 1 and quiet and plain and carried and rules.leverage <= instruments[0].max_leverage
+    return len(instruments) == 1 and quiet and carried and rules.leverage <= instruments[0].max_leverage
 
 
 def signal_rules(rules: TradingRules, costs: ExchangeRules, instrument: Instrument) -> KernelRules:
@@ -70,6 +67,12 @@ def signal_rules(rules: TradingRules, costs: ExchangeRules, instrument: Instrume
         breaker_dd=risk.breaker_dd if on else 0.0,
         hard_dd=risk.hard_stop_dd if on else 0.0,
         breaker_pause_bars=-(-risk.breaker_pause_ms // rules.interval_ms),
+        maker_fee=float(costs.maker_fee_frac),
+        entry_style=rules.entry_style,
+        maker_timeout_bars=rules.maker_timeout_bars,
+        atr_stop=rules.atr_stop,
+        trailing_stop=float(rules.trailing_stop),
+        scaling_floor=risk.scaling_floor if on else 1.0,
     )
 
 
@@ -96,8 +99,8 @@ class Course:
         Args:
             funding: hourly rates; None: `hourly_rate` is charged at each full hour.
         """
-        market = Market.from_series(series, funding, hourly_rate)
         frame = compute_features(series, funding, thresholds=rules.regimes)
+        market = Market.from_series(series, funding, hourly_rate, frame.values if rules.atr_stop else None)
         complete = np.zeros(len(series), np.int64)
         for start, stop in series.segments():
             complete[start:stop] = np.cumsum(frame.valid[start:stop])
@@ -106,11 +109,24 @@ class Course:
         decides &= market.bars["ordinal"] % rules.decision_bars == 0
         return Course(series, market, frame, decides, warmup_bars)
 
-    def play(self, rules: KernelRules, actions: Actions, deposit: float) -> SignalResult:
-        return backtest_signal(self.market, rules, actions, start=self.warmup_bars, initial_equity=deposit)
+    def play(
+        self, rules: KernelRules, actions: Actions, deposit: float, confidence: Floats | None = None
+    ) -> SignalResult:
+        """A signal on these bars; `confidence` multiplies the size of the entry decided on each, float64 [T]."""
+        return backtest_signal(
+            self.market, rules, actions, start=self.warmup_bars, initial_equity=deposit, confidence=confidence
+        )
 
     def column(self, name: str) -> npt.NDArray[np.float64]:
         return self.frame.values[:, FEATURES.index(name)]
+
+
+def _entry_ms(result: SignalResult, series: BarSeries) -> npt.NDArray[np.int64]:
+    """The bar's open, or its end for an entry that rested and was met inside it."""
+    trades = result.trades
+    opens = series.open[trades["entry_row"]]
+    inside = (trades["is_maker"] == 1) & (trades["side"] * (opens - trades["entry_price"]) >= 0.0)
+    return np.asarray(series.open_ms[trades["entry_row"]] + np.where(inside, series.interval_ms, 0))
 
 
 def _exit_ms(result: SignalResult, series: BarSeries, slippage: float) -> npt.NDArray[np.int64]:
@@ -124,12 +140,12 @@ def _exit_ms(result: SignalResult, series: BarSeries, slippage: float) -> npt.ND
 
 def trades_of(result: SignalResult, series: BarSeries, slippage: float) -> list[TradeClosed]:
     """The round trips as the core reports them, money from float64."""
-    exits = _exit_ms(result, series, slippage).tolist()
+    entries, exits = _entry_ms(result, series).tolist(), _exit_ms(result, series, slippage).tolist()
     return [
         TradeClosed(
             coin=series.coin,
             side=Side.BUY if trade["side"] > 0 else Side.SELL,
-            entry_ms=int(series.open_ms[trade["entry_row"]]),
+            entry_ms=entry_ms,
             entry_price=_money(trade["entry_price"]),
             exit_ms=exit_ms,
             exit_price=_money(trade["exit_price"]),
@@ -140,25 +156,26 @@ def trades_of(result: SignalResult, series: BarSeries, slippage: float) -> list[
             exit_reason=EXIT_REASONS[trade["exit_reason"]],
             bars_held=int(trade["bars_held"]),
         )
-        for trade, exit_ms in zip(result.trades, exits, strict=True)
+        for trade, entry_ms, exit_ms in zip(result.trades, entries, exits, strict=True)
     ]
 
 
 def fills_of(result: SignalResult, series: BarSeries, slippage: float) -> list[Fill]:
     """Entry and exit of each round trip."""
     fills: list[Fill] = []
-    for trade, exit_ms in zip(result.trades, _exit_ms(result, series, slippage).tolist(), strict=True):
+    entries, exits = _entry_ms(result, series).tolist(), _exit_ms(result, series, slippage).tolist()
+    for trade, entry_ms, exit_ms in zip(result.trades, entries, exits, strict=True):
         side = Side.BUY if trade["side"] > 0 else Side.SELL
-        entry_ms = int(series.open_ms[trade["entry_row"]])
         paid = -float(trade["entry_fee"])
         left = -float(trade["fees"]) - paid
         size = _money(trade["size"])
-        for made, price, fee, time_ms in (
-            (side, trade["entry_price"], paid, entry_ms),
-            (side.opposite, trade["exit_price"], left, exit_ms),
+        for made, price, fee, time_ms, is_taker in (
+            (side, trade["entry_price"], paid, entry_ms, not trade["is_maker"]),
+            (side.opposite, trade["exit_price"], left, exit_ms, True),
         ):
+            number = len(fills) + 1
             fills.append(
-                Fill(series.coin, made, _money(price), size, _money(fee), time_ms, len(fills) + 1, 0, None, True)
+                Fill(series.coin, made, _money(price), size, _money(fee), time_ms, number, 0, None, bool(is_taker))
             )
     return fills
 

@@ -2,7 +2,7 @@
 
 The rules are the kernel's, in account mode. What makes it fast is that most bars change nothing: while the account is
 flat and the signal says HOLD, and while a position is held and nothing touches it, the loop only writes the equity.
-The breaker and the hard stop of section 9 act here too; the other guards need the decision core.
+The guards of section 9 that count trades, losses or seconds need the decision core.
 """
 
 from __future__ import annotations
@@ -18,16 +18,23 @@ from numba import njit
 from aml100.evaluation.kernel import KernelRules, Market, flat_positions
 from aml100.evaluation.transition import (
     END,
+    HALTED,
     HOLD,
     NOT_CLOSED,
     RISK,
     STEP_DTYPE,
     Records,
-    accrue,
-    enter,
+    at_open,
+    fill,
+    guard,
+    has_options,
+    is_met,
     leave,
+    open_entry,
     plan,
     play,
+    scaled_down,
+    trailing_stop,
 )
 from aml100.market.series import Floats
 
@@ -42,11 +49,13 @@ TRADE_DTYPE: Final = np.dtype(
         ("bars_held", "i4"),
         ("side", "i1"),
         ("exit_reason", "i1"),
+        ("is_maker", "i1"),
     ],
     align=True,
 )
-"""A round trip: filled at the open of `entry_row`, left in `exit_row` (at its open for signal, time and risk, inside
-it for stop and target, at its close for end). `fees` and `funding` are signed by effect: a fee paid is negative."""
+"""A round trip: filled at the open of `entry_row`, or in its range where `is_maker`; left in `exit_row` (at its open
+for signal, time and risk, inside it for stop and target, at its close for end). `fees` and `funding` are signed by
+effect: a fee paid is negative."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,9 +68,10 @@ class SignalResult:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _size(rule: Any, equity: float, multiplier: float, close: float) -> float:
+def _size(rule: Any, s: Any, multiplier: float, close: float) -> float:
     """Coins that an entry decided at `close` buys, down to the lot; 0 where it is refused."""
-    notional = equity * rule.notional_frac * multiplier
+    equity = s.equity
+    notional = equity * rule.notional_frac * multiplier * scaled_down(rule, s)
     if rule.max_notional > 0.0:
         notional = min(notional, rule.max_notional)
     if rule.max_leverage > 0.0:
@@ -71,8 +81,9 @@ def _size(rule: Any, equity: float, multiplier: float, close: float) -> float:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _begin(s: Any, trade: Any, row: int) -> None:
+def _begin(s: Any, trade: Any, row: int, is_maker: int) -> None:
     trade.entry_row = row
+    trade.is_maker = is_maker
     trade.side = s.side
     trade.entry_price = s.entry
     trade.size = s.size
@@ -148,25 +159,11 @@ def _skip_held(bars: Any, rule: Any, actions: Any, t: int, s: Any, floor: float,
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _guard(rule: Any, s: Any, ordinal: int, paused_until: int, halted: bool) -> tuple[int, bool]:
-    """Breaker and hard stop at the close that ends at `ordinal`: (until when entries pause or 0, halted for good)."""
-    if paused_until > 0 and ordinal >= paused_until:
-        paused_until = 0
-        s.peak = s.equity
-    fallen = 1.0 - s.equity / s.peak
-    if rule.hard_dd > 0.0 and fallen >= rule.hard_dd:
-        halted = True
-    if rule.breaker_dd > 0.0 and fallen >= rule.breaker_dd and paused_until == 0:
-        paused_until = ordinal + rule.pause_bars
-    return paused_until, halted
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
 def _walk(
     bars: Any,
     rules: Any,
     actions: Any,
-    multiplier: Any,
+    confidence: Any,
     start: int,
     states: Any,
     steps: Any,
@@ -182,22 +179,23 @@ def _walk(
     limit = min(rule.breaker_dd if rule.breaker_dd > 0.0 else 2.0, rule.hard_dd if rule.hard_dd > 0.0 else 2.0)
     floor = 1.0 - limit
     hard_floor = 1.0 - rule.hard_dd if rule.hard_dd > 0.0 else -1.0
+    trails = trailing_stop(rule) > 0.0
     count = 0
-    halted = False
-    paused_until = 0
     t = start
     while t < last or s.side != 0:
-        if halted or s.equity > s.peak * (hard_floor if paused_until > 0 else floor):
-            if s.side == 0:
+        paused = s.paused_until
+        if paused == HALTED or s.equity > s.peak * (hard_floor if paused > 0 else floor):
+            if s.side != 0:
+                if paused == 0 and not trails:
+                    t = _skip_held(bars, rule, actions, t, s, floor, equity, position)
+            elif s.resting == 0:
                 t = _skip_flat(actions, t, last, s.equity, equity, position)
-            elif not halted and paused_until == 0:
-                t = _skip_held(bars, rule, actions, t, s, floor, equity, position)
         if t == last and s.side == 0:
             break
         now = bars[t]
         if _is_last(bars, t):
-            if floor > -1.0:
-                paused_until, halted = _guard(rule, s, now.ordinal, paused_until, halted)
+            s.resting = 0
+            guard(rule, s, now.ordinal)
             if s.side != 0:
                 price = leave(rule, s, step, now.close, now.close, rule.slippage, END)
                 _finish(s, trades[count], t, price, END)
@@ -211,24 +209,28 @@ def _walk(
                 position[t] = 0.0
             continue
         after = bars[t + 1]
-        leaving, entering = plan(rule, s, now, actions[t])
-        if floor > -1.0:
-            paused_until, halted = _guard(rule, s, now.ordinal, paused_until, halted)
-            if halted or paused_until > 0:
-                leaving, entering = (RISK if s.side != 0 else NOT_CLOSED), 0
-        size = _size(rule, s.equity, multiplier[t] if multiplier.shape[0] else 1.0, now.close) if entering != 0 else 0.0
+        leaving, entering, taken = plan(rule, s, now, actions[t])
+        if guard(rule, s, now.ordinal):
+            leaving, entering = (RISK if s.side != 0 else NOT_CLOSED), 0
+            s.resting = 0
+        size = 0.0
+        if entering != 0:
+            multiplier = confidence[t] if confidence.shape[0] else 1.0
+            size = s.size if taken else _size(rule, s, multiplier, now.close)
         mark = now.close
         if s.side != 0:
-            accrue(rule, s, step, after)
-            if leaving != NOT_CLOSED:
-                price = leave(rule, s, step, mark, after.open, rule.slippage, leaving)
-                _finish(s, trades[count], t + 1, price, leaving)
+            price = at_open(rule, bars, t, s, step, leaving)
+            if price > 0.0:
+                _finish(s, trades[count], t + 1, price, step.exit_reason)
                 count += 1
-        if size > 0.0:
-            enter(rule, s, step, entering, size, 0.0, after.open)
-            _begin(s, trades[count], t + 1)
-            mark = after.open
         t += 1
+        if size > 0.0 and open_entry(rule, s, step, entering, taken, size, 0.0, now, after):
+            _begin(s, trades[count], t, 0)
+            mark = after.open
+        if has_options(rule) and s.resting != 0 and is_met(s, after):
+            fill(rule, s, step)
+            _begin(s, trades[count], t, 1)
+            mark = s.entry
         if s.side != 0:
             price = play(rule, s, step, after, mark)
             if price > 0.0:
@@ -266,12 +268,11 @@ def backtest_signal(
     equity[: start + 1] = initial_equity
     position[: start + 1] = 0.0
     trades = np.empty(2 * n, TRADE_DTYPE)
-    multiplier = np.zeros(0) if confidence is None else confidence
     count = _walk(
         market.bars,
         rules.as_record(account=True),
         actions,
-        multiplier,
+        np.zeros(0) if confidence is None else confidence,
         start,
         flat_positions(1, initial_equity),
         np.zeros(1, STEP_DTYPE),

@@ -4,13 +4,13 @@ The market does not react to us, so all three actions of any position state at a
 (`counterfactual`); the learner needs no environment to know what the other actions would have done. The batched
 environment steps with the same code (`step_batch`), the fast back-test too (evaluation/fixed_signal.py).
 
-Rows of positions are structured arrays: `states["side"]` is the column of all sides. Entries are taker entries.
+Rows of positions are structured arrays: `states["side"]` is the column of all sides.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +19,13 @@ from numba import njit
 from aml100.domain.units import HOUR_MS
 from aml100.evaluation.transition import (
     ACTIONS,
+    ATR_BAR_DTYPE,
     BAR_DTYPE,
     BUY,
+    ENTRY_STYLES,
     EXIT_REASONS,
     HOLD,
+    OPTIONS_DTYPE,
     POSITION_DTYPE,
     RULES_DTYPE,
     SELL,
@@ -30,11 +33,13 @@ from aml100.evaluation.transition import (
     Records,
     advance,
 )
+from aml100.market.features import FEATURES
 from aml100.market.position import POSITION_SIZE, position_features
 from aml100.market.series import BarSeries, Floats, FundingSeries, Ints
 
 __all__ = [
     "ACTIONS",
+    "ATR_BAR_DTYPE",
     "BAR_DTYPE",
     "BUY",
     "EXIT_REASONS",
@@ -51,13 +56,19 @@ __all__ = [
     "step_batch",
 ]
 
+_ATR: Final = FEATURES.index("atr_14")
+_TICK: Final = 1e-3
+"""A fraction of the price, well above what rounding to a tick moves a level by."""
+
 
 @dataclass(frozen=True, slots=True)
 class KernelRules:
     """How positions are opened, protected and closed. Fractions; 0 switches TP, SL, time exit or a limit off.
 
     `notional_frac` is position size x leverage: the notional of an entry as a fraction of equity. `px_decimals` of -1:
-    only the five significant figures bind. Breaker, hard stop and the two caps act in `backtest_signal` only.
+    only the five significant figures bind. `atr_stop` counts ATRs, which the market must then know. `scaling_floor` is
+    the share of an entry's size that is left at the breaker's drawdown. The two caps bound the sizes of an account
+    (`backtest_signal`); a unit position has none.
     """
 
     take_profit: float = 0.018
@@ -75,27 +86,39 @@ class KernelRules:
     breaker_dd: float = 0.0
     hard_dd: float = 0.0
     breaker_pause_bars: int = 0
+    maker_fee: float = 0.00015
+    entry_style: str = "taker"
+    maker_timeout_bars: int = 1
+    atr_stop: float = 0.0
+    trailing_stop: float = 0.0
+    scaling_floor: float = 1.0
 
     def as_record(self, *, account: bool = False) -> Records:
-        """The rules as the compiled functions take them, shape [1]; `account` picks the accounting."""
-        record = np.zeros(1, RULES_DTYPE)
-        for name in ("take_profit", "stop_loss", "taker_fee", "slippage", "notional_frac"):
-            record[name] = getattr(self, name)
-        for name in ("max_leverage", "max_notional", "breaker_dd", "hard_dd"):
-            record[name] = getattr(self, name)
+        """The rules as the compiled functions take them, shape [1]; `account` picks the accounting.
+
+        Of OPTIONS_DTYPE where one of its rules is in force, else of RULES_DTYPE.
+        """
+        optional = self.entry_style != "taker" or self.atr_stop > 0.0 or self.trailing_stop > 0.0
+        guarded = self.breaker_dd > 0.0 or self.hard_dd > 0.0
+        optional |= guarded and (self.scaling_floor < 1.0 or not account)
+        optional |= 0.0 < self.stop_loss <= self.slippage + _TICK or 0.0 < self.take_profit <= _TICK
+        record = np.zeros(1, OPTIONS_DTYPE if optional else RULES_DTYPE)
+        for name in record.dtype.names or ():
+            if hasattr(self, name) and name != "entry_style":
+                record[name] = getattr(self, name)
         record["lot"] = 10.0**self.sz_decimals
-        record["max_hold"] = self.max_hold
         record["reverse"] = self.reverse_on_opposite
-        record["px_decimals"] = self.px_decimals
-        record["decision_bars"] = self.decision_bars
         record["pause_bars"] = self.breaker_pause_bars
         record["account"] = account
+        if optional:
+            record["entry_style"] = ENTRY_STYLES.index(self.entry_style)
+            record["maker_bars"] = self.maker_timeout_bars
         return record
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Market:
-    """One coin's bars as the kernel reads them: `bars` of BAR_DTYPE [T]."""
+    """One coin's bars as the kernel reads them: `bars` of BAR_DTYPE [T], or of ATR_BAR_DTYPE."""
 
     bars: Records
     open_ms: Ints
@@ -105,16 +128,24 @@ class Market:
         return len(self.bars)
 
     @staticmethod
-    def from_series(series: BarSeries, funding: FundingSeries | None = None, constant_rate: float = 0.0) -> Market:
+    def from_series(
+        series: BarSeries,
+        funding: FundingSeries | None = None,
+        constant_rate: float = 0.0,
+        features: Floats | None = None,
+    ) -> Market:
         """Lay bars and funding out row by row.
 
         Args:
             funding: hourly rates; an hour that it does not list costs nothing.
             constant_rate: charged at each full hour where `funding` is None.
+            features: of the same bars [T, F], for stops by ATR; None: such stops are the fixed ones.
         """
-        bars = np.zeros(len(series), BAR_DTYPE)
+        bars = np.zeros(len(series), BAR_DTYPE if features is None else ATR_BAR_DTYPE)
         for name in ("open", "high", "low", "close"):
             bars[name] = getattr(series, name)
+        if features is not None:
+            bars["atr"] = np.nan_to_num(features[:, _ATR])
         bars["ordinal"] = series.open_ms // series.interval_ms + 1
         bars["follows"][1:] = np.diff(series.open_ms) == series.interval_ms
         full_hour = series.open_ms % HOUR_MS == 0

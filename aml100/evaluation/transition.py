@@ -1,8 +1,9 @@
 """One position, one bar, compiled: what SPEC section 6 says, in the order in which it happens.
 
 A step is decided at the close of bar t and ends at the close of bar t+1. It is made of `plan` (what the action means),
-`accrue` (funding at the open), `leave`, `enter` and `play` (the range of t+1, stop before target), all acting on one
-record of POSITION_DTYPE. Two accountings differ in a few lines:
+`guard` (breaker and hard stop), `at_open` (the trailing stop moves, funding, exits), `enter` or `rest` (an entry taken
+at once, or put into the book), `is_met` and `fill` (the market trades through it) and `play` (the range of t+1, stop
+before target), all acting on one record of POSITION_DTYPE. Two accountings differ in a few lines:
 
     unit     a position is ONE unit of notional at its entry's fill price (size = 1 / entry); amounts are fractions
              of that notional and nothing is rounded. For learning.
@@ -15,11 +16,13 @@ Amounts are signed by their effect on the account: a fee paid is negative.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
+from numba.extending import overload
 
 Records: TypeAlias = npt.NDArray[np.void]
 
@@ -39,11 +42,34 @@ EXIT_REASONS: Final = ("", "signal", "take_profit", "stop_loss", "time", "risk",
 """Names of the exit codes, by code."""
 
 
+TAKER: Final = 0
+MAKER: Final = 1
+MAKER_THEN_TAKER: Final = 2
+ENTRY_STYLES: Final = ("taker", "maker", "maker_then_taker")
+"""Names of the entry styles, by code."""
+
+HALTED: Final = 2**31 - 1
+"""`paused_until` of an account that the hard stop has ended."""
+
+_WIDEST_STOP: Final = 0.5
+"""Fraction of the entry: a stop by ATR is never farther away."""
+_MIN_NOTIONAL: Final = 10.0
+"""USD: the venue takes nothing smaller."""
+
 BAR_DTYPE: Final = np.dtype(
     [(name, "f8") for name in ("open", "high", "low", "close", "funding")] + [("ordinal", "i4"), ("follows", "i4")]
 )
 """One bar. `funding` is the rate charged at its open (0 off the full hour), `ordinal` its end in intervals since the
 epoch, `follows` 1 where it directly follows the row before."""
+
+
+def _extended(base: np.dtype[np.void], *more: tuple[str, str]) -> np.dtype[np.void]:
+    """`base` with more fields. They stand in front: behind, compiled code would take one for the other."""
+    return np.dtype([*more, *((name, base[name]) for name in base.names or ())])
+
+
+ATR_BAR_DTYPE: Final = _extended(BAR_DTYPE, ("atr", "f8"))
+"""A bar with its ATR(14), a fraction of its close, 0 where it is not known: what stops by ATR need."""
 
 RULES_DTYPE: Final = np.dtype(
     [
@@ -52,6 +78,17 @@ RULES_DTYPE: Final = np.dtype(
         *((name, "i8") for name in ("max_hold", "reverse", "px_decimals", "decision_bars", "pause_bars", "account")),
     ]
 )
+"""The rules that every run has."""
+
+OPTIONS_DTYPE: Final = _extended(
+    RULES_DTYPE,
+    *((name, "f8") for name in ("maker_fee", "atr_stop", "trailing_stop", "scaling_floor")),
+    *((name, "i8") for name in ("entry_style", "maker_bars")),
+)
+"""The same with what is off by default: resting entries, stops by ATR, trailing stops, sizes that shrink with the
+drawdown, for unit positions breaker and hard stop, and stops so near that slippage passes them. Compiled code is
+specialised by the record's type, so that who uses none of it does not pay for it: `has_options` and the readers below
+are constants where the fields are absent."""
 
 POSITION_DTYPE: Final = np.dtype(
     [
@@ -61,13 +98,19 @@ POSITION_DTYPE: Final = np.dtype(
         ("wins", "i2"),
         ("holds", "i2"),
         ("side", "i1"),
+        ("resting", "i1"),
+        ("beyond", "i1"),
+        ("paused_until", "i4"),
     ],
     align=True,
 )
 """State of one position and its account at a bar's close.
 
-`side` is +1 long, -1 short, 0 flat (then entry, size, stop and target mean nothing). `net`, `fees`, `funding`: sums of
-the trade under way, or of the last one. `unit`: equity per amount (1 in account mode). `wins` and `holds` in a row.
+`side` is +1 long, -1 short, 0 flat. `net`, `fees`, `funding`: sums of the trade under way, or of the last one. `unit`:
+equity per amount (1 in account mode). `wins` and `holds` in a row. `resting` is the side of an entry in the book while
+flat: entry, size, unit, stop and target are then what it will have, `bars_held` how many bars it has waited; without
+one they mean nothing. `beyond`: the market had reached the stop that the entry's fill asked for, so the one priced from
+the decision's close stays. `paused_until`: the breaker's pause ends with the bar of this ordinal, 0 for none.
 """
 
 STEP_DTYPE: Final = np.dtype(
@@ -85,14 +128,47 @@ trades), `exit_reason` of the last one, `entered` the side it opened. `truncated
 account is gone."""
 
 
+def has_options(rule: Any) -> bool:
+    """Whether the record is of OPTIONS_DTYPE; known when the code that asks is compiled."""
+    raise NotImplementedError("for compiled code only")
+
+
+@overload(has_options, strict=False)
+def _has_options(rule: Any) -> Any:
+    present = "entry_style" in rule.fields
+    return lambda rule: present
+
+
+def _reader(name: str, default: float) -> Callable[[Any], Any]:
+    """Reads an optional rule: a field where the record has it, else a constant."""
+
+    def read(rule: Any) -> Any:
+        raise NotImplementedError("for compiled code only")
+
+    @overload(read, strict=False)
+    def _read(rule: Any) -> Any:
+        return (lambda rule: rule[name]) if name in rule.fields else (lambda rule: default)
+
+    return read
+
+
+_atr_of = _reader("atr", 0.0)
+_maker_fee = _reader("maker_fee", 0.0)
+_atr_stop = _reader("atr_stop", 0.0)
+trailing_stop = _reader("trailing_stop", 0.0)
+_scaling_floor = _reader("scaling_floor", 1.0)
+_entry_style = _reader("entry_style", TAKER)
+_maker_bars = _reader("maker_bars", 0)
+
+
 _UNIT: Final = 300
 _TENS: Final = np.array([10.0**power for power in range(-_UNIT, 309)])
 """Powers of ten, from a table: raising to a power is most of what rounding a price costs."""
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def round_to_tick(price: float, px_decimals: int) -> float:
-    """The nearest price the venue accepts, as domain.units.round_price; a tie is what lies within 1e-8 of one."""
+def _ticks(price: float, px_decimals: int) -> float:
+    """Ticks in one unit of a price of this size: five significant figures, `px_decimals` decimals at most."""
     exponent = math.floor(math.log10(price))
     if _TENS[_UNIT + exponent] > price:
         exponent -= 1
@@ -101,14 +177,29 @@ def round_to_tick(price: float, px_decimals: int) -> float:
     decimals = 4 - exponent
     if px_decimals >= 0 and decimals > px_decimals:
         decimals = px_decimals
-    scale = _TENS[_UNIT + max(decimals, 0)]
-    scaled: float = price * scale
+    scale: float = _TENS[_UNIT + max(decimals, 0)]
+    return scale
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def round_to_tick(price: float, px_decimals: int) -> float:
+    """The nearest price the venue accepts, as domain.units.round_price; a tie is what lies within 1e-8 of one."""
+    scale = _ticks(price, px_decimals)
+    scaled = price * scale
     below = float(math.floor(scaled))
-    rest = scaled - below
-    if rest > 0.5 + 1e-8 or (rest > 0.5 - 1e-8 and below % 2.0 == 1.0):
+    left = scaled - below
+    if left > 0.5 + 1e-8 or (left > 0.5 - 1e-8 and below % 2.0 == 1.0):
         below += 1.0
-    rounded: float = below / scale
-    return rounded
+    return below / scale
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def passive_price(price: float, side: int, px_decimals: int) -> float:
+    """The nearest price the venue accepts that is no worse for this side than asked: down for a buy, up for a sell."""
+    scale = _ticks(price, px_decimals)
+    scaled = price * scale
+    tick = math.floor(scaled + 1e-8) if side > 0 else math.ceil(scaled - 1e-8)
+    return tick / scale
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -125,8 +216,8 @@ def _book(s: Any, step: Any, amount: float) -> None:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _fee(rule: Any, s: Any, step: Any, fill: float) -> None:
-    fee = -rule.taker_fee * s.size * fill
+def _fee(rule: Any, s: Any, step: Any, fill: float, rate: float) -> None:
+    fee = -rate * s.size * fill
     if rule.account:
         fee = _truncate(fee)
     s.fees += fee
@@ -149,7 +240,7 @@ def leave(rule: Any, s: Any, step: Any, mark: float, level: float, slippage: flo
     slipped = s.side * s.size * (fill - level)
     step.slippage += slipped
     _book(s, step, slipped)
-    _fee(rule, s, step, fill)
+    _fee(rule, s, step, fill, rule.taker_fee)
     step.closed_net += s.net
     step.exit_reason = reason
     s.wins = min(s.wins + 1, 32_000) if s.net > 0.0 else 0
@@ -158,10 +249,42 @@ def leave(rule: Any, s: Any, step: Any, mark: float, level: float, slippage: flo
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def enter(rule: Any, s: Any, step: Any, side: int, size: float, notional: float, level: float) -> None:
+def stop_distance(rule: Any, bar: Any) -> float:
+    """Of a stop from its entry, a fraction: fixed, or by the ATR of the bar that decides the entry; 0 for none."""
+    if _atr_stop(rule) > 0.0:
+        distance: float = math.floor(min(_atr_stop(rule) * _atr_of(bar), _WIDEST_STOP) * 1e6 + 0.5) / 1e6
+        if distance > 0.0:
+            return distance
+    fixed: float = rule.stop_loss
+    return fixed
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _level(rule: Any, base: float, move: float) -> float:
+    level: float = round_to_tick(base * (1.0 + move), rule.px_decimals)
+    return level
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def scaled_down(rule: Any, s: Any) -> float:
+    """Share of an entry's size that the account's drawdown leaves: 1 at the peak, the floor at the breaker's."""
+    limit = rule.breaker_dd if rule.breaker_dd > 0.0 else rule.hard_dd
+    if _scaling_floor(rule) >= 1.0 or limit <= 0.0:
+        return 1.0
+    fallen: float = min((1.0 - s.equity / s.peak) / limit, 1.0)
+    share: float = math.floor((1.0 - (1.0 - _scaling_floor(rule)) * fallen) * 1e6 + 0.5) / 1e6
+    return share
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def enter(
+    rule: Any, s: Any, step: Any, side: int, size: float, coins: float, level: float, close: float, distance: float
+) -> None:
     """Open `side` at `level` worsened by slippage and mark it there.
 
-    `size` in coin; 0 means one unit of notional, for which the account would have bought `notional` / `level`.
+    `size` in coin; 0 means one unit of notional, for which the account would have bought so many `coins`. The stop lies
+    `distance` from the fill; a venue takes none that the market has reached, then the one counted from the
+    decision's `close` stays, and so does the target.
     """
     fill = level * (1.0 + side * rule.slippage)
     if size > 0.0:
@@ -169,22 +292,91 @@ def enter(rule: Any, s: Any, step: Any, side: int, size: float, notional: float,
         s.unit = 1.0
     else:
         s.size = 1.0 / fill
-        s.unit = notional * fill / level
+        s.unit = coins * fill
     s.side = side
     s.entry = fill
     s.bars_held = 0
     s.net = 0.0
     s.fees = 0.0
     s.funding = 0.0
-    s.stop = round_to_tick(fill * (1.0 - side * rule.stop_loss), rule.px_decimals) if rule.stop_loss > 0.0 else 0.0
-    s.target = (
-        round_to_tick(fill * (1.0 + side * rule.take_profit), rule.px_decimals) if rule.take_profit > 0.0 else 0.0
-    )
+    s.stop = _level(rule, fill, -side * distance) if distance > 0.0 else 0.0
+    s.target = _level(rule, fill, side * rule.take_profit) if rule.take_profit > 0.0 else 0.0
+    if has_options(rule):
+        s.beyond = 1 if distance > 0.0 and side * (level - s.stop) <= 0.0 else 0
+        if s.beyond:
+            s.stop = _level(rule, close, -side * distance)
+        if rule.take_profit > 0.0 and side * (s.target - level) <= 0.0:
+            s.target = _level(rule, close, side * rule.take_profit)
     slipped = side * s.size * (level - fill)
     step.slippage += slipped
     _book(s, step, slipped)
-    _fee(rule, s, step, fill)
+    _fee(rule, s, step, fill, rule.taker_fee)
     step.entered = side
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def rest(rule: Any, s: Any, side: int, size: float, coins: float, now: Any, after: Any) -> bool:
+    """Put a post-only entry at the decision's close into the book at the next open; False where the venue refuses it.
+
+    It does where the order would match at once, or is too small. `size` and `coins` as for `enter`.
+    """
+    price = passive_price(now.close, side, rule.px_decimals)
+    crosses = side * (price - after.open * (1.0 + side * rule.slippage)) >= -1e-12 * price
+    if crosses or (size > 0.0 and price * size < _MIN_NOTIONAL - 1e-9):
+        return False
+    distance = stop_distance(rule, now)
+    s.resting = side
+    s.entry = price
+    s.size = size if size > 0.0 else 1.0 / price
+    s.unit = 1.0 if size > 0.0 else coins * price
+    s.bars_held = 0
+    s.stop = _level(rule, price, -side * distance) if distance > 0.0 else 0.0
+    s.target = _level(rule, price, side * rule.take_profit) if rule.take_profit > 0.0 else 0.0
+    return True
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def open_entry(
+    rule: Any, s: Any, step: Any, side: int, taken: bool, size: float, coins: float, now: Any, after: Any
+) -> bool:
+    """Carry out an entry at the open after its decision; whether it is a position at once, else it rests or is refused.
+
+    `taken`: its time in the book is over. What is taken after resting, or in place of it, is asked again whether the
+    account can carry it. `size` and `coins` as for `enter`.
+    """
+    if _entry_style(rule) != TAKER:
+        if not taken and (rest(rule, s, side, size, coins, now, after) or _entry_style(rule) == MAKER):
+            return False
+        worth = size * now.close
+        too_much = rule.max_leverage > 0.0 and worth > s.equity * rule.max_leverage * (1.0 + 1e-12)
+        if size > 0.0 and (too_much or worth < _MIN_NOTIONAL - 1e-9):
+            return False
+    level = after.open
+    enter(rule, s, step, side, size, coins, level, now.close, stop_distance(rule, now))
+    return True
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def is_met(s: Any, bar: Any) -> bool:
+    """Whether this bar trades through the resting entry; else it has waited one bar more."""
+    met: bool = bar.low < s.entry if s.resting > 0 else bar.high > s.entry
+    if not met:
+        s.bars_held += 1
+    return met
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def fill(rule: Any, s: Any, step: Any) -> None:
+    """The resting entry fills at its price, as maker; mark the position there."""
+    s.side = s.resting
+    s.resting = 0
+    s.beyond = 0
+    s.bars_held = 0
+    s.net = 0.0
+    s.fees = 0.0
+    s.funding = 0.0
+    _fee(rule, s, step, s.entry, _maker_fee(rule))
+    step.entered = s.side
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -218,21 +410,85 @@ def play(rule: Any, s: Any, step: Any, bar: Any, mark: float) -> float:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def plan(rule: Any, s: Any, bar: Any, action: int) -> tuple[int, int]:
-    """What is done at the next open, decided at this bar's close: (exit reason or NOT_CLOSED, side to open or 0)."""
+def trail(rule: Any, bars: Any, t: int, s: Any) -> bool:
+    """The stop follows the close of bar t where that makes it tighter, never back; whether it moves."""
+    if s.stop == 0.0:
+        return False
+    level = _level(rule, bars[t].close, -s.side * trailing_stop(rule))
+    if s.beyond and t > 0:
+        owed = _level(rule, s.entry, -s.side * stop_distance(rule, bars[t - 1]))
+        level = max(level, owed) if s.side > 0 else min(level, owed)
+    s.beyond = 0
+    if s.side * (level - s.stop) <= 0.0:
+        return False
+    s.stop = level
+    return True
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def at_open(rule: Any, bars: Any, t: int, s: Any, step: Any, leaving: int) -> float:
+    """What happens to a position at the open of bar t+1; returns the fill price, 0 where it stays.
+
+    The trailing stop is moved, funding paid, and the position left for the reason that `plan` gave; a trailing stop
+    that the market has passed by then does at once what it would have done.
+    """
+    now, after = bars[t], bars[t + 1]
+    moved = False
+    if leaving == NOT_CLOSED and trailing_stop(rule) > 0.0:
+        moved = trail(rule, bars, t, s)
+    accrue(rule, s, step, after)
+    if moved and s.side * (after.open - s.stop) <= 0.0:
+        leaving = STOP_LOSS
+    if leaving == NOT_CLOSED:
+        return 0.0
+    return leave(rule, s, step, now.close, after.open, rule.slippage, leaving)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def guard(rule: Any, s: Any, ordinal: int) -> bool:
+    """Breaker and hard stop at the close that ends at `ordinal`: whether nothing may be held or opened now."""
+    if rule.breaker_dd <= 0.0 and rule.hard_dd <= 0.0:
+        return False
+    if s.paused_until == HALTED:
+        return True
+    if 0 < s.paused_until <= ordinal:
+        s.paused_until = 0
+        s.peak = s.equity
+    fallen = 1.0 - s.equity / s.peak
+    if rule.hard_dd > 0.0 and fallen >= rule.hard_dd:
+        s.paused_until = HALTED
+    elif rule.breaker_dd > 0.0 and fallen >= rule.breaker_dd and s.paused_until == 0:
+        s.paused_until = ordinal + rule.pause_bars
+    paused: bool = s.paused_until != 0
+    return paused
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def plan(rule: Any, s: Any, bar: Any, action: int) -> tuple[int, int, bool]:
+    """What is done at the next open, decided at this bar's close.
+
+    Returns (exit reason or NOT_CLOSED, side to open or 0, whether that side is the resting entry's, whose time is over
+    and which is taken now). A resting entry keeps others away; the opposite signal takes it back for good.
+    """
     decides = rule.decision_bars <= 1 or bar.ordinal % rule.decision_bars == 0
     if decides:
         s.holds = min(s.holds + 1, 32_000) if action == HOLD else 0
     if s.side != 0 and rule.max_hold > 0 and s.bars_held >= rule.max_hold:
-        return TIME, 0
-    if not decides or action == HOLD:
-        return NOT_CLOSED, 0
-    wanted = 1 if action == BUY else -1
+        return TIME, 0, False
+    wanted = 0
+    if decides and action != HOLD:
+        wanted = 1 if action == BUY else -1
+    if has_options(rule) and s.resting != 0:
+        side, over = s.resting, s.bars_held >= _maker_bars(rule)
+        if wanted == -side or over:
+            s.resting = 0
+        taken = over and wanted != -side and _entry_style(rule) == MAKER_THEN_TAKER
+        return NOT_CLOSED, side if taken else 0, taken
+    if wanted == 0 or s.side == wanted:
+        return NOT_CLOSED, 0, False
     if s.side == 0:
-        return NOT_CLOSED, wanted
-    if s.side == wanted:
-        return NOT_CLOSED, 0
-    return SIGNAL, wanted if rule.reverse else 0
+        return NOT_CLOSED, wanted, False
+    return SIGNAL, wanted if rule.reverse else 0, False
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -246,20 +502,27 @@ def advance(bars: Any, rule: Any, t: int, action: int, s: Any, step: Any) -> Non
     now = bars[t]
     if t + 1 >= bars.shape[0] or bars[t + 1].follows == 0:
         step.truncated = 1
+        if has_options(rule):
+            s.resting = 0
+            guard(rule, s, now.ordinal)
         if s.side != 0:
             leave(rule, s, step, now.close, now.close, rule.slippage, END)
     else:
         after = bars[t + 1]
-        leaving, entering = plan(rule, s, now, action)
-        mark = now.close
-        equity = s.equity
-        if s.side != 0:
-            accrue(rule, s, step, after)
-            if leaving != NOT_CLOSED:
-                leave(rule, s, step, mark, after.open, rule.slippage, leaving)
+        leaving, entering, taken = plan(rule, s, now, action)
+        if has_options(rule) and guard(rule, s, now.ordinal):
+            leaving, entering = (RISK if s.side != 0 else NOT_CLOSED), 0
+            s.resting = 0
+        mark, coins = now.close, 0.0
         if entering != 0:
-            enter(rule, s, step, entering, 0.0, equity * rule.notional_frac * after.open / now.close, after.open)
+            coins = s.unit / s.entry if taken else s.equity * rule.notional_frac * scaled_down(rule, s) / mark
+        if s.side != 0:
+            at_open(rule, bars, t, s, step, leaving)
+        if entering != 0 and open_entry(rule, s, step, entering, taken, 0.0, coins, now, after):
             mark = after.open
+        if has_options(rule) and s.resting != 0 and is_met(s, after):
+            fill(rule, s, step)
+            mark = s.entry
         if s.side != 0:
             play(rule, s, step, after, mark)
     s.peak = max(s.peak, s.equity)

@@ -97,7 +97,8 @@ class Arena:
         frame = compute_features(series, funding)
         fitted = frame.values[:fit_rows][frame.valid[:fit_rows]]
         complete = np.convolve(frame.valid, np.ones(window), "full")[: len(series)] >= window
-        market = Market.from_series(series, funding, constant_rate)
+        rules = rules or KernelRules()
+        market = Market.from_series(series, funding, constant_rate, frame.values if rules.atr_stop else None)
         followed = np.append(market.bars["follows"][1:] == 1, False)
         starts = np.flatnonzero(complete & followed)
         if len(starts) == 0 or len(fitted) == 0:
@@ -111,7 +112,7 @@ class Arena:
         signals = np.stack([calm_factor(weights, volatility), np.nan_to_num(up - down)], axis=1)
         for array in (features, signals, starts):
             array.flags.writeable = False
-        return Arena(market, features, signals, starts, (rules or KernelRules()).as_record(), weights, window)
+        return Arena(market, features, signals, starts, rules.as_record(), weights, window)
 
     def windows(self, rows: Ints) -> Float32s:
         """The feature windows that end at `rows` [B], copied out: float32 [B, window, F]."""

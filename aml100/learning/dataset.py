@@ -177,7 +177,12 @@ def build_dataset(
     ]
     coins = tuple(
         CoinRows(
-            market=Market.from_series(coin.series, coin.funding, coin.constant_funding_rate),
+            market=Market.from_series(
+                coin.series,
+                coin.funding,
+                coin.constant_funding_rate,
+                frame.values if coin.rules.atr_stop else None,
+            ),
             rules=coin.rules.as_record(),
             scaled=np.where(frame.valid[:, None], scaler.apply(np.nan_to_num(frame.values)), np.float32(0.0)),
             close=np.ascontiguousarray(coin.series.close),

@@ -4,7 +4,7 @@ Importing this module registers `AML100/Perp-v0`. Two facts explain the shape of
 
 - The market does not react to us, so features are computed once for the whole series (learning/arena.py). The
   single form hands out a copy of its window (or, if asked, a view), the batched form row numbers only.
-- A step of one environment is one compiled call on one record (`_WORLD`), a step of many is one compiled call too.
+- A step of one environment is one compiled call on one record (`_world_of`), a step of many is one compiled call too.
 
 An episode is truncated where no bar follows (the position is closed at the last close, at its costs) or when
 `episode_bars` are played; it is terminated only when the account is gone.
@@ -21,7 +21,7 @@ import numpy.typing as npt
 from numba import njit, typeof
 
 from aml100.evaluation.kernel import ACTIONS, POSITION_DTYPE, STEP_DTYPE, KernelRules, Records, flat_positions
-from aml100.evaluation.transition import RULES_DTYPE, advance
+from aml100.evaluation.transition import advance
 from aml100.learning.arena import Arena, Float32s
 from aml100.learning.inference import SCALED_LIMIT
 from aml100.learning.reward import REWARD_TERMS, WEIGHTS_DTYPE, RewardConfig, sum_terms, terms_of_step
@@ -45,20 +45,26 @@ _BAD_ACTION: Final = -1
 _FLOAT32: Final = np.dtype(np.float32)
 _empty: Final = np.empty
 
-_WORLD: Final = np.dtype(
-    [
-        ("before", POSITION_DTYPE),
-        ("state", POSITION_DTYPE),
-        ("step", STEP_DTYPE),
-        ("rule", RULES_DTYPE),
-        ("weight", WEIGHTS_DTYPE),
-        ("t", "i8"),
-        ("profit", "f8"),
-        ("terms", "f8", len(REWARD_TERMS)),
-        ("sums", "f8", len(REWARD_TERMS)),
-    ],
-    align=True,
-)
+
+def _world_of(rules: Records) -> Records:
+    """All that a step of one environment reads and writes, shape [1]; `rules` in its own type."""
+    dtype = np.dtype(
+        [
+            ("before", POSITION_DTYPE),
+            ("state", POSITION_DTYPE),
+            ("step", STEP_DTYPE),
+            ("rule", rules.dtype),
+            ("weight", WEIGHTS_DTYPE),
+            ("t", "i8"),
+            ("profit", "f8"),
+            ("terms", "f8", len(REWARD_TERMS)),
+            ("sums", "f8", len(REWARD_TERMS)),
+        ],
+        align=True,
+    )
+    world = np.zeros(1, dtype)
+    world["rule"] = rules
+    return world
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -200,8 +206,8 @@ class PerpEnv(gymnasium.Env[Observation, int]):
         self.observation_space = gymnasium.spaces.Dict(spaces)
         self.action_space = gymnasium.spaces.Discrete(ACTIONS)  # type: ignore[assignment]  # of numpy's int64
         self._episode_bars = episode_bars
-        self._world = np.zeros(1, _WORLD)
-        self._world["rule"], self._world["weight"] = self.arena.rules, self.arena.weights
+        self._world = _world_of(self.arena.rules)
+        self._world["weight"] = self.arena.weights
         self._bars, self._signals = self.arena.market.bars, self.arena.signals
         self._features, self._window = self.arena.features, window
         self._copies = copy_windows

@@ -16,7 +16,16 @@ import numpy.typing as npt
 from numba import njit
 
 from aml100.evaluation.kernel import Market, flat_positions
-from aml100.evaluation.transition import ACTIONS, HOLD, POSITION_DTYPE, STEP_DTYPE, Records, advance
+from aml100.evaluation.transition import (
+    ACTIONS,
+    HOLD,
+    POSITION_DTYPE,
+    STEP_DTYPE,
+    Records,
+    advance,
+    stop_distance,
+    trailing_stop,
+)
 from aml100.learning.reward import sum_terms, terms_of_step
 from aml100.market.position import POSITION_SIZE, position_features
 from aml100.market.series import Floats, Ints
@@ -32,29 +41,36 @@ _OLDEST_BARS: Final = 500
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _draw(s: Any, rule: Any, close: float, side: int, bar_sd: float, u: Any) -> None:
-    """Fill `s`, a flat account's record, with a position that might be held at this close."""
+def _draw(s: Any, rule: Any, bar: Any, side: int, bar_sd: float, u: Any) -> None:
+    """Fill `s`, a flat account's record, with a position that might be held at this bar's close."""
+    close = bar.close
     s.wins = int(u[0] * 4.0)
     s.holds = int(u[1] * 4.0)
     s.equity = 1.0 - 0.03 * u[2] ** 2
     s.peak = 1.0
     s.side = side
     s.entry = s.size = s.unit = s.stop = s.target = s.net = s.fees = s.funding = 0.0
-    s.bars_held = 0
+    s.bars_held = s.resting = s.beyond = s.paused_until = 0
     if side == 0:
         return
     oldest = rule.max_hold if rule.max_hold > 0 else _OLDEST_BARS
     held = max(1, int(math.exp(u[3] * math.log(oldest))))
     gain = (2.0 * u[4] - 1.0) * 2.0 * bar_sd * math.sqrt(held)
-    gain = max(gain, -0.98 * rule.stop_loss if rule.stop_loss > 0.0 else -0.9)
+    distance = stop_distance(rule, bar)
+    trailing = trailing_stop(rule)
+    room = min(distance, trailing) if trailing > 0.0 else distance
+    gain = max(gain, -0.98 * room if distance > 0.0 else -0.9)
     gain = min(gain, 0.98 * rule.take_profit if rule.take_profit > 0.0 else 9.0)
     entry = close / (1.0 + side * gain)
     s.entry = entry
     s.size = 1.0 / entry
     s.unit = rule.notional_frac
     s.bars_held = held
-    if rule.stop_loss > 0.0:
-        s.stop = entry * (1.0 - side * rule.stop_loss)
+    if distance > 0.0:
+        s.stop = entry * (1.0 - side * distance)
+        if trailing > 0.0:
+            best = (max(entry, bar.close) if side > 0 else min(entry, bar.close)) * (1.0 - side * trailing)
+            s.stop = max(s.stop, best) if side > 0 else min(s.stop, best)
     if rule.take_profit > 0.0:
         s.target = entry * (1.0 + side * rule.take_profit)
 
@@ -62,7 +78,7 @@ def _draw(s: Any, rule: Any, close: float, side: int, bar_sd: float, u: Any) -> 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _draw_many(bars: Any, rules: Any, rows: Any, sides: Any, bar_sd: float, draws: Any, states: Any) -> None:
     for i in range(rows.shape[0]):
-        _draw(states[i], rules[0], bars[rows[i]].close, sides[i], bar_sd, draws[i])
+        _draw(states[i], rules[0], bars[rows[i]], sides[i], bar_sd, draws[i])
 
 
 def random_positions(
@@ -121,7 +137,7 @@ def _price(
                 if k == 0:
                     now[0] = met[i, length]
                 else:
-                    _draw(now[0], rule, close, drawn[k - 1], bar_sd, draws[i, length, k - 1])
+                    _draw(now[0], rule, bars[t], drawn[k - 1], bar_sd, draws[i, length, k - 1])
                 s = now[0]
                 _describe(s, close, position[i, length, k])
                 same = 0 if s.side == 0 else (1 if s.side > 0 else 2)

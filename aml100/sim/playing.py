@@ -125,6 +125,7 @@ class Playing(Executions):
         level = order.trigger_price
         assert level is not None
         price, has_depth = level, self.rules.has_depth
+        self.now_ms = bar.end_ms
         if order.kind is OrderKind.STOP_LOSS:
             beyond = bar.open <= level if order.side is Side.SELL else bar.open >= level
             base = bar.open if beyond else level
@@ -148,6 +149,8 @@ class Playing(Executions):
             if order.coin != bar.coin or not record.is_live_limit:
                 continue
             if record.is_reached_by(bar):
+                is_through = bar.open < order.price if order.side is Side.BUY else bar.open > order.price
+                self.now_ms = bar.open_ms if is_through else bar.end_ms
                 left = replace(order, size=record.remaining)
                 if self.rules.check_margin and not order.reduce_only and not self.affords(account, left, order.price):
                     self.close(record, OrderStatus.CANCELED, "marginCanceled", events)

@@ -21,13 +21,15 @@ from aml100.domain.errors import AmlError
 from aml100.domain.market import Bar
 from aml100.domain.orders import Action
 from aml100.domain.units import DAY_MS, HOUR_MS, Coin
-from aml100.evaluation.kernel import BAR_DTYPE, KernelRules, flat_positions
+from aml100.evaluation.kernel import ATR_BAR_DTYPE, BAR_DTYPE, KernelRules, flat_positions
 from aml100.evaluation.transition import HOLD, POSITION_DTYPE, STEP_DTYPE, advance
 from aml100.learning.bundle import Bundle, ModelPolicy
-from aml100.market.features import compute_features
+from aml100.market.features import FEATURES, compute_features
 from aml100.market.position import POSITION_SIZE, position_features
 from aml100.market.series import BarSeries, Floats, FundingSeries, Ints
 from aml100.trading.sizing import q_gap
+
+_ATR = FEATURES.index("atr_14")
 
 Prices: TypeAlias = tuple[float, float, float, float]
 
@@ -76,7 +78,7 @@ class CoinWalk:
         self._rule = rules.kernel.as_record()
         self._state = flat_positions(1)
         self._step = np.zeros(1, STEP_DTYPE)
-        self._pair = np.zeros(2, BAR_DTYPE)
+        self._pair = np.zeros(2, ATR_BAR_DTYPE if rules.kernel.atr_stop else BAR_DTYPE)
         self._action = HOLD
         self._has_decided = False
         self._row = np.zeros(POSITION_SIZE)
@@ -107,6 +109,8 @@ class CoinWalk:
         new["funding"] = rate if open_ms % HOUR_MS == 0 else 0.0
         new["ordinal"] = open_ms // interval_ms + 1
         new["follows"] = follows
+        if self._rules.kernel.atr_stop:
+            new["atr"] = 0.0 if row is None else row[_ATR]
         net = 0.0
         if self._has_decided:
             _advance(pair, self._rule, self._action, self._state, self._step)
@@ -145,8 +149,10 @@ class CoinWalk:
 
     def restore(self, saved: _CoinSaved) -> None:
         self.policy.restore(saved.policy)
+        if len(saved.bar) != self._pair.itemsize or len(saved.position) != POSITION_DTYPE.itemsize:
+            raise AmlError("a saved walk was made under other rules")
         self._state = np.frombuffer(saved.position, POSITION_DTYPE).copy()
-        self._pair[1:] = np.frombuffer(saved.bar, BAR_DTYPE)
+        self._pair[1:] = np.frombuffer(saved.bar, self._pair.dtype)
         self._action, self._has_decided = saved.action, saved.has_decided
         self.last_end_ms, self.trades = saved.last_end_ms, saved.trades
 

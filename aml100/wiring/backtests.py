@@ -129,6 +129,11 @@ def kernel_rules(params: Params, instrument: Instrument) -> KernelRules:
         decision_bars=trading.decision_bars,
         sz_decimals=instrument.sz_decimals,
         px_decimals=-1 if instrument.px_decimals is None else instrument.px_decimals,
+        maker_fee=float(costs.maker_fee_frac),
+        entry_style=trading.entry_style,
+        maker_timeout_bars=trading.maker_timeout_bars,
+        atr_stop=trading.atr_stop_multiple,
+        trailing_stop=float(trading.trailing_stop_frac),
     )
 
 

@@ -91,7 +91,7 @@ class Reference:
         )
         self.held = None
 
-    def enter(self, row: int, side: int, size: Decimal, level: Decimal) -> None:
+    def enter(self, row: int, side: int, size: Decimal, level: Decimal, close: Decimal) -> None:
         price = level * (ONE + side * self.exact("slippage"))
         fee = self.money(price * size * self.exact("taker_fee"))
         self.balance -= fee
@@ -99,6 +99,10 @@ class Reference:
         stop_loss, take_profit = self.exact("stop_loss"), self.exact("take_profit")
         stop = round_price(price * (ONE - side * stop_loss), places) if stop_loss else None
         target = round_price(price * (ONE + side * take_profit), places) if take_profit else None
+        if stop is not None and side * (level - stop) <= 0:  # the venue takes none that the market has reached
+            stop = round_price(close * (ONE - side * stop_loss), places)
+        if target is not None and side * (target - level) <= 0:
+            target = round_price(close * (ONE + side * take_profit), places)
         self.held = Held(side, size, price, stop, target, row=row, fees=fee)
 
     def play(self, row: int, bar_open: Decimal, high: Decimal, low: Decimal) -> None:
@@ -133,7 +137,7 @@ class Reference:
             if leaving:
                 self.leave(row, bar.open, self.exact("slippage"), leaving)
             if entering and size > 0:
-                self.enter(row, entering, size, bar.open)
+                self.enter(row, entering, size, bar.open, self.series.bar(row - 1).close)
             if self.held is not None:
                 self.play(row, bar.open, bar.high, bar.low)
             leaving, entering = "", 0

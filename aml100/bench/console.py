@@ -2,12 +2,16 @@
 
 All of it is the real thing: `aml100-console attach` on a pseudo-terminal of 120x40, on an engine that sends a made-up
 day over the operator socket. The peer of the first frame is a Textual application of one line of text, timed the same
-way: what the console takes on top of the library it is built with. Bytes are those the terminal is sent.
+way: what the console takes on top of the library it is built with. Both are compiled, as an installed package is,
+whatever the environment says of writing bytecode. Bytes are those the terminal is sent. A full redraw changes
+everything on the dashboard at once; its peer is a dashboard of the same matter made of textual-plot, a DataTable and
+texts.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import pty
@@ -39,15 +43,35 @@ NOON_MS: Final = 1_751_284_925_000
 
 @contextmanager
 def first_frame(folder: Path) -> Iterator[Sample]:
-    """Wall seconds from the start of the process to the first panel on the terminal."""
+    """Wall and processor seconds from the start of the process to the first panel on the terminal."""
+    import psutil
+
     with _engine(folder / "state.db"):
 
-        def measure() -> float:
+        def measure() -> Readings:
             with _console(folder / "state.db") as console:
-                return console.wait_for(b"equity")
+                passed_s = console.wait_for(b"equity")
+                spent = psutil.Process(console.child.pid).cpu_times()
+                return {"wall": passed_s, "processor": spent.user + spent.system}
 
         measure()
         yield measure
+
+
+@contextmanager
+def full_redraw(folder: Path) -> Iterator[Sample]:
+    """Processor milliseconds of a redraw in which everything is new."""
+    answer = folder / "answer"
+    command = [sys.executable, "-m", "aml100.bench.console_redraw", str(answer)]
+
+    def measure() -> float:
+        answer.unlink(missing_ok=True)
+        with on_terminal(command) as console:
+            console.read_to_end()
+        return float(answer.read_text())
+
+    measure()
+    yield measure
 
 
 @contextmanager
@@ -96,6 +120,15 @@ class _Terminal:
             seen += os.read(self.master, 65536)
         return time.perf_counter() - self.began_s
 
+    def read_to_end(self) -> None:
+        """Until the child leaves; TimeoutError where it does nothing for long."""
+        with contextlib.suppress(OSError):  # how a pseudo-terminal says that its other side was closed
+            while True:
+                if not select.select([self.master], [], [], PATIENCE_S)[0]:
+                    raise TimeoutError("the console stands still")
+                if not os.read(self.master, 65536):
+                    return
+
     def read_for(self, seconds: float) -> int:
         """Bytes that come in that time."""
         count, until_s = 0, time.perf_counter() + seconds
@@ -110,6 +143,7 @@ def on_terminal(command: list[str]) -> Iterator[_Terminal]:
     """A program on a pseudo-terminal of its own, killed at the end."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     began_s = time.perf_counter()
     child = subprocess.Popen(
         command,
@@ -117,7 +151,7 @@ def on_terminal(command: list[str]) -> Iterator[_Terminal]:
         stdout=slave,
         stderr=slave,
         start_new_session=True,
-        env={**os.environ, "TERM": "xterm-256color"},
+        env={**environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"},
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     )
     os.close(slave)
@@ -234,12 +268,29 @@ def made_up_day() -> Snapshot:
 
 
 BARE: Final = "bare Textual, one line of text"
+PLOTTED: Final = "textual-plot with DataTable"
 TRIALS: Final = (
     Trial(
         "P17",
         first_frame,
-        figures=(Figure("console, first frame", "s", (Goal(1 / 1.3, BARE), Goal(1, limit=1.0)), less_is_better=True),),
+        figures=(
+            Figure(
+                "console, first frame",
+                "s",
+                (Goal(1 / 1.3, BARE), Goal(1, limit=1.0)),
+                "wall",
+                less_is_better=True,
+            ),
+            Figure("console, first frame, processor", "s", (Goal(1 / 1.3, BARE),), "processor", less_is_better=True),
+        ),
         peers=(Peer(BARE, "console_bare.py"),),
+        repetitions=9,
+    ),
+    Trial(
+        "P16",
+        full_redraw,
+        figures=(Figure("console, full redraw, processor", "ms", (Goal(2, PLOTTED),), less_is_better=True),),
+        peers=(Peer(PLOTTED, "console_textual_plot.py", "textual-plot"),),
     ),
     Trial(
         "P16",

@@ -44,6 +44,7 @@ ENVIRONMENTS: Final[dict[str, Environment]] = {
     "torchrl": Environment(((TORCH,), ("torchrl==0.14.1",))),
     "sdk": Environment((("hyperliquid-python-sdk==0.24.0", "numpy==2.4.6"),)),
     "onnxruntime": Environment((("onnxruntime==1.32.0", "onnx==1.23.2"),)),
+    "textual-plot": Environment((("textual==8.2.8", "textual-plot==0.10.1"),)),
     "sb3": Environment(((TORCH,), ("stable-baselines3==2.9.2", "sb3-contrib==2.9.2", "gymnasium==1.4.0"))),
 }
 

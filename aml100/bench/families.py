@@ -20,7 +20,6 @@ FAMILIES: Final[dict[str, str]] = {
     "storage": "aml100.bench.storage",
     "console": "aml100.bench.console",
     "learning": "aml100.bench.learning",
-    "console-startup": "aml100.bench.startup",
     "end-to-end": "aml100.bench.end_to_end",
 }
 """Family -> module that holds its `TRIALS`; imported when it is run."""

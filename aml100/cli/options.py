@@ -1,22 +1,19 @@
-"""Every command's options, stated once: a frozen dataclass per command from which its parser is built.
+"""Every command's options, stated once: a frozen class per command from which its parser is built.
 
 A field made with `option`, `flag` or `operand` carries its flags, its parser and its help; `parsing.parse_options`
 turns arguments into an instance. `given` names the fields that the operator set, so that a default can be told from a
-choice. No slots, since two bases join in `RunOptions`. A handler is `def handler(options: RunOptions) -> int`; what it
+choice. A handler is `def handler(options: RunOptions) -> int`; what it
 returns is the exit code.
 """
-
-# ruff: noqa: RUF009 -- option, flag and operand return dataclasses.field
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from aml100.cli.parsing import flag, operand, option
+from aml100.cli.parsing import Declared, flag, operand, option
 from aml100.cli.values import (
     VenueChoice,
     number_from,
@@ -47,8 +44,7 @@ TUNED_COMMANDS: Final = ("run", "config", "train", "walkforward", "optimize")
 MODEL_ACTIONS: Final = ("list", "show", "promote", "rollback", "export")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Options:
+class Options(Declared):
     """What every command takes, before or after its name."""
 
     command: str = ""
@@ -75,7 +71,6 @@ class Options:
         return load_settings(self.config, os.environ, tuned.values, f"{self.state} {tuned.id}")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class ConsoleOptions(Options):
     fps: float | None = option("--fps", number_from(0.1, 30), "redraws per second, for slow links")
     theme: str | None = option("--theme", str, "colours", None, ("dark", "light", "colour-blind", "16-colour"))
@@ -84,7 +79,6 @@ class ConsoleOptions(Options):
     read_only: bool = flag("--read-only", "look, never command")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class TapeOptions(Options):
     """What a simulated venue plays."""
 
@@ -100,7 +94,6 @@ class TapeOptions(Options):
     faults: Path | None = option("--faults", parse_path, "faults of the simulated venue, a JSON file (docs/venue.md)")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class RunOptions(ConsoleOptions, TapeOptions):
     no_tui: bool = flag("--no-tui", "the engine in the foreground, without a screen; with --json events as JSON lines")
     venue: VenueChoice = option(
@@ -122,7 +115,6 @@ class RunOptions(ConsoleOptions, TapeOptions):
         return self.execution or ("venue" if self.venue.kind == "sim" else "paper")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class SimOptions(TapeOptions):
     host: str = option("--host", str, "address to listen on", "127.0.0.1")
     port: int = option("--port", parse_port, "port to listen on; 0 takes a free one", 0)
@@ -130,14 +122,12 @@ class SimOptions(TapeOptions):
     deposit_usd: Decimal | None = option("--deposit", parse_positive_usd, "first deposit (default: the configured one)")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class PhasesOptions(Options):
     directory: Path = operand("DIR", parse_path, "folder whose sub-folders hold equity.csv and trades.csv")
     interval: str | None = option("--interval", parse_interval, "bar interval of the records (default: found)")
     gates_mode: str | None = option("--gates-mode", str, "default: as configured", None, ("honest", "document"))
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class DownloadOptions(Options):
     coins: tuple[str, ...] = option("--coin", parse_coin, "market; repeatable", (), many=True)
     interval: str = option("--interval", parse_interval, "bar interval", "1m")
@@ -147,7 +137,6 @@ class DownloadOptions(Options):
     )
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class ImportOptions(Options):
     files: tuple[Path, ...] = operand("FILE", parse_path, "CSV, Parquet or Feather of bars", many=True)
     coin: str | None = option("--coin", parse_coin, "market (default: from the file's name)")
@@ -155,13 +144,11 @@ class ImportOptions(Options):
     source: str | None = option("--source", str, "where they come from (default: from name or shape)", metavar="NAME")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class HistoryOptions(Options):
     coins: tuple[str, ...] = option("--coin", parse_coin, "only these; repeatable", (), many=True)
     network: str | None = option("--network", str, "only this one", None, NETWORKS)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class BarsOptions(Options):
     """Bars from files, or from the history store by coin and span."""
 
@@ -178,7 +165,6 @@ class BarsOptions(Options):
     out: Path | None = option("--out", parse_path, "folder for the results")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class BacktestOptions(BarsOptions):
     warmup_bars: int | None = option(
         "--warmup-bars", parse_whole, "first decision on this bar (default 1000, at most half)"
@@ -187,14 +173,12 @@ class BacktestOptions(BarsOptions):
     model: str | None = option("--model", str, "model by id or path (default: the champion)", metavar="ID_OR_PATH")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class TrainOptions(BarsOptions):
     epochs: int | None = option("--epochs", parse_count, "epochs at most (default: as configured)")
     budget_s: float | None = option("--budget", parse_wait_s, "wall time at most, as 10m", metavar="TIME")
     resume: bool = flag("--resume", "go on from the checkpoint in --out")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class WalkforwardOptions(BarsOptions):
     train_days: float | None = option("--train-days", parse_positive, "length of a training window")
     test_days: float | None = option("--test-days", parse_positive, "length of a test window")
@@ -205,7 +189,6 @@ class WalkforwardOptions(BarsOptions):
     budget_s: float | None = option("--budget", parse_wait_s, "wall time of a fold, as 10m", metavar="TIME")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class OptimizeOptions(WalkforwardOptions):
     trials: int = option("--trials", parse_count, "trials of the search", 20)
     engine: str = option("--engine", str, "where trials run", "local", ("local", "ray"))
@@ -213,7 +196,6 @@ class OptimizeOptions(WalkforwardOptions):
     workers: int = option("--workers", parse_count, "trials at once on a Ray of its own", 2)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class ModelsOptions(Options):
     action: str = operand(
         "ACTION", str, "what to do", ("list", "show", "promote", "rollback", "export"), default="list"
@@ -225,7 +207,6 @@ class ModelsOptions(Options):
     timeout_s: float = option("--timeout", parse_wait_s, "wait so long for the engine's answer", 60.0, metavar="TIME")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class EngineOptions(Options):
     """A one-shot command to the running engine."""
 
@@ -233,44 +214,37 @@ class EngineOptions(Options):
     timeout_s: float = option("--timeout", parse_wait_s, "wait so long for the answer", 60.0, metavar="TIME")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class FlattenOptions(EngineOptions):
     coins: tuple[str, ...] = option("--coin", parse_coin, "only these; repeatable", (), many=True)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class SpanOptions(Options):
     from_ms: int | None = option("--from", parse_moment_ms, "first time, ISO 8601 or ms", metavar="TIME")
     to_ms: int | None = option("--to", parse_moment_ms, "end, ISO 8601 or ms", metavar="TIME")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class WhyOptions(SpanOptions):
     coin: str | None = option("--coin", parse_coin, "market (default: the first)")
     last: int = option("--last", parse_count, "so many decisions", 20)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class ReportOptions(SpanOptions):
     run: str | None = option("--run", str, "id of a run (default: the last)", metavar="ID")
     csv: Path | None = option("--csv", parse_path, "folder for CSV exports of trades, equity and ledger")
     out: Path | None = option("--out", parse_path, "the HTML file (default: report.html)")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class DoctorOptions(Options):
     venue: VenueChoice = option(
         "--venue", parse_venue, "sim, testnet, mainnet or http://HOST:PORT", VenueChoice("sim"), metavar="VENUE"
     )
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class ConfigOptions(Options):
     action: str = operand("ACTION", str, "what to do", ("init", "check", "show"), default="show")
     key: str | None = operand("KEY", str, "only keys that begin so (show)", default=None)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class BenchOptions(Options):
     names: tuple[str, ...] = operand("NAME", str, "family, or a budget's id as P7; none = all", many=True, default=())
     peers: Path = option(
@@ -279,6 +253,5 @@ class BenchOptions(Options):
     repetitions: int | None = option("--repetitions", parse_count, "so many of each (default: as each trial has it)")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class BackupOptions(Options):
     file: Path = operand("FILE", parse_path, "the copy; never overwritten")

@@ -1,18 +1,17 @@
-"""From a dataclass of options to an argparse parser and back.
+"""From a class of options to an argparse parser and back.
 
-argparse reads the arguments, but its errors become one line (`UsageError`) and its result the command's own frozen
-dataclass: nothing untyped goes on from here. Abbreviated options are refused, since an abbreviation of today may mean
-something else tomorrow.
+argparse reads the arguments, but its errors become one line (`UsageError`) and its result an instance of the command's
+own frozen class: nothing untyped goes on from here. Such a class reads like a dataclass and is none: making two dozen
+of those took as long as every screen of the console together, at each start (GUARANTEES C5). Abbreviated options are
+refused, since an abbreviation of today may mean something else tomorrow.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import difflib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, NoReturn, TypeVar, dataclass_transform
 
 from aml100.domain.errors import UsageError
 
@@ -20,12 +19,11 @@ if TYPE_CHECKING:
     from aml100.cli.options import Options
 
 PROGRAM: Final = "aml100-console"
-_KEY: Final = "argument"
+REQUIRED: Final = object()
 _OptionsT = TypeVar("_OptionsT", bound="Options")
 
 
-@dataclass(frozen=True, slots=True)
-class Argument:
+class Argument(NamedTuple):
     """How a field is given on the command line."""
 
     flag: str
@@ -36,7 +34,8 @@ class Argument:
     is_many: bool
     is_flag: bool
     is_operand: bool
-    is_required: bool
+    default: object
+    """`REQUIRED` where there is none."""
     metavar: str | None
 
 
@@ -51,15 +50,12 @@ def option(
     metavar: str | None = None,
 ) -> Any:
     """A field given as `--flag VALUE`; `many` takes several and may be repeated."""
-    argument = Argument(flag, parse, words, choices, many, False, False, False, metavar)
-    return dataclasses.field(default=default, metadata={_KEY: argument})
+    return Argument(flag, parse, words, choices, many, False, False, default, metavar)
 
 
 def flag(name: str, words: str) -> Any:
     """A field that is true where `--name` is given."""
-    return dataclasses.field(
-        default=False, metadata={_KEY: Argument(name, str, words, None, False, True, False, False, None)}
-    )
+    return Argument(name, str, words, None, False, True, False, False, None)
 
 
 def operand(
@@ -69,12 +65,34 @@ def operand(
     choices: tuple[str, ...] | None = None,
     *,
     many: bool = False,
-    default: object = dataclasses.MISSING,
+    default: object = REQUIRED,
 ) -> Any:
     """A field given by its place; required unless it has a default."""
-    required = default is dataclasses.MISSING
-    argument = Argument(metavar, parse, words, choices, many, False, True, required, metavar)
-    return dataclasses.field(default=None if required else default, metadata={_KEY: argument})
+    return Argument(metavar, parse, words, choices, many, False, True, default, metavar)
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(option, flag, operand))
+class Declared:
+    """Base of the options. `declared` holds a class's arguments by field name, those of its bases first."""
+
+    declared: ClassVar[Mapping[str, Argument]] = {}
+
+    def __init_subclass__(cls) -> None:
+        found = {name: value for base in reversed(cls.__mro__[1:]) for name, value in _declared_in(base).items()}
+        own = {name: value for name, value in vars(cls).items() if isinstance(value, Argument)}
+        cls.declared = {**found, **own}
+        for name, argument in own.items():
+            setattr(cls, name, None if argument.default is REQUIRED else argument.default)
+
+    def __init__(self, **values: object) -> None:
+        self.__dict__.update(values)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"options are frozen: {name}")
+
+
+def _declared_in(base: type) -> Mapping[str, Argument]:
+    return base.declared if issubclass(base, Declared) else {}
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -103,12 +121,10 @@ def build_parser(options_type: type[_OptionsT], command: str, summary: str) -> O
     )
     own = parser.add_argument_group("options of this command")
     common = parser.add_argument_group("options of all commands")
-    shared_names = _common_names(options_type)
-    for field in dataclasses.fields(options_type):
-        argument = field.metadata.get(_KEY)
-        if isinstance(argument, Argument):
-            group = parser if argument.is_operand else common if field.name in shared_names else own
-            _add(group, field.name, field.default, argument)
+    shared_names = _declared_in(options_type.__mro__[-3])  # those of `Options`, under `Declared` and `object`
+    for name, argument in options_type.declared.items():
+        group = parser if argument.is_operand else common if name in shared_names else own
+        _add(group, name, argument)
     return parser
 
 
@@ -121,19 +137,13 @@ def parse_options(options_type: type[_OptionsT], command: str, summary: str, arg
 
 def value_flags(options_type: type[_OptionsT]) -> dict[str, bool]:
     """Each flag of the options, with whether a value follows it."""
-    arguments = [field.metadata.get(_KEY) for field in dataclasses.fields(options_type)]
-    return {one.flag: not one.is_flag for one in arguments if isinstance(one, Argument) and not one.is_operand}
+    return {one.flag: not one.is_flag for one in options_type.declared.values() if not one.is_operand}
 
 
-def _common_names(options_type: type[Any]) -> frozenset[str]:
-    root = options_type.__mro__[-2]
-    return frozenset(field.name for field in dataclasses.fields(root))
-
-
-def _add(group: Any, name: str, default: object, argument: Argument) -> None:
+def _add(group: Any, name: str, argument: Argument) -> None:
     words = argument.words.replace("%", "%%")
-    if not argument.is_flag and default not in (None, ()) and not argument.is_required:
-        words += f" (default {default})"
+    if not argument.is_flag and argument.default not in (None, (), REQUIRED):
+        words += f" (default {argument.default})"
     if argument.is_flag:
         group.add_argument(argument.flag, dest=name, action="store_true", help=words)
         return
@@ -144,8 +154,8 @@ def _add(group: Any, name: str, default: object, argument: Argument) -> None:
         settings["metavar"] = argument.metavar or argument.flag.removeprefix("--").upper().replace("-", "_")
     if argument.is_operand:
         if argument.is_many:
-            settings["nargs"] = "+" if argument.is_required else "*"
-        elif not argument.is_required:
+            settings["nargs"] = "+" if argument.default is REQUIRED else "*"
+        elif argument.default is not REQUIRED:
             settings["nargs"] = "?"
         group.add_argument(name, **settings)
     elif argument.is_many:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
+import msgspec
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
@@ -61,12 +61,11 @@ def screen_of(name: str) -> Screen[Any]:
     return made
 
 
-@dataclass(frozen=True)
-class Look:
+class Look(msgspec.Struct, frozen=True):
     """What the configuration says of the console. `theme` None: by what the terminal can show; `fps` None: as it is."""
 
     theme: str | None = None
-    keys: Mapping[str, str] = field(default_factory=dict)
+    keys: Mapping[str, str] = msgspec.field(default_factory=dict)
     fps: float | None = None
 
 
@@ -87,7 +86,7 @@ class ConsoleApp(Looking):
     """
 
     TITLE = "AML-100"
-    CSS_PATH = "console.tcss"
+    CSS_PATH = Path(__file__).with_name("console.tcss")
     COMMANDS: ClassVar = {CommandPalette}
     BINDINGS: ClassVar[list[BindingType]] = [
         *(
@@ -98,10 +97,7 @@ class ConsoleApp(Looking):
         *(Binding(key, f"scrub_by('{key}')", "through the past", show=False) for key in SCRUB_KEYS),
         Binding("g", "scrub_to", "to a moment", show=False),
     ]
-    MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {
-        "dashboard": DashboardScreen,
-        **{name: partial(screen_of, name) for name in SCREENS},
-    }
+    MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {name: partial(screen_of, name) for name in SCREENS}
     DEFAULT_MODE = "dashboard"
 
     def __init__(
@@ -142,10 +138,18 @@ class ConsoleApp(Looking):
     def keys_given(self) -> dict[str, str]:
         return self._keys
 
+    def get_default_screen(self) -> Screen[Any]:
+        """The dashboard: a mode like the others only once it is there, since Textual styles a mode's screen twice."""
+        return self._dashboard()
+
+    def _dashboard(self) -> DashboardScreen:
+        return DashboardScreen(self.view())
+
     def get_theme_variable_defaults(self) -> dict[str, str]:
         return {**super().get_theme_variable_defaults(), **variables_of(PALETTES["dark"])}
 
     def on_mount(self) -> None:
+        self.add_mode(self.DEFAULT_MODE, self._dashboard)
         if self._keys:
             self.set_keymap(self._keys)
         self.app_resume_signal.subscribe(self, self._repaint)
@@ -155,7 +159,6 @@ class ConsoleApp(Looking):
         self.run_worker(self.source.run(), name="source")
         self._ticker = self.set_interval(1.0 / self.fps, self.tick)
         self.set_interval(ENGINE_POLL_S, self._watch_engine)
-        self.call_after_refresh(self.tick)
         if self._load is not None:
             self.call_after_refresh(lambda: self.run_worker(self._read_look(), name="configuration"))
 

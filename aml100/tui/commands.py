@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
+
+import msgspec
 
 from aml100.control.protocol import Snapshot
 from aml100.domain.errors import UsageError
 from aml100.tui import figures
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(msgspec.Struct, frozen=True):
     """`word`: what must be typed to confirm; None where one key is enough."""
 
     title: str
@@ -27,8 +27,7 @@ class Question:
     word: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ConsoleCommand:
+class ConsoleCommand(msgspec.Struct, frozen=True):
     """One thing an operator can do.
 
     Args:

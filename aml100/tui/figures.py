@@ -115,6 +115,21 @@ def span(seconds: float | None) -> str:
     return f"{whole // 86_400}d{whole % 86_400 // 3600:02d}h"
 
 
+def calm_span(seconds: float | None) -> str:
+    """A length of time for figures that are watched all day: no digit in it moves more often than it must.
+
+    >>> calm_span(0.4), calm_span(7.2), calm_span(75), calm_span(8000), calm_span(None)
+    ('<1 s', '7 s', '1m', '2h13m', 'n/a')
+    """
+    if seconds is None:
+        return UNKNOWN
+    if seconds < 1:
+        return "<1 s"
+    if seconds < 60:
+        return f"{int(seconds)} s"
+    return span(seconds) if seconds >= 3600 else f"{int(seconds // 60)}m"
+
+
 def moment(time_ms: int) -> str:
     """
     >>> moment(1751241725000)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -147,9 +148,9 @@ class Looking(Operating):
         await self.push_screen(Help(self.keys_given))
 
     @property
+    @abstractmethod
     def keys_given(self) -> dict[str, str]:
         """Keys that were remapped, by command id."""
-        raise NotImplementedError
 
     def action_next_theme(self) -> None:
         names = list(PALETTES)

@@ -6,10 +6,11 @@ answer, a file HALT is left for it.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Final
 
+import msgspec
 from textual.app import App
 
 from aml100.control.protocol import ModelView
@@ -38,18 +39,18 @@ class Operating(App[int]):
         self._sent = 0
         self._halt_armed_until_s: float | None = None
 
+    @abstractmethod
     def tick(self) -> None:
         """Repaint."""
-        raise NotImplementedError
 
+    @abstractmethod
     def say(self, text: str, for_s: float = 5.0) -> None:
         """A line from the console itself."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def in_the_past(self) -> bool:
         """Whether a recorded frame is on screen."""
-        raise NotImplementedError
 
     def available(self) -> list[ConsoleCommand]:
         """The commands that may be given here."""
@@ -148,7 +149,7 @@ class Operating(App[int]):
         return f"not confirmed ({why}); left {path}, which halts it"
 
     def _settle(self, operation: Operation, outcome: Outcome, text: str) -> None:
-        settled = replace(operation, outcome=outcome, text=text, since_s=self.clock.monotonic_s())
+        settled = msgspec.structs.replace(operation, outcome=outcome, text=text, since_s=self.clock.monotonic_s())
         self._operations = [one for one in self._operations if one.number != operation.number] + [settled]
         self.tick()
 

@@ -6,9 +6,8 @@ uses the terminal's own sixteen, on black, the bright ones where the plain ones 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from rich.style import Style
 from textual.theme import BUILTIN_THEMES, Theme
@@ -16,8 +15,7 @@ from textual.theme import BUILTIN_THEMES, Theme
 from aml100.tui.ink import ROLES
 
 
-@dataclass(frozen=True, slots=True)
-class Palette:
+class Palette(NamedTuple):
     """Colours by meaning. The four modes, chips and the alarm are pairs of text on background."""
 
     ground: str

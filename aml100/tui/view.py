@@ -5,9 +5,11 @@ Everything here is frozen. A painter that gets the same view paints the same lin
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from enum import StrEnum
+from typing import TypeAlias
+
+import msgspec
 
 from aml100.control.protocol import Snapshot
 from aml100.tui import figures
@@ -23,8 +25,7 @@ class LinkState(StrEnum):
     OFFLINE = "OFFLINE"
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(msgspec.Struct, frozen=True):
     """`age_s` of the newest snapshot in wall seconds, None before the first. `controller`: commands are accepted."""
 
     state: LinkState
@@ -39,8 +40,7 @@ class Outcome(StrEnum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
+class Operation(msgspec.Struct, frozen=True):
     """One command on its way; `since_s` is monotonic time of its last change."""
 
     number: int
@@ -50,8 +50,7 @@ class Operation:
     since_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Replay:
+class Replay(msgspec.Struct, frozen=True):
     """A recorded frame on screen: its wall time, and the recording's span."""
 
     frame_ms: int
@@ -59,8 +58,7 @@ class Replay:
     last_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(msgspec.Struct, frozen=True):
     """One frame's worth of facts.
 
     `beat` counts the console's own frames: it moves while the console lives, whatever the engine does. `chart_no`
@@ -78,8 +76,10 @@ class View:
     notice: str = ""
     seen_ms: int = 0
     """Wall time at which the console before this one left; 0 where nobody watched before."""
-    keys: Mapping[str, str] = field(default_factory=dict)
+    keys: Mapping[str, str] = msgspec.field(default_factory=dict)
     """Keys that were remapped, by command id."""
+    coin: str = ""
+    """The coin whose price is shown; empty: the engine's choice."""
     replay: Replay | None = None
     """Where in the past `snapshot` is taken from; None: it is the newest one."""
 
@@ -90,3 +90,7 @@ class View:
             return ()
         word = "OFFLINE" if self.link.state is not LinkState.STALE else "STALE"
         return line((f"{word} {figures.span(self.link.age_s)}", "warn"))
+
+
+Painter: TypeAlias = Callable[[View, int, int], list[Line]]
+"""Lines for a view in a width and a height of cells."""

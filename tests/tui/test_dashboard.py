@@ -124,7 +124,7 @@ async def test_stale_and_offline_stand_in_every_panel_with_the_age() -> None:
         assert sum(one.count("STALE 12 s") for one in first) >= 8
         assert "the engine is connected but silent" in first[0]
         assert "synthetic:regimes" in first[1]
-        assert first[1][-1] != second[1][-1]
+        assert first[1][0] != second[1][0]
         desk.source.now = Link(LinkState.OFFLINE, 75.0, "no socket")
         third = await desk.settle(pilot)
         assert third.count("OFFLINE 1m15s") >= 8
@@ -222,7 +222,7 @@ async def test_unchanged_view_repaints_nothing(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(Sheet, "refresh", counting)
         desk.app.tick()
         await pilot.pause()
-        assert refreshed == [("beat", 1)]
+        assert refreshed == [("board", 1)]
 
 
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (120, 40), (200, 60)])

@@ -1,15 +1,8 @@
-"""Textual by itself: seconds from the start of a process to one line of text on a pseudo-terminal of 120x40."""
+"""Textual by itself: an application of one line of text on a terminal of 120x40, from its start to that line."""
 
-import fcntl
-import os
-import pty
-import select
-import struct
-import subprocess
 import sys
-import termios
-import time
 
+from on_terminal import run
 from serve import serve
 
 APP = """
@@ -23,30 +16,9 @@ Bare().run(mouse=False)
 
 
 def measure():
-    master, slave = pty.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
-    began = time.perf_counter()
-    child = subprocess.Popen(
-        [sys.executable, "-c", APP],
-        stdin=slave,
-        stdout=slave,
-        stderr=slave,
-        start_new_session=True,
-        env={**os.environ, "TERM": "xterm-256color"},
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-    )
-    os.close(slave)
-    seen = b""
-    while b"the first line" not in seen:
-        ready, _, _ = select.select([master], [], [], 30.0)
-        if not ready:
-            raise TimeoutError("nothing drawn")
-        seen += os.read(master, 65536)
-    taken = time.perf_counter() - began
-    child.kill()
-    child.wait()
-    os.close(master)
-    return taken
+    seen, passed, spent = run([sys.executable, "-c", APP], until=b"the first line")
+    assert b"the first line" in seen, seen[-500:]
+    return {"wall": passed, "processor": spent}
 
 
 measure()

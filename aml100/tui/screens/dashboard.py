@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 from textual.app import ComposeResult
-from textual.containers import Horizontal, Vertical
 
 from aml100.tui.screens.base import ConsoleScreen
-from aml100.tui.widgets.account import DecisionPanel, FeedPanel, PerformancePanel, PositionPanel, TrainingPanel
-from aml100.tui.widgets.curves import ActionPanel, EquityPanel, PricePanel
-from aml100.tui.widgets.phase import PhasePanel
+from aml100.tui.view import View
+from aml100.tui.widgets.board import Board
+from aml100.tui.widgets.sheet import Sheet
 
 
 class DashboardScreen(ConsoleScreen):
+    """One sheet, which says itself what it needs where there is too little room.
+
+    Args:
+        view: stands in the first frame.
+    """
+
     AUTO_FOCUS = ""
 
-    def body(self) -> ComposeResult:
-        with Vertical(id="panels"):
-            with Horizontal(id="top"):
-                yield PhasePanel(id="phase")
-                yield EquityPanel(id="equity")
-                yield PricePanel(id="price")
-            with Horizontal(id="middle"):
-                yield PositionPanel(id="position")
-                yield PerformancePanel(id="performance")
-                yield ActionPanel(id="actions")
-            yield DecisionPanel(id="decisions")
-            with Horizontal(id="bottom"):
-                yield FeedPanel(id="feed")
-                yield TrainingPanel(id="training")
+    def __init__(self, view: View) -> None:
+        super().__init__()
+        self._first = view
+
+    def compose(self) -> ComposeResult:
+        board = Sheet(Board().paint, id="board")
+        board.show(self._first)
+        yield board

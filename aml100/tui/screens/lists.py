@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aml100.tui.screens.listed import ListScreen
 from aml100.tui.widgets.guards import feed_rows, risk_rows
-from aml100.tui.widgets.phase import phase_rows
+from aml100.tui.widgets.objectives import phase_rows
 from aml100.tui.widgets.rows import LOG_ORDERS, alert_rows, log_rows, why_rows
 from aml100.tui.widgets.trading import SORTS, trade_rows
 

@@ -2,41 +2,49 @@
 
 from __future__ import annotations
 
+from textual import events
 from textual.app import ComposeResult
-from textual.containers import Horizontal
 
 from aml100.tui import figures
 from aml100.tui.ink import Line, gauge, line, pack
 from aml100.tui.screens.listed import ListScreen
 from aml100.tui.view import View
 from aml100.tui.widgets.account import training_progress
-from aml100.tui.widgets.curves import ChartPanel, framed_curve
+from aml100.tui.widgets.board import ROOMY_HEIGHT, beside
+from aml100.tui.widgets.curves import Charts, framed_curve
 from aml100.tui.widgets.panels import headed, waiting
 from aml100.tui.widgets.rows import model_rows
 from aml100.tui.widgets.sheet import Sheet
 
+CURVES_HEIGHT = 8
+ROOMY_CURVES_HEIGHT = 16
+CONTEST_HEIGHT = 4
 
-class LossPanel(ChartPanel):
-    """Epoch, time left, and the loss by epoch."""
+
+class Upper:
+    """Paints what stands over the models; it keeps the charts of the second."""
+
+    def __init__(self) -> None:
+        self._charts = Charts()
 
     def paint(self, view: View, width: int, height: int) -> list[Line]:
+        """The two curves beside each other, the contest under them."""
+        widths = (width - width // 2 - 1, width // 2)
+        curves = beside(view, (self._loss, self._validation), widths, height - CONTEST_HEIGHT)
+        return [*curves, *contest_lines(view, width, CONTEST_HEIGHT)]
+
+    def _loss(self, view: View, width: int, height: int) -> list[Line]:
+        """Epoch, time left, and the loss by epoch."""
         if view.snapshot is None:
             return waiting("training", view, width)
         training = view.snapshot.training
         head = training_progress(training, width)[:1]
-        body = [*head, *self.chart(view, width, height - 1 - len(head))]
+        body = [*head, *self._charts.drawn(_draw_loss, view, width, height - 1 - len(head))]
         cause = f" ({training.cause})" if training.cause else ""
         return headed("training: loss", view, width, body, line((training.state + cause, "accent")))
 
-    def draw(self, view: View, width: int, height: int) -> list[Line]:
-        losses = list(view.snapshot.training.losses) if view.snapshot is not None else []
-        return framed_curve(losses, width, height, plain=view.ascii, decimals=4)
-
-
-class ValidationPanel(ChartPanel):
-    """Net profit of the greedy policy on the validation part, by epoch."""
-
-    def paint(self, view: View, width: int, height: int) -> list[Line]:
+    def _validation(self, view: View, width: int, height: int) -> list[Line]:
+        """Net profit of the greedy policy on the validation part, by epoch."""
         if view.snapshot is None:
             return waiting("validation", view, width)
         training = view.snapshot.training
@@ -44,12 +52,18 @@ class ValidationPanel(ChartPanel):
         if training.actions is not None:
             hold, buy, sell = (round(share * 100) for share in training.actions)
             head.append(line((f" it would HOLD {hold} %  BUY {buy} %  SELL {sell} %", "dim")))
-        body = [*head, *self.chart(view, width, height - 1 - len(head))]
+        body = [*head, *self._charts.drawn(_draw_validation, view, width, height - 1 - len(head))]
         return headed("validation: % of equity, by epoch", view, width, body)
 
-    def draw(self, view: View, width: int, height: int) -> list[Line]:
-        values = list(view.snapshot.training.validations) if view.snapshot is not None else []
-        return framed_curve(values, width, height, plain=view.ascii)
+
+def _draw_loss(view: View, width: int, height: int) -> list[Line]:
+    losses = list(view.snapshot.training.losses) if view.snapshot is not None else []
+    return framed_curve(losses, width, height, plain=view.ascii, decimals=4)
+
+
+def _draw_validation(view: View, width: int, height: int) -> list[Line]:
+    values = list(view.snapshot.training.validations) if view.snapshot is not None else []
+    return framed_curve(values, width, height, plain=view.ascii)
 
 
 def contest_lines(view: View, width: int, _height: int) -> list[Line]:
@@ -99,18 +113,15 @@ def contest_lines(view: View, width: int, _height: int) -> list[Line]:
     return headed("champion and challenger", view, width, body, note)
 
 
-class ContestPanel(Sheet):
-    painter = staticmethod(contest_lines)
-
-
 class TrainingScreen(ListScreen):
     """Curves above, the contest between, models below."""
 
     rows = staticmethod(model_rows)
 
-    def body(self) -> ComposeResult:
-        with Horizontal(id="curves"):
-            yield LossPanel(id="loss")
-            yield ValidationPanel(id="validation")
-        yield ContestPanel(id="contest")
-        yield from super().body()
+    def above(self) -> ComposeResult:
+        yield Sheet(Upper().paint, id="upper")
+
+    def on_resize(self, event: events.Resize) -> None:
+        super().on_resize(event)
+        curves = ROOMY_CURVES_HEIGHT if event.size.height >= ROOMY_HEIGHT else CURVES_HEIGHT
+        self.query_one("#upper").styles.height = curves + CONTEST_HEIGHT

@@ -8,7 +8,6 @@ from aml100.tui.ink import Line, Span, cells, cut_words, first_fit, line, pack, 
 from aml100.tui.view import View
 from aml100.tui.widgets.curves import ACTION_ROLES
 from aml100.tui.widgets.panels import headed, waiting
-from aml100.tui.widgets.sheet import Sheet
 
 FEED_ROLES = {"LIVE": ("●", "good"), "STALE": ("▲", "warn"), "OFFLINE": ("✗", "bad")}
 
@@ -204,7 +203,8 @@ def feed_lines(view: View, width: int, height: int) -> list[Line]:
     for one in feeds:
         glyph, role = ("○", "dim") if view.age_note else FEED_ROLES.get(one.state, ("✗", "bad"))
         gaps = (f" gap {one.gap_bars}", "warn") if one.gap_bars else ("", "text")
-        age = figures.span(one.age_ms / 1000)
+        fresh = one.state == "LIVE"
+        age = figures.calm_span(one.age_ms / 1000) if fresh else figures.span(one.age_ms / 1000)
         word = f"was {one.state}" if view.age_note else one.state
         shown.append(line((f" {glyph} {word}", role), f" {one.coin} {one.channel} ", (age, "dim"), gaps))
     body: list[Line] = []
@@ -267,23 +267,3 @@ def training_progress(training: TrainingView, width: int) -> list[Line]:
         ],
     )
     return [progress, outcome]
-
-
-class PositionPanel(Sheet):
-    painter = staticmethod(position_lines)
-
-
-class PerformancePanel(Sheet):
-    painter = staticmethod(performance_lines)
-
-
-class DecisionPanel(Sheet):
-    painter = staticmethod(decision_lines)
-
-
-class FeedPanel(Sheet):
-    painter = staticmethod(feed_lines)
-
-
-class TrainingPanel(Sheet):
-    painter = staticmethod(training_lines)

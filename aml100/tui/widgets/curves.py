@@ -10,37 +10,30 @@ from collections.abc import Sequence
 from aml100.control.protocol import ActionCount, PositionView, Snapshot, TradeView
 from aml100.tui import figures
 from aml100.tui.ink import Line, line, pack
-from aml100.tui.view import View
+from aml100.tui.view import Painter, View
 from aml100.tui.widgets.chart import bars, curve
 from aml100.tui.widgets.panels import headed, waiting
 from aml100.tui.widgets.plot import Plot
-from aml100.tui.widgets.sheet import Sheet
 
 LEVEL_REACH = 1.0
 """Targets and stops up to so many heights of the price's own range away widen the picture; others are arrows."""
 
 
-class ChartPanel(Sheet):
-    """Keeps the chart of this second; a subclass draws it and says what stands above."""
+class Charts:
+    """The charts of this second: each is drawn when it is first asked for, and kept until `chart_no` moves on."""
 
-    def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(self.paint, id=id)
-        self._drawn_for: tuple[object, ...] = ()
-        self._chart: list[Line] = []
+    def __init__(self) -> None:
+        self._drawn: dict[Painter, tuple[tuple[object, ...], list[Line]]] = {}
 
-    def paint(self, view: View, width: int, height: int) -> list[Line]:
-        raise NotImplementedError
-
-    def draw(self, view: View, width: int, height: int) -> list[Line]:
-        raise NotImplementedError
-
-    def chart(self, view: View, width: int, height: int) -> list[Line]:
-        """The chart of this second."""
-        key = (view.chart_no, width, height, view.ascii)
-        if key != self._drawn_for:
-            self._drawn_for = key
-            self._chart = self.draw(view, width, height) if height > 0 else []
-        return self._chart
+    def drawn(self, draw: Painter, view: View, width: int, height: int) -> list[Line]:
+        """What `draw` made of the view of this second."""
+        if view.snapshot is None or height <= 0:
+            return []
+        key = (view.chart_no, view.coin, width, height, view.ascii)
+        kept = self._drawn.get(draw)
+        if kept is None or kept[0] != key:
+            kept = self._drawn[draw] = key, draw(view, width, height)
+        return kept[1]
 
 
 # --- equity ------------------------------------------------------------------------------------------------------
@@ -135,19 +128,17 @@ def _fall_line(fall: float, points: Sequence[tuple[int, float]], at: int, width:
     return pack(width, [deepest, when, span])
 
 
-class EquityPanel(ChartPanel):
+def equity_lines(view: View, width: int, height: int, charts: Charts) -> list[Line]:
     """Equity with its curve; the drawdown is the shade under the peak."""
+    if view.snapshot is None:
+        return waiting("equity", view, width)
+    figures_line = equity_figures(view.snapshot, width)
+    return headed("equity", view, width, [figures_line, *charts.drawn(_draw_equity, view, width, height - 2)])
 
-    def paint(self, view: View, width: int, height: int) -> list[Line]:
-        if view.snapshot is None:
-            return waiting("equity", view, width)
-        figures_line = equity_figures(view.snapshot, width)
-        return headed("equity", view, width, [figures_line, *self.chart(view, width, height - 2)])
 
-    def draw(self, view: View, width: int, height: int) -> list[Line]:
-        if view.snapshot is None:
-            return []
-        return equity_chart(view.snapshot.equity_curve, width, height, plain=view.ascii)
+def _draw_equity(view: View, width: int, height: int) -> list[Line]:
+    points = view.snapshot.equity_curve if view.snapshot is not None else ()
+    return equity_chart(points, width, height, plain=view.ascii)
 
 
 # --- price -------------------------------------------------------------------------------------------------------
@@ -219,19 +210,18 @@ def _price_legend(points: Sequence[tuple[int, float]], marked: int, width: int) 
     return pack(width, [legend, line((f"{marked} shown", "dim")), line((span, "dim"))])
 
 
-class PricePanel(ChartPanel):
+def price_lines(view: View, width: int, height: int, charts: Charts) -> list[Line]:
     """The price of the coin in hand, else of the first coin."""
+    snapshot = view.snapshot
+    if snapshot is None:
+        return waiting("price", view, width)
+    note = line((snapshot.origin, "warn" if snapshot.origin.startswith("synthetic") else "dim"))
+    title = f"price {snapshot.price_coin}".strip()
+    return headed(title, view, width, charts.drawn(_draw_price, view, width, height - 1), note)
 
-    def paint(self, view: View, width: int, height: int) -> list[Line]:
-        snapshot = view.snapshot
-        if snapshot is None:
-            return waiting("price", view, width)
-        note = line((snapshot.origin, "warn" if snapshot.origin.startswith("synthetic") else "dim"))
-        title = f"price {snapshot.price_coin}".strip()
-        return headed(title, view, width, self.chart(view, width, height - 1), note)
 
-    def draw(self, view: View, width: int, height: int) -> list[Line]:
-        return [] if view.snapshot is None else price_chart(view.snapshot, width, height, plain=view.ascii)
+def _draw_price(view: View, width: int, height: int) -> list[Line]:
+    return [] if view.snapshot is None else price_chart(view.snapshot, width, height, plain=view.ascii)
 
 
 # --- actions -----------------------------------------------------------------------------------------------------
@@ -259,17 +249,16 @@ def action_strips(
     return lines
 
 
-class ActionPanel(ChartPanel):
+def action_lines(view: View, width: int, height: int, charts: Charts) -> list[Line]:
     """What the policy chose over time."""
+    if view.snapshot is None:
+        return waiting("actions", view, width)
+    note = line(("share of decisions, newest right", "dim"))
+    return headed("actions", view, width, charts.drawn(_draw_actions, view, width, height - 1), note)
 
-    def paint(self, view: View, width: int, height: int) -> list[Line]:
-        if view.snapshot is None:
-            return waiting("actions", view, width)
-        note = line(("share of decisions, newest right", "dim"))
-        return headed("actions", view, width, self.chart(view, width, height - 1), note)
 
-    def draw(self, view: View, width: int, height: int) -> list[Line]:
-        if view.snapshot is None:
-            return []
-        snapshot = view.snapshot
-        return action_strips(snapshot.action_curve, snapshot.performance.actions, width, plain=view.ascii)[:height]
+def _draw_actions(view: View, width: int, height: int) -> list[Line]:
+    if view.snapshot is None:
+        return []
+    snapshot = view.snapshot
+    return action_strips(snapshot.action_curve, snapshot.performance.actions, width, plain=view.ascii)[:height]

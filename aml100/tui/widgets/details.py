@@ -9,7 +9,6 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from aml100.control.protocol import (
@@ -28,8 +27,10 @@ from aml100.tui import figures
 from aml100.tui.ink import Line, line, plain, to_ascii, wrapped
 from aml100.tui.widgets.account import position_block
 from aml100.tui.widgets.curves import ACTION_ROLES
+from aml100.tui.widgets.dialogs import Dialog
 from aml100.tui.widgets.guards import guard_details
-from aml100.tui.widgets.phase import evidence_line, objective_details
+from aml100.tui.widgets.objectives import objective_details
+from aml100.tui.widgets.phase import evidence_line
 from aml100.tui.widgets.rows import alert_details, decision_details, model_details
 from aml100.tui.widgets.trading import order_details, trade_details
 
@@ -114,7 +115,7 @@ def decision_from(data: Mapping[str, Any]) -> list[Line]:
     return lines
 
 
-class Details(ModalScreen[None]):
+class Details(Dialog[None]):
     """One row in full. `copied` is what `c` copies."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

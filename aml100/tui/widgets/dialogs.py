@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import textwrap
 from datetime import UTC, datetime
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -18,8 +18,16 @@ from textual.widgets import Button, Input, Static
 from aml100.domain.units import iso_utc
 from aml100.tui.commands import COMMAND_TABLE, Question, shown_keys
 
+AnswerT = TypeVar("AnswerT")
 
-class Confirm(ModalScreen[bool]):
+
+class Dialog(ModalScreen[AnswerT]):
+    """Stands over the screen until it is answered."""
+
+    CSS_PATH = "../dialogs.tcss"
+
+
+class Confirm(Dialog[bool]):
     """Answers True only to the key `y`, the Yes button, or the word typed in full."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -71,7 +79,7 @@ class Confirm(ModalScreen[bool]):
         self.dismiss(yes)
 
 
-class Leave(ModalScreen[str]):
+class Leave(Dialog[str]):
     """The way out: `detach` leaves the engine running, `stop` ends it, `cancel` stays."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -113,7 +121,7 @@ class Leave(ModalScreen[str]):
         self.dismiss(choice)
 
 
-class Moment(ModalScreen[int]):
+class Moment(Dialog[int]):
     """Asks for a moment of the past; None for a text that is none."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Cancel")]
@@ -192,7 +200,7 @@ WORDS = (
 )
 
 
-class Help(ModalScreen[None]):
+class Help(Dialog[None]):
     """The real bindings, and what each figure means."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -1,7 +1,7 @@
 """What every screen has around its body: the banner, the line of commands under way, and the keys.
 
 The banner says by word what must never be mistaken: the mode, the trading state, where the data comes from, and
-whether what is shown is fresh. The character at its end moves with the console's own frames, so a console that hangs
+whether what is shown is fresh. The character under it moves with the console's own frames, so a console that hangs
 (nothing moves) and an engine that hangs (STALE, and the character moves) look different.
 """
 
@@ -12,7 +12,6 @@ from aml100.tui import figures
 from aml100.tui.commands import COMMAND_TABLE
 from aml100.tui.ink import Line, cells, cut_words, line, pack, spread
 from aml100.tui.view import Link, LinkState, Outcome, Replay, View
-from aml100.tui.widgets.sheet import Sheet
 
 MIN_WIDTH = 80
 MIN_HEIGHT = 24
@@ -58,10 +57,10 @@ def banner_lines(view: View, width: int, _height: int) -> list[Line]:
         " ",
     )
     if view.replay is not None:
-        return [spread((*chips, *_replay_chip(view.replay)), tail, width), _facts_line(snapshot, width)]
+        return [spread((*chips, *_replay_chip(view.replay)), tail, width), _facts_line(view, snapshot, width)]
     trouble = _trouble(view.link)
     reason = cut_words(trouble or snapshot.state_reason, max(width - cells(chips) - cells(tail) - 1, 0))
-    return [spread((*chips, (reason, "warn" if trouble else "text")), tail, width), _facts_line(snapshot, width)]
+    return [spread((*chips, (reason, "warn" if trouble else "text")), tail, width), _facts_line(view, snapshot, width)]
 
 
 def _tail(view: View, width: int) -> Line:
@@ -115,25 +114,25 @@ def _link_chip(link: Link) -> Line:
             return line((" CONNECTING ", "chip"))
 
 
-def beat_lines(view: View, _width: int, _height: int) -> list[Line]:
-    """One character that moves with the console's own frames."""
-    return [(), line((_BEATS[view.beat % len(_BEATS)], "dim"))]
+def _beat(view: View) -> Line:
+    """A character that moves with the console's own frames; at the left, since a row is sent up to its last change."""
+    return line((_BEATS[view.beat % len(_BEATS)], "dim"))
 
 
 def _console_line(view: View, width: int) -> Line:
-    return line((cut_words(" " + view.link.detail, width), "dim"))
+    return (*_beat(view), (cut_words(" " + view.link.detail, width - 1), "dim"))
 
 
-def _facts_line(snapshot: Snapshot, width: int) -> Line:
+def _facts_line(view: View, snapshot: Snapshot, width: int) -> Line:
     origin_role = "warn" if snapshot.origin.startswith("synthetic") else "text"
     speed = f" ×{figures.trimmed(snapshot.speed)}" if snapshot.speed != 1 else ""
     lag_role = "text" if snapshot.loop_lag_ms < 100 else "warn"
     parts = [
-        line((f" {snapshot.origin}{speed}", origin_role)),
+        (*_beat(view), (f" {snapshot.origin}{speed}", origin_role)),
         line((figures.moment(snapshot.time_ms), "strong")),
         line(f"{snapshot.venue}/{snapshot.execution}"),
         line((f"lag {snapshot.loop_lag_ms:.0f} ms", lag_role)),
-        line((f"up {figures.span(snapshot.uptime_s)}", "dim")),
+        line((f"up {figures.calm_span(snapshot.uptime_s)}", "dim")),
         line(("orders ", "dim"), _latency(snapshot)),
         line((f"model {snapshot.model.name}", "dim")),
         line((f"run {snapshot.run_id}", "dim")),
@@ -204,31 +203,3 @@ def notice_lines(view: View, width: int, height: int) -> list[Line]:
     facts.append(line((" h h ", "alarm"), " halt"))
     fitting = [fact for fact in facts if cells(fact) <= width]
     return fitting[1:] if len(fitting) > 1 and fitting[0] == facts[0] and fitting[1] == facts[1] else fitting
-
-
-class Banner(Sheet):
-    painter = staticmethod(banner_lines)
-
-
-class Beat(Sheet):
-    """A widget of its own, since a terminal is sent whole rows of a widget: this one costs a few bytes a frame."""
-
-    painter = staticmethod(beat_lines)
-
-
-class OperationLine(Sheet):
-    """Takes a row only while there is something to say."""
-
-    painter = staticmethod(operation_lines)
-
-    def show(self, view: View) -> None:
-        self.display = bool(view.notice or view.operations)
-        super().show(view)
-
-
-class KeyBar(Sheet):
-    painter = staticmethod(key_lines)
-
-
-class SizeNotice(Sheet):
-    painter = staticmethod(notice_lines)

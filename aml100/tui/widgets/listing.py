@@ -84,9 +84,7 @@ class Listing(ScrollView, Inked, can_focus=True):
     def show(self, view: View) -> None:
         """Paint the view; the row being read stays where it is unless it is gone."""
         self._view = view
-        width = self.scrollable_content_region.width
-        if not width:
-            return
+        width = self.scrollable_content_region.width or self.app.size.width  # keys work before there is a layout
         rows = self.row_painter(view, width, self.order)
         if self.wanted:
             lowered = self.wanted.casefold()

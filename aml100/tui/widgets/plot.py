@@ -8,7 +8,6 @@ target and stop wait.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from aml100.tui.ink import Line, Span
 from aml100.tui.widgets.chart import curve
@@ -16,7 +15,6 @@ from aml100.tui.widgets.chart import curve
 _DEPTHS = {"shade": 1, "level": 2, "curve": 3, "mark": 4}
 
 
-@dataclass(slots=True)
 class Plot:
     """A grid of `width` x `height` characters over values `low` to `high` and times `start` to `end`.
 
@@ -24,23 +22,19 @@ class Plot:
         plain: 7-bit characters only.
     """
 
-    width: int
-    height: int
-    low: float
-    high: float
-    start: int = 0
-    end: int = 0
-    plain: bool = False
-    _cells: list[list[Span]] = field(default_factory=list)
-    _depth: list[list[int]] = field(default_factory=list)
-    _labels: dict[int, tuple[int, Span]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if not self.high > self.low:
-            middle = abs(self.low) or 1.0
-            self.low, self.high = self.low - middle * 0.001, self.high + middle * 0.001
-        self._cells = [[(" ", "text")] * self.width for _ in range(self.height)]
-        self._depth = [[0] * self.width for _ in range(self.height)]
+    def __init__(
+        self, width: int, height: int, low: float, high: float, start: int = 0, end: int = 0, plain: bool = False
+    ) -> None:
+        if not high > low:
+            middle = abs(low) or 1.0
+            low, high = low - middle * 0.001, high + middle * 0.001
+        self.width, self.height = width, height
+        self.low, self.high = low, high
+        self.start, self.end = start, end
+        self.plain = plain
+        self._cells: list[list[Span]] = [[(" ", "text")] * width for _ in range(height)]
+        self._depth = [[0] * width for _ in range(height)]
+        self._labels: dict[int, tuple[int, Span]] = {}
 
     def row(self, value: float) -> int | None:
         """The row of a value, from the top; None outside the picture."""

@@ -5,20 +5,17 @@ A redraw compares the new lines with the ones on screen, so a dashboard where tw
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeAlias
+from abc import abstractmethod
+from itertools import zip_longest
 
 from rich.segment import Segment
-from textual.geometry import Region
+from textual.geometry import Region, Size
 from textual.strip import Strip
 from textual.widget import Widget
 
 from aml100.tui.ink import EMPTY, Line, changed_cells, fit, joined, plain, to_ascii
 from aml100.tui.themes import inks_of
-from aml100.tui.view import View
-
-Painter: TypeAlias = Callable[[View, int, int], list[Line]]
-"""Lines for a view in a width and a height of cells."""
+from aml100.tui.view import Painter, View
 
 
 class Inked(Widget):
@@ -30,9 +27,9 @@ class Inked(Widget):
 
     ALLOW_SELECT = False
 
+    @abstractmethod
     def show(self, view: View) -> None:
         """Paint a view."""
-        raise NotImplementedError
 
     def strip(self, spans: Line, width: int, *, plain_text: bool) -> Strip:
         """A line in exactly `width` cells."""
@@ -42,17 +39,17 @@ class Inked(Widget):
 
 
 class Sheet(Inked):
-    """A fixed area of painted lines; its painter decides what they say."""
+    """A fixed area of painted lines; its painter decides what they say.
 
-    painter: Painter
-    """Set by a subclass, or given."""
+    It is painted when it is first drawn, so a view that was shown before there was a layout is in the first frame.
+    """
 
-    def __init__(self, painter: Painter | None = None, *, id: str | None = None) -> None:
+    def __init__(self, painter: Painter, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        if painter is not None:
-            self.painter = painter
+        self._painter = painter
         self._lines: list[Line] = []
         self._view: View | None = None
+        self._painted_for: Size | None = None
 
     @property
     def text(self) -> str:
@@ -62,27 +59,23 @@ class Sheet(Inked):
     def show(self, view: View) -> None:
         """Paint the view and refresh the cells that differ."""
         self._view = view
-        width, height = self.content_size
-        if not width or not height:
-            return
-        lines = self.painter(view, width, height)[:height]
-        old = self._lines
-        self._lines = lines
-        for at in range(max(len(lines), len(old))):
-            new_line = lines[at] if at < len(lines) else EMPTY
-            old_line = old[at] if at < len(old) else EMPTY
-            if new_line != old_line:
-                begin, end = changed_cells(old_line, new_line, width)
+        if self._painted_for != self.content_size:
+            return  # all of it is painted when it is drawn
+        old, self._lines = self._lines, self._painted()
+        width = self.content_size.width
+        for at, (before, after) in enumerate(zip_longest(old, self._lines, fillvalue=EMPTY)):
+            if before != after:
+                begin, end = changed_cells(before, after, width)
                 if end > begin:
                     self.refresh(Region(begin, at, end - begin, 1))
 
-    def on_resize(self) -> None:
-        if self._view is not None:
-            self._lines = []
-            self.show(self._view)
-            self.refresh()
+    def _painted(self) -> list[Line]:
+        width, height = self._painted_for = self.content_size
+        return self._painter(self._view, width, height)[:height] if self._view is not None else []
 
     def render_line(self, y: int) -> Strip:
+        if self._painted_for != self.content_size:
+            self._lines = self._painted()
         spans = self._lines[y] if y < len(self._lines) else EMPTY
         ascii_only = self._view is not None and self._view.ascii
         return self.strip(spans, self.content_size.width, plain_text=ascii_only)

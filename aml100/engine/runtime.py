@@ -54,6 +54,7 @@ from aml100.engine.desk import TrainingDesk
 from aml100.engine.execution import AccountVenue, Executor
 from aml100.engine.feeds import FeedBoard
 from aml100.engine.funding import FundingWatch
+from aml100.engine.inbox import Inbox, Overload
 from aml100.engine.listener import Listeners
 from aml100.engine.live import LiveKeeper
 from aml100.engine.telemetry import Telemetry
@@ -82,6 +83,8 @@ log = logging.getLogger(__name__)
 TICK_S = 0.25
 READ_AHEAD = 16
 """Frames read before the consumer gets its turn."""
+POLLED_BELOW = 1_000
+"""Items that wait, beyond which trainer and back-test are not asked as well."""
 LAGS_TOLD = 8
 """Ticks before the lag is told: the first ones pay for compiling and loading, not for trading."""
 HOUSE_EVERY_S = 3_600.0
@@ -188,7 +191,8 @@ class Engine:
         self.stop_reason = ""
         self.exit_code = 0
         self._stream = stream
-        self._queue: asyncio.Queue[QueueItem] = asyncio.Queue()
+        self.inbox: Inbox[QueueItem] = Inbox()
+        self.overload = Overload()
         self._stop = asyncio.Event()
         self.bars = BarFeed(
             options.coins, core.rules.interval_ms, options.origin, lambda coin: self.core.coin(coin).last_end_ms
@@ -211,7 +215,7 @@ class Engine:
 
     def post(self, event: CoreEvent) -> None:
         """Queue an event for the core."""
-        self._queue.put_nowait(event)
+        self.inbox.put(event)
 
     def request_stop(self, reason: str, exit_code: int = 0) -> None:
         """End the run cleanly; the first reason counts."""
@@ -227,7 +231,7 @@ class Engine:
             if not future.cancelled():
                 future.set_result(work())
 
-        self._queue.put_nowait(_Call(call))
+        self.inbox.put(_Call(call))
         return await future
 
     # --- the life of a run ----------------------------------------------------------------------------------
@@ -406,14 +410,14 @@ class Engine:
     async def _read_stream(self) -> None:
         """One read of the socket may bring hundreds of frames: the consumer gets its turn in between."""
         async for received in self._stream:
-            self._queue.put_nowait(received.event)
-            if self._queue.qsize() >= READ_AHEAD:
+            self.inbox.put(received.event)
+            if len(self.inbox) >= READ_AHEAD:
                 await asyncio.sleep(0)
 
     async def _consume(self) -> None:
         self.is_consuming = True
         while True:
-            await self._handle(await self._queue.get())
+            await self._handle(await self.inbox.get())
 
     async def _tick(self) -> None:
         """Deadlines, freshness and the lag of the loop, a few times a second."""
@@ -426,11 +430,15 @@ class Engine:
             if len(lags) >= LAGS_TOLD:
                 self.loop_lag_ms = sorted(lags)[len(lags) // 2]
             for change in self.feeds.check(now_s):
-                self._queue.put_nowait(change)
+                self.inbox.put(change)
             offset_ms = self.clock.offset_ms or 0 if isinstance(self.clock, VenueClock) else 0
-            self._queue.put_nowait(Tick(self.clock.now_ms(), now_s, self.loop_lag_ms, offset_ms))
-            if self._queue.qsize() < 1000:
-                self._queue.put_nowait(_Call(self._poll_autonomy))
+            self.inbox.put(Tick(self.clock.now_ms(), now_s, self.loop_lag_ms, offset_ms))
+            overload = self.overload.check(self.inbox.left_out, now_s)
+            if overload is not None:
+                log.warning("%d messages left out: %s", self.inbox.left_out, overload.reason or "no more")
+                self.inbox.put(overload)
+            if len(self.inbox) < POLLED_BELOW:
+                self.inbox.put(_Call(self._poll_autonomy))
 
     async def _watch_duration(self) -> None:
         """`--duration` counts wall time from `started`."""
@@ -620,11 +628,11 @@ class Engine:
     async def _settle(self) -> None:
         """Until nothing is under way and nothing is queued."""
         while True:
-            while not self._queue.empty():
-                await self._handle(self._queue.get_nowait())
+            while len(self.inbox):
+                await self._handle(self.inbox.get_nowait())
             if self.executor.is_idle:
                 return
-            getter = asyncio.ensure_future(self._queue.get())
+            getter = asyncio.ensure_future(self.inbox.get())
             waiter = asyncio.ensure_future(self.executor.wait())
             await asyncio.wait({getter, waiter}, return_when=asyncio.FIRST_COMPLETED)
             waiter.cancel()

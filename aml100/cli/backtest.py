@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aml100.cli.bars import Market, load_market
-from aml100.cli.options import BacktestOptions
+from aml100.cli.options import BacktestOptions, BarsOptions
 from aml100.cli.output import write_json, write_line, write_table
 from aml100.cli.progress import Progress
 from aml100.config.loading import Settings
@@ -30,6 +31,7 @@ from aml100.evaluation.course import Course, is_compiled, signal_rules
 from aml100.evaluation.evidence import evidence_sentence
 from aml100.evaluation.intervals import figure_intervals, intervals_json
 from aml100.evaluation.metrics import Floats, Json, Metrics, RunRecord, compute_metrics, daily_returns
+from aml100.evaluation.objectives import Trials
 from aml100.evaluation.oracle import hindsight_policy
 from aml100.evaluation.report import ReportInput
 from aml100.evaluation.statistics import minimum_track_record, moments_of
@@ -71,7 +73,8 @@ def backtest(options: BacktestOptions) -> int:
             settings, market.series, market.funding, policy, warmup_bars=warmup_bars, on_progress=progress.update
         )
         run.run()
-    record = _with_trials(run.record(policy.name, policy.model, market.origin, market.sha256), options)
+    record = run.record(policy.name, policy.model, market.origin, market.sha256)
+    record = record if record.model is None else with_trials(record, options)
     against = hold_against(settings, market, record, warmup_bars, options.seed)
     document = full_document(record, run, against)
     if options.out is not None:
@@ -186,20 +189,23 @@ def _note(found: HeldAgainst, record: RunRecord) -> None:
         found.curves[record.policy] = record.equity
 
 
-def _with_trials(record: RunRecord, options: BacktestOptions) -> RunRecord:
-    """A model is deflated by every trial that this state file and its models know of (GUARANTEES B17, E7)."""
+def with_trials(record: RunRecord, options: BarsOptions, *models: Path) -> RunRecord:
+    """A model's run with every trial that the state file and its models know of (GUARANTEES B17, E7).
+
+    Args:
+        models: more folders of models whose trials count.
+    """
     from aml100.learning.trials import TrialRegistry, deflation_of
     from aml100.storage.reader import StateReader
 
-    if record.model is None:
-        return record
-    written = TrialRegistry.beside(options.folder / "models").read()
+    places = (options.folder / "models", *models)
+    written = [TrialRegistry.beside(place).read() for place in places]
     kept: tuple[Trial, ...] = ()
     if options.state.is_file():
         with StateReader.read(options.state) as reader:
             kept = reader.trials()
-    known = deflation_of(kept, written)
-    return replace(record, trials=known.count, trial_sharpe_variance=known.sharpe_variance)
+    known = deflation_of(kept, *written)
+    return replace(record, trials=known.count, trial_sharpe_variance=known.sharpe_variance, overfitting=known.pbo)
 
 
 # --- metrics.json -------------------------------------------------------------------------------------------------
@@ -209,6 +215,7 @@ def full_document(record: RunRecord, run: Backtest, against: HeldAgainst) -> dic
     """metrics.json: every figure, then what it rests on."""
     document = compute_metrics(record, against.metrics).to_json()
     moments = moments_of(daily_returns(record)) if document["sharpe"] is not None else None
+    document["pbo_note"] = Trials(record.trials, pbo=record.overfitting).pbo_note
     document["min_track_record_days"] = None if moments is None else minimum_track_record(moments)
     document["intervals"] = intervals_json(figure_intervals(record))
     document["breakdown"] = breakdown_json(breakdown(run.result.trades, run.result.decisions))

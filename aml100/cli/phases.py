@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import cast
 
 from aml100.cli.options import PhasesOptions
@@ -9,8 +11,8 @@ from aml100.cli.output import write_json, write_line, write_table
 from aml100.cli.progress import Progress
 from aml100.config.models import GatesMode
 from aml100.domain.units import INTERVALS
-from aml100.evaluation.objectives import CycleResult, PhaseTracker, account_phases, phase_rules
-from aml100.evaluation.records import read_phase_record, record_folders
+from aml100.evaluation.objectives import CycleResult, PhaseTracker, Trials, account_phases, phase_rules
+from aml100.evaluation.records import read_phase_record, read_trials, record_folders
 
 
 def phases(options: PhasesOptions) -> int:
@@ -20,26 +22,35 @@ def phases(options: PhasesOptions) -> int:
     interval_ms = None if options.interval is None else INTERVALS[options.interval]
     rules = phase_rules(objectives)
     folders = record_folders(options.directory)
-    runs: list[tuple[str, str, list[CycleResult]]] = []
+    shared = _registered(options.directory)
+    runs: list[tuple[str, str, Trials, list[CycleResult]]] = []
     with Progress("phases, record", len(folders)) as progress:
         for number, folder in enumerate(folders, start=1):
             tracker = PhaseTracker(rules, mode, step_back_after=objectives.step_back_after_failures)
-            cycles = account_phases(read_phase_record(folder, interval_ms), objectives.cycle_days, tracker)
-            runs.append((folder.name, tracker.rules.name, cycles))
+            trials = _together(read_trials(folder), shared)
+            cycles = account_phases(read_phase_record(folder, interval_ms), objectives.cycle_days, tracker, trials)
+            runs.append((folder.name, tracker.rules.name, trials, cycles))
             progress.update(number, folder.name)
     if options.json:
         write_json(
             {
                 "gates_mode": mode,
                 "runs": [
-                    {"name": name, "phase": phase, "cycles": [_cycle(one) for one in cycles]}
-                    for name, phase, cycles in runs
+                    {
+                        "name": name,
+                        "phase": phase,
+                        "trials": trials.count,
+                        "pbo": trials.pbo,
+                        "pbo_note": trials.pbo_note,
+                        "cycles": [_cycle(one) for one in cycles],
+                    }
+                    for name, phase, trials, cycles in runs
                 ],
             }
         )
         return 0
     write_table(
-        ("record", "phase", "cycles", "passed", "provisional", "last verdict"),
+        ("record", "phase", "cycles", "passed", "provisional", "last verdict", "overfitting"),
         [
             (
                 name,
@@ -48,12 +59,27 @@ def phases(options: PhasesOptions) -> int:
                 sum(one.verdict == "PASS" for one in cycles),
                 sum(one.verdict == "PROVISIONAL" for one in cycles),
                 cycles[-1].verdict if cycles else "n/a (no finished window)",
+                trials.pbo_note if trials.pbo is None else f"{trials.pbo:.0%} ({trials.count} trials)",
             )
-            for name, phase, cycles in runs
+            for name, phase, trials, cycles in runs
         ],
     )
     write_line(_words(mode))
     return 0
+
+
+def _registered(directory: Path) -> Trials:
+    """The trials of a registry among the records: one copied there, or the one that a walk-forward left."""
+    from aml100.learning.trials import REGISTRY_FILE, TrialRegistry, deflation_of
+
+    places = (directory / REGISTRY_FILE, directory / "models" / REGISTRY_FILE)
+    return deflation_of(*(TrialRegistry(place).read() for place in places))
+
+
+def _together(own: Trials, shared: Trials) -> Trials:
+    """What a record says of itself and what the registry beside it says: the greater number of trials counts."""
+    most = own if own.count >= shared.count else shared
+    return replace(most, pbo=shared.pbo if own.pbo is None else own.pbo)
 
 
 def _words(mode: GatesMode) -> str:
@@ -74,5 +100,8 @@ def _cycle(one: CycleResult) -> dict[str, object]:
         "objectives": [
             {"name": o.name, "value": o.value, "threshold": o.threshold, "state": str(o.state)} for o in one.objectives
         ],
-        "evidence": [{"name": e.name, "value": e.value, "threshold": e.threshold, "met": e.met} for e in one.evidence],
+        "evidence": [
+            {"name": e.name, "value": e.value, "threshold": e.threshold, "met": e.met, "note": e.note}
+            for e in one.evidence
+        ],
     }

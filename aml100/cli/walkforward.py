@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from aml100.cli.backtest import full_document, hold_against
+from aml100.cli.backtest import full_document, hold_against, with_trials
 from aml100.cli.bars import Market, load_market
 from aml100.cli.options import WalkforwardOptions
 from aml100.cli.output import write_json, write_line, write_table
@@ -28,6 +28,7 @@ from aml100.evaluation.breakdown import costs_json
 from aml100.evaluation.evidence import evidence_sentence
 from aml100.evaluation.intervals import figure_intervals, intervals_json
 from aml100.evaluation.metrics import Json, RunRecord, compute_metrics
+from aml100.evaluation.objectives import Trials
 from aml100.evaluation.report import ReportInput
 from aml100.learning.bundle import BundleError, load_bundle
 from aml100.learning.checkpoint_files import has_checkpoint
@@ -82,7 +83,7 @@ def walkforward(options: WalkforwardOptions) -> int:
                 return INTERRUPTED
             record, document = _test(walk, fold, model)
             done.append((fold, record, document))
-        whole = joined([record for _, record, _ in done])
+        whole = with_trials(joined([record for _, record, _ in done]), options, home / "models")
         answer = _answer(done, whole, walk)
         if options.out is not None:
             (home / "walkforward.json").write_text(json.dumps(answer, indent=2, allow_nan=False) + "\n")
@@ -198,7 +199,7 @@ def _test(walk: Walk, fold: Fold, model: Path) -> tuple[RunRecord, dict[str, Jso
         run.run()
     run.result.equity = [row for row in run.result.equity if row.time_ms >= fold.test.from_ms]
     found = run.record("model", policy.model, walk.market.origin, walk.market.sha256)
-    record = trimmed(found, fold.test)
+    record = with_trials(trimmed(found, fold.test), walk.options)
     tested = Market(tuple(series), walk.market.funding, walk.market.origin, walk.market.sha256)
     against = hold_against(
         walk.settings,
@@ -227,6 +228,7 @@ def _answer(done: list[tuple[Fold, RunRecord, dict[str, Json]]], whole: RunRecor
     document = compute_metrics(whole).to_json()
     document["intervals"] = intervals_json(figure_intervals(whole))
     document["costs"] = costs_json(whole)
+    document["pbo_note"] = Trials(whole.trials, pbo=whole.overfitting).pbo_note
     document["evidence"] = evidence_sentence(document)
     folds = [
         {

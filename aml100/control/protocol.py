@@ -31,13 +31,17 @@ class ObjectiveView(msgspec.Struct, frozen=True):
 
 
 class EvidenceView(msgspec.Struct, frozen=True):
-    """One piece of evidence that honest gates ask for, over the phase so far; `days_to_go` None: unknown or never."""
+    """One piece of evidence that honest gates ask for, over the phase so far; `days_to_go` None: unknown or never.
+
+    `note` says why there is no value.
+    """
 
     name: str
     value: float | None
     threshold: float
     met: bool
     days_to_go: float | None = None
+    note: str = ""
 
 
 class PhaseView(msgspec.Struct, frozen=True):

@@ -421,7 +421,8 @@ class TrainingDesk:
 
     def tried(self) -> Trials:
         """Everything ever tried here, which the champion's Sharpe ratio has to answer for (GUARANTEES E7)."""
-        return replace(self._tried(), pbo=self._overfitting)
+        known = self._tried()
+        return known if self._overfitting is None else replace(known, pbo=self._overfitting)
 
     def cancel(self) -> None:
         """Ask the child to leave, and start no other in its place; a checkpoint stays."""

@@ -41,6 +41,9 @@ def _verdict(document: Mapping[str, object]) -> str:
     trials = document.get("trials", 1)
     after = "" if trials == 1 else f" after {trials} trials"
     chance = f"The chance that the true Sharpe ratio{after} is above zero is {dsr:.0%}"
+    pbo = document.get("pbo")
+    if isinstance(pbo, float):
+        chance += f", the probability of overfitting {pbo:.0%}"
     if dsr >= ENOUGH and _beats_luck(document):
         return f"{chance}: that supports a claim of skill, on this market and at these costs."
     needed = document.get("min_track_record_days")

@@ -54,6 +54,7 @@ class RunRecord:
         file: what the whole file holds, warm-up included; None: what the columns hold.
         trials: how many models or settings were tried to find this one; 1 where it was not chosen.
         trial_sharpe_variance: of their daily Sharpe ratios; None where it was not kept.
+        overfitting: probability of overfitting over those trials; None where it cannot be known.
     """
 
     open_ms: Ints
@@ -73,6 +74,7 @@ class RunRecord:
     risk_checks: bool = True
     trials: int = 1
     trial_sharpe_variance: float | None = None
+    overfitting: float | None = None
     file: FileSpan | None = None
 
 
@@ -91,6 +93,8 @@ class Metrics:
     psr: float | None
     dsr: float | None
     trials: int
+    trial_sharpe_variance: float | None
+    pbo: float | None
     sortino: float | None
     calmar: float | None
     max_drawdown_frac: float
@@ -132,6 +136,8 @@ class Metrics:
             "psr": self.psr,
             "dsr": self.dsr,
             "trials": self.trials,
+            "trial_sharpe_variance": self.trial_sharpe_variance,
+            "pbo": self.pbo,
             "sortino": self.sortino,
             "calmar": self.calmar,
             "max_drawdown_pct": _percent(self.max_drawdown_frac),
@@ -301,6 +307,8 @@ def compute_metrics(record: RunRecord, baselines: Mapping[str, Metrics] | None =
         psr=None if moments is None else probabilistic_sharpe(moments),
         dsr=None if moments is None else deflated_sharpe(moments, record.trials, record.trial_sharpe_variance),
         trials=record.trials,
+        trial_sharpe_variance=record.trial_sharpe_variance,
+        pbo=record.overfitting,
         sortino=sortino_of(returns),
         calmar=annual / drawdown if annual is not None and drawdown > 0.0 else None,
         max_drawdown_frac=drawdown,

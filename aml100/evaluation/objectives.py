@@ -134,13 +134,17 @@ class ObjectiveResult:
 
 @dataclass(frozen=True, slots=True)
 class EvidenceResult:
-    """One piece of evidence over the phase so far. `days_to_go` at the present pace; None is unknown or never."""
+    """One piece of evidence over the phase so far. `days_to_go` at the present pace; None is unknown or never.
+
+    `note` says why there is no value.
+    """
 
     name: str
     value: float | None
     threshold: float
     met: bool
     days_to_go: float | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +154,19 @@ class Trials:
     count: int = 1
     sharpe_variance: float | None = None
     pbo: float | None = None
+
+    @property
+    def pbo_note(self) -> str:
+        """Why there is no probability of overfitting; empty where there is one.
+
+        >>> Trials().pbo_note, Trials(count=4).pbo_note, Trials(count=4, pbo=0.1).pbo_note
+        ('n/a (no trials)', 'n/a (4 trials, no two of them judged by the same days)', '')
+        """
+        if self.pbo is not None:
+            return ""
+        if self.count <= 1:
+            return "n/a (no trials)"
+        return f"n/a ({self.count} trials, no two of them judged by the same days)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +261,8 @@ def gather_evidence(
             days = _days_to_go(moments, expected_max_sharpe(trials.count, variance), asked)
         found.append(EvidenceResult("dsr", value, asked, value is not None and value >= asked, days))
     if rules.pbo is not None:
-        found.append(EvidenceResult("pbo", trials.pbo, rules.pbo, trials.pbo is not None and trials.pbo < rules.pbo))
+        met = trials.pbo is not None and trials.pbo < rules.pbo
+        found.append(EvidenceResult("pbo", trials.pbo, rules.pbo, met, note=trials.pbo_note))
     pace = trades / len(returns) if len(returns) else 0.0
     missing = max(rules.trades - trades, 0)
     found.append(
@@ -386,6 +404,12 @@ def _computed(result: ObjectiveResult) -> ObjectiveResult:
     return replace(result, state=Verdict.PROVISIONAL, note="by back-test, not realised")
 
 
-def account_phases(record: PhaseRecord, cycle_days: float, tracker: PhaseTracker) -> list[CycleResult]:
-    """Every finished cycle of a record, judged in order by `tracker`, which ends in the phase reached."""
-    return [tracker.apply(window) for window in windows(record, cycle_days)]
+def account_phases(
+    record: PhaseRecord, cycle_days: float, tracker: PhaseTracker, trials: Trials = Trials()
+) -> list[CycleResult]:
+    """Every finished cycle of a record, judged in order by `tracker`, which ends in the phase reached.
+
+    Args:
+        trials: by which the record's strategy was found.
+    """
+    return [tracker.apply(window, trials) for window in windows(record, cycle_days)]

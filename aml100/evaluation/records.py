@@ -17,6 +17,7 @@ import pyarrow.csv as pa_csv
 from aml100.domain.errors import DataFileError, UsageError
 from aml100.domain.orders import ExitReason
 from aml100.domain.units import iso_utc
+from aml100.evaluation.objectives import Trials
 from aml100.evaluation.windows import Floats, Ints, PhaseRecord
 
 _EQUITY: Final = {"time": pa.int64(), "equity": pa.float64(), "drawdown_pct": pa.float64()}
@@ -71,6 +72,38 @@ def read_phase_record(folder: Path, interval_ms: int | None = None) -> PhaseReco
         exit_ms=exits - np.where(ended, interval, 0),
         profits=profits,
     )
+
+
+def read_trials(folder: Path) -> Trials:
+    """By how many trials the record was found, as its metrics.json says; one where there is none.
+
+    Raises:
+        DataFileError: metrics.json does not read.
+    """
+    facts = _facts(folder / "metrics.json")
+    variance, pbo = facts.get("trial_sharpe_variance"), facts.get("pbo")
+    try:
+        return Trials(
+            int(facts.get("trials", 1)),
+            None if variance is None else float(variance),
+            None if pbo is None else float(pbo),
+        )
+    except (ValueError, TypeError):
+        path = folder / "metrics.json"
+        raise DataFileError(f"{path}: trials, pbo: no numbers; allowed: as backtest --out writes it") from None
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    """What metrics.json holds; nothing where it is not there."""
+    if not path.is_file():
+        return {}
+    try:
+        facts = json.loads(path.read_text())
+    except ValueError:
+        facts = None
+    if not isinstance(facts, dict):
+        raise DataFileError(f"{path}: is no JSON object; allowed: as backtest --out writes it")
+    return facts
 
 
 def _read(path: Path, columns: dict[str, Any]) -> Any:

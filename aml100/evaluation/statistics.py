@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Final, TypeAlias
@@ -210,6 +211,18 @@ def overfitting_probability(returns: Floats, blocks: int = 16) -> float | None:
     theirs = np.take_along_axis(outside, best, axis=1)
     rank = (outside < theirs).sum(axis=1) + ((outside == theirs).sum(axis=1) + 1) / 2.0
     return float(np.mean(rank / (trials + 1) <= 0.5))
+
+
+def overfitting_of(returns: Sequence[Sequence[float]]) -> float | None:
+    """`overfitting_probability` of trials given one by one, in as many blocks, up to 16, as leave each two days.
+
+    Days that not all of them have at the end are left out. None with fewer than two trials or eight days.
+    """
+    rows = min((len(one) for one in returns), default=0)
+    blocks = min(16, rows // 2 // 2 * 2)
+    if blocks < 4 or len(returns) < 2:
+        return None
+    return overfitting_probability(np.array([one[:rows] for one in returns]).T, blocks)
 
 
 def _sharpe_of_sums(sums: Floats, squares: Floats, size: int) -> Floats:

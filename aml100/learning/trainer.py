@@ -127,8 +127,9 @@ def _registered(training: Training, registry: TrialRegistry) -> Iterator[Trainin
     """Run a training as a trial: written down before it begins, and how it ended."""
     job = training.job
     trial, state, daily = training.key[:16], "failed", None
-    parameters = {"data": training.dataset.fingerprint[:16], **asdict(job.settings)}
-    registry.begin(trial, source=job.source, seed=job.seed, parameters=parameters)
+    data = training.dataset.fingerprint[:16]
+    parameters = {"data": data, **asdict(job.settings)}
+    registry.begin(trial, source=job.source, seed=job.seed, parameters=parameters, group=data)
     try:
         for event in training.run():
             if isinstance(event, TrainingResult):

@@ -22,13 +22,14 @@ import numpy as np
 from aml100.domain.clock import wall_ms
 from aml100.domain.errors import StateError
 from aml100.evaluation.objectives import Trials
-from aml100.evaluation.statistics import moments_of
+from aml100.evaluation.statistics import moments_of, overfitting_of
 from aml100.market.series import Floats
 from aml100.storage.entries import Trial
 
 REGISTRY_FILE: Final = "trials.jsonl"
 
 BEGUN: Final = "begun"
+DONE: Final = "done"
 ABORTED: Final = "aborted"
 """How a trial reads that was begun and never said how it ended."""
 
@@ -55,14 +56,17 @@ class TrialRegistry:
         """The registry of a `models/` folder."""
         return TrialRegistry(models / REGISTRY_FILE)
 
-    def begin(self, trial_id: str, *, source: str, seed: int | None, parameters: Mapping[str, object]) -> None:
+    def begin(
+        self, trial_id: str, *, source: str, seed: int | None, parameters: Mapping[str, object], group: str = ""
+    ) -> None:
         """Write a trial down before it starts; durable when this returns.
 
         Args:
             source: who tries: train, walkforward, optimize, engine.
+            group: what trials have in common that are judged by the same days of the same data; empty: nothing.
         """
         rendered = msgspec.json.encode(parameters, order="deterministic").decode()
-        self._append(Trial(trial_id, wall_ms(), source, BEGUN, seed, parameters=rendered))
+        self._append(Trial(trial_id, wall_ms(), source, BEGUN, seed, parameters=rendered, group=group))
 
     def finish(self, trial_id: str, state: str, daily: Floats | None = None) -> None:
         """Say how a trial that was begun ended.
@@ -86,6 +90,7 @@ class TrialRegistry:
                 observations=None if daily is None else len(daily),
                 skew=None if moments is None else moments.skewness,
                 kurtosis=None if moments is None else moments.kurtosis,
+                daily=tuple(np.asarray(daily, np.float64).tolist()) if begun.group and daily is not None else (),
             )
         )
 
@@ -112,7 +117,7 @@ class TrialRegistry:
         return tuple(replace(t, state=ABORTED) if t.state == BEGUN else t for t in found.values())
 
     def deflation(self) -> Trials:
-        """How many were tried, and the variance of their daily Sharpe ratios; None where fewer than two are known."""
+        """How many were tried, the variance of their daily Sharpe ratios, and the probability of overfitting."""
         return deflation_of(self.read())
 
     def _append(self, trial: Trial) -> None:
@@ -133,12 +138,28 @@ class TrialRegistry:
 def deflation_of(*sources: Iterable[Trial]) -> Trials:
     """What a Sharpe ratio is deflated by, over trials from several places; one that stands in two counts once.
 
+    The variance is None where fewer than two ratios are known, the probability of overfitting where no two finished
+    trials were judged by the same days.
+
     >>> deflation_of([Trial("a", 0, "train", "done", sharpe=0.1)], [Trial("b", 0, "optimize", "done", sharpe=0.3)])
     Trials(count=2, sharpe_variance=0.019999999999999997, pbo=None)
     """
     trials = {trial.id: trial for source in sources for trial in source}
     known = [trial.sharpe for trial in trials.values() if trial.sharpe is not None]
-    return Trials(max(1, len(trials)), float(np.var(known, ddof=1)) if len(known) > 1 else None)
+    variance = float(np.var(known, ddof=1)) if len(known) > 1 else None
+    return Trials(max(1, len(trials)), variance, _overfitting(trials.values()))
+
+
+def _overfitting(trials: Iterable[Trial]) -> float | None:
+    """Over the largest set of finished trials that lie side by side; of equal ones the set begun last."""
+    sets: dict[tuple[str, int], list[Trial]] = {}
+    for trial in trials:
+        if trial.state == DONE and trial.group and trial.daily:
+            sets.setdefault((trial.group, len(trial.daily)), []).append(trial)
+    if not sets:
+        return None
+    chosen = max(sets.values(), key=lambda found: (len(found), found[-1].time_ms))
+    return overfitting_of([trial.daily for trial in chosen])
 
 
 class KnownTrials:

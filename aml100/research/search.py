@@ -28,7 +28,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from aml100.domain.errors import StateError, UsageError
 from aml100.evaluation.metrics import YEAR_DAYS
-from aml100.evaluation.statistics import deflated_sharpe, moments_of, overfitting_probability
+from aml100.evaluation.statistics import deflated_sharpe, moments_of, overfitting_of
 from aml100.learning.trials import TrialRegistry
 from aml100.market.series import Floats
 
@@ -189,7 +189,9 @@ class Study:
             asked = self._study.ask(dict(SPACE))
             trial = TrialFile(number, asked.number, dict(asked.params))
             name = self._trial_id(number)
-            self._registry.begin(name, source="optimize", seed=self.seed, parameters=dict(trial.changes))
+            self._registry.begin(
+                name, source="optimize", seed=self.seed, parameters=dict(trial.changes), group=self.key
+            )
             self._trials.append(trial)
             self._keep(trial)
         return self._trials[first:]
@@ -262,7 +264,7 @@ class Study:
             value=outcome.values[-1],
             days=len(returns),
             dsr=dsr,
-            pbo=_overfitting([_known(t).returns for t in complete]),
+            pbo=overfitting_of([_known(t).returns for t in complete]),
             tried=trials.count,
         )
 
@@ -281,14 +283,6 @@ def is_pruned(running: float, fold: int, floors: Sequence[float]) -> bool:
 def _known(trial: TrialFile) -> Outcome:
     assert trial.outcome is not None
     return trial.outcome
-
-
-def _overfitting(returns: Sequence[Sequence[float]]) -> float | None:
-    rows = min((len(one) for one in returns), default=0)
-    blocks = min(16, rows // 2 // 2 * 2)
-    if blocks < 4 or len(returns) < 2:
-        return None
-    return overfitting_probability(np.array([one[:rows] for one in returns]).T, blocks)
 
 
 def _write(path: Path, contents: bytes) -> None:

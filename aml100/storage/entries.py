@@ -152,7 +152,11 @@ class ParameterVersion:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One configuration that was evaluated, or begun (GUARANTEES B17). Moments are of its daily returns."""
+    """One configuration that was evaluated, or begun (GUARANTEES B17). Moments are of its daily returns.
+
+    Trials of one `group` were judged by the same days of the same data: their `daily` returns lie side by side. Both
+    stand in the registry's file only.
+    """
 
     id: str
     time_ms: int
@@ -164,6 +168,8 @@ class Trial:
     skew: float | None = None
     kurtosis: float | None = None
     parameters: str = "{}"
+    group: str = ""
+    daily: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import pytest
 
 from aml100.cli.main import main
 from aml100.domain.units import DAY_MS, HOUR_MS
+from aml100.learning.trials import TrialRegistry
 
 START_MS = 1_704_067_200_000  # 2024-01-01 00:00 UTC
 HEADER = "id,coin,side,entry_time,entry_price,exit_time,exit_price,size,pnl_usd,fees_usd,funding_usd,return_pct"
@@ -39,6 +40,11 @@ def write_record(
 def skilled(days: int) -> np.ndarray:
     """A true Sharpe ratio of 12 a year at a low volatility."""
     return np.random.default_rng(5).standard_normal(days) * 0.006 + 0.006 * 12 / np.sqrt(365)
+
+
+def gifted(days: int) -> np.ndarray:
+    """A true Sharpe ratio of 16 that makes the 15 % a month which Production asks for."""
+    return np.random.default_rng(5).standard_normal(days) * 0.007 + 0.007 * 16 / np.sqrt(365)
 
 
 def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, object]:
@@ -125,3 +131,62 @@ def test_a_folder_without_records_is_bad_usage(tmp_path: Path, capsys: pytest.Ca
     assert main(["phases", str(tmp_path)]) == 2
     assert main(["phases", str(tmp_path / "none")]) == 2
     assert capsys.readouterr().err.count("\n") == 2
+
+
+def write_trials(path: Path, better: float) -> None:
+    """Thirty trials over the same 200 days, of which one has an edge of `better` a day."""
+    registry, random = TrialRegistry(path), np.random.default_rng(11)
+    for number in range(30):
+        registry.begin(str(number), source="optimize", seed=0, parameters={}, group="study")
+        daily = 0.006 * random.standard_normal(200) + (better if number == 3 else 0.0)
+        registry.finish(str(number), "done", daily)
+
+
+def pbo_of(cycle: dict[str, object]) -> dict[str, object]:
+    return next(one for one in cycle["evidence"] if one["name"] == "pbo")  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("place", ["trials.jsonl", "models/trials.jsonl"])
+def test_production_is_judged_by_the_trials_registered_beside_the_records_e11(
+    place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """E11: DSR >= 0.95 and PBO < 0.2; without trials the latter is n/a, and says why."""
+    write_record(tmp_path / "skill", gifted(400))
+    (alone,) = answer(capsys, str(tmp_path))["runs"]  # type: ignore[misc]
+    assert (alone["trials"], alone["pbo"], alone["pbo_note"]) == (1, None, "n/a (no trials)")
+    production = [cycle for cycle in alone["cycles"] if cycle["phase"] == "Production"]
+    assert {cycle["verdict"] for cycle in production} <= {"PROVISIONAL", "FAIL"}
+    assert pbo_of(production[0]) == {
+        "name": "pbo", "value": None, "threshold": 0.2, "met": False, "note": "n/a (no trials)",
+    }  # fmt: skip
+    write_trials(tmp_path / place, better=0.004)
+    (found,) = answer(capsys, str(tmp_path))["runs"]  # type: ignore[misc]
+    assert (found["trials"], found["pbo_note"]) == (30, "")
+    production = [cycle for cycle in found["cycles"] if cycle["phase"] == "Production"]
+    assert pbo_of(production[0])["met"] is True
+    assert "PASS" in {cycle["verdict"] for cycle in production}
+
+
+def test_a_best_of_many_worthless_trials_does_not_pass_production(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_record(tmp_path / "skill", gifted(400))
+    write_trials(tmp_path / "trials.jsonl", better=0.0)
+    (found,) = answer(capsys, str(tmp_path))["runs"]  # type: ignore[misc]
+    assert found["pbo"] > 0.2
+    production = [cycle for cycle in found["cycles"] if cycle["phase"] == "Production"]
+    assert production
+    assert "PASS" not in {cycle["verdict"] for cycle in production}
+
+
+def test_a_record_says_itself_by_how_many_trials_it_was_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_record(tmp_path / "one", skilled(60))
+    facts = {"initial_equity": 10_000.0, "trials": 12, "trial_sharpe_variance": 0.002, "pbo": 0.15}
+    (folder / "metrics.json").write_text(json.dumps(facts))
+    (found,) = answer(capsys, str(tmp_path))["runs"]  # type: ignore[misc]
+    assert (found["trials"], found["pbo"], found["pbo_note"]) == (12, 0.15, "")
+    (folder / "metrics.json").write_text(json.dumps(facts | {"trials": "many"}))
+    assert main(["phases", str(tmp_path)]) == 2
+    assert "trials, pbo" in capsys.readouterr().err

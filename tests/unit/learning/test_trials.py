@@ -98,3 +98,40 @@ def test_a_trial_that_stands_in_two_places_counts_once(tmp_path: Path) -> None:
     registry.begin("b", source="train", seed=2, parameters={})
     kept = registry.read()[:1]
     assert deflation_of(kept, registry.read()).count == 2
+
+
+def test_trials_judged_by_the_same_days_tell_how_likely_overfitting_is_e8(tmp_path: Path) -> None:
+    """E8: of twenty trials one is better in every stretch of time, so the best inside is the best outside as well."""
+    registry = TrialRegistry.beside(tmp_path)
+    random = np.random.default_rng(3)
+    for number in range(20):
+        daily = 0.01 * random.standard_normal(160) + (0.02 if number == 7 else 0.0)
+        registry.begin(f"s-{number}", source="optimize", seed=0, parameters={}, group="study")
+        registry.finish(f"s-{number}", "done", daily)
+    assert registry.deflation().pbo == 0.0
+    registry.begin("s-20", source="optimize", seed=0, parameters={}, group="study")
+    registry.finish("s-20", "aborted", np.full(40, 0.5))  # pruned: it has no days beside the others
+    registry.begin("alone", source="train", seed=0, parameters={}, group="other data")
+    registry.finish("alone", "done", np.full(160, 0.5))
+    assert registry.deflation().pbo == 0.0
+    assert registry.deflation().count == 22
+
+
+def test_trials_that_share_no_days_say_nothing_about_overfitting(tmp_path: Path) -> None:
+    registry = TrialRegistry.beside(tmp_path)
+    for number in range(3):
+        registry.begin(str(number), source="train", seed=number, parameters={}, group=f"data {number}")
+        registry.finish(str(number), "done", np.random.default_rng(number).standard_normal(90))
+    known = registry.deflation()
+    assert known.pbo is None
+    assert known.pbo_note == "n/a (3 trials, no two of them judged by the same days)"
+
+
+def test_seeds_of_one_training_lie_side_by_side(tmp_path: Path) -> None:
+    """B17: two seeds on the same bars are two trials of one group, with the daily returns they are judged by."""
+    registry = TrialRegistry.beside(tmp_path)
+    for seed in (1, 2):
+        finish(replace(JOB, seed=seed, registry=registry))
+    one, other = registry.read()
+    assert one.group == other.group != ""
+    assert len(one.daily) == len(other.daily) == one.observations

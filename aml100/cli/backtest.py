@@ -155,7 +155,7 @@ def hold_against(
     instruments = instruments_of([one.coin for one in market.series])
     rules = simulated_rules(params, choose_baseline("flat", 0), market.series[0].interval_ms, warmup_bars)
     found = HeldAgainst()
-    if not is_compiled(rules, list(instruments.values())):
+    if params.risk.status_sizing or not is_compiled(rules, list(instruments.values())):
         for name in COMPARED:
             if name != record.policy:
                 found_run = build_backtest(

@@ -1,13 +1,6 @@
-"""How the running system stands, as pure functions: its status, its policy's health, and what speaks for retraining.
+"""How the running system stands, as pure functions: its policy's health, and what speaks for retraining.
 
-Status, over the last `cycle_days` of the ledger (with fewer than 20 trades only CRITICAL can be told):
-
-    CRITICAL   lost `risk.max_dd_pct` or fell that far from the window's peak     halt, retrain
-    POOR       profit factor under 1, or under half of the wins the phase asks    retrain, size -25 %
-    GOOD       every plain figure of the phase met, drawdown under half its limit size +10 %
-    MODERATE   everything else                                                    as it is
-
-Sizes change only with `risk.status_sizing`.
+Its status is judged by evaluation/standing.py.
 """
 
 from __future__ import annotations
@@ -15,20 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
-from enum import StrEnum
 from typing import Final
 
 import numpy as np
 
 from aml100.domain.orders import Action
-from aml100.evaluation.metrics import MONTH_DAYS, compounded, max_drawdown_of, profit_factor_of, win_rate_of
-from aml100.evaluation.objectives import PhaseRules
 from aml100.learning.scores import HealthFinding, Validation
 from aml100.market.features import FEATURES
 from aml100.market.series import Floats
 
-FEWEST_TRADES: Final = 20
 FEWEST_DECISIONS: Final = 240
 CONSTANT_SHARE: Final = 0.98
 FLIPS_PER_HOUR: Final = 20.0
@@ -39,77 +27,6 @@ RESULT_SIGMAS: Final = -2.33
 
 _CALENDAR: Final = frozenset({"day_sin", "day_cos", "week_sin", "week_cos"})
 _COMPARED: Final = np.array([name not in _CALENDAR for name in FEATURES])
-
-
-class Status(StrEnum):
-    CRITICAL = "CRITICAL"
-    POOR = "POOR"
-    MODERATE = "MODERATE"
-    GOOD = "GOOD"
-
-
-SIZE_FACTORS: Final = {
-    Status.CRITICAL: Decimal("0.75"),
-    Status.POOR: Decimal("0.75"),
-    Status.MODERATE: Decimal(1),
-    Status.GOOD: Decimal("1.1"),
-}
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LedgerWindow:
-    """The last `days` of the ledger: equity at the bars' closes [n] after `opening_equity`, net profits of trades."""
-
-    days: float
-    opening_equity: float
-    equity: Floats
-    profits: Floats
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """A status with its reason and the figures it rests on; fractions, None where nothing stands under one."""
-
-    status: Status
-    reason: str
-    figures: dict[str, float | None]
-
-
-def judge_status(window: LedgerWindow, rules: PhaseRules, max_drawdown: float) -> Standing:
-    """Status of the ledger under the present phase's plain figures; `max_drawdown` of 0 switches CRITICAL off."""
-    if not len(window.equity):
-        return Standing(Status.MODERATE, "no bars yet", {})
-    total = float(window.equity[-1]) / window.opening_equity - 1.0
-    fallen = max_drawdown_of(window.equity, window.opening_equity)
-    factor, wins = profit_factor_of(window.profits), win_rate_of(window.profits)
-    trades = len(window.profits)
-    figures: dict[str, float | None] = {
-        "return": total,
-        "max_drawdown": fallen,
-        "profit_factor": factor,
-        "win_rate": wins,
-        "trades": float(trades),
-    }
-    if max_drawdown and (fallen >= max_drawdown or total <= -max_drawdown):
-        worst = max(fallen, -total)
-        return Standing(Status.CRITICAL, f"lost {worst:.2%} where {max_drawdown:.2%} is the limit", figures)
-    if trades < FEWEST_TRADES:
-        return Standing(Status.MODERATE, f"{trades} of {FEWEST_TRADES} trades: too few to judge", figures)
-    if factor is not None and factor < 1.0:
-        return Standing(Status.POOR, f"profit factor {factor:.2f} over {trades} trades", figures)
-    if wins is not None and wins < rules.win_rate / 2.0:
-        return Standing(Status.POOR, f"win rate {wins:.1%} over {trades} trades", figures)
-    monthly = compounded(total, window.days, MONTH_DAYS)
-    met = (
-        monthly is not None
-        and monthly >= rules.monthly_return
-        and (factor is None or factor >= rules.profit_factor)
-        and (wins is None or wins >= rules.win_rate)
-        and fallen <= rules.max_drawdown / 2.0
-    )
-    if met:
-        return Standing(Status.GOOD, f"every plain figure of {rules.name} is met", figures)
-    return Standing(Status.MODERATE, "not every figure of the phase is met", figures)
 
 
 # --- the live policy's health -------------------------------------------------------------------------------------

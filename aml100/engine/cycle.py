@@ -19,11 +19,9 @@ from aml100.config.models import Objectives
 from aml100.control.protocol import EvidenceView, ObjectiveView, PhaseView
 from aml100.domain.errors import AmlError
 from aml100.domain.events import EquityMarked, Record, TradeClosed
-from aml100.domain.units import DAY_MS
 from aml100.engine.bounds import phase_bounds
-from aml100.engine.condition import LedgerWindow
-from aml100.engine.curve import LedgerCurve
 from aml100.engine.listener import Listeners
+from aml100.evaluation.curve import LedgerCurve, LedgerWindow, first_window_ms
 from aml100.evaluation.feasibility import feasibility_of
 from aml100.evaluation.metrics import SHARPE_MIN_RETURNS
 from aml100.evaluation.objectives import (
@@ -36,6 +34,7 @@ from aml100.evaluation.objectives import (
     Verdict,
     phase_rules,
 )
+from aml100.evaluation.standing import cycle_ms
 from aml100.evaluation.windows import Window
 from aml100.storage.database import Database
 from aml100.storage.entries import Cycle, Entry, PhaseStep
@@ -67,7 +66,7 @@ class CycleKeeper:
         self._database = database
         self._listeners = listeners
         self._network = network
-        self._span_ms = max(round(objectives.cycle_days * DAY_MS), interval_ms)
+        self._span_ms = cycle_ms(objectives, interval_ms)
         self._tracker = PhaseTracker(
             phase_rules(objectives),
             objectives.gates_mode,
@@ -176,10 +175,7 @@ class CycleKeeper:
 
     def _first_window(self) -> int | None:
         first = self._curve.first_open_ms
-        if first is None:
-            return None
-        grid, day = min(self._span_ms, DAY_MS), first // DAY_MS * DAY_MS
-        return day + -(-(first - day) // grid) * grid
+        return None if first is None else first_window_ms(first, self._span_ms)
 
     def _needs_back_test(self, window: Window) -> bool:
         """A window too short for a Sharpe ratio fails either way."""

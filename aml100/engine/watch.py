@@ -19,20 +19,11 @@ from aml100.config.models import Objectives, Params
 from aml100.control.protocol import HealthView
 from aml100.domain.events import Decision, Record
 from aml100.domain.units import DAY_MS, HOUR_MS, Coin
-from aml100.engine.condition import (
-    SIZE_FACTORS,
-    Decided,
-    Standing,
-    Status,
-    bias_of,
-    feature_drift,
-    judge_status,
-    live_health,
-    result_drift,
-)
+from aml100.engine.condition import Decided, bias_of, feature_drift, live_health, result_drift
 from aml100.engine.cycle import CycleKeeper
 from aml100.engine.listener import Listeners
 from aml100.engine.succession import Succession
+from aml100.evaluation.standing import SIZE_FACTORS, Standing, Status, check_every_ms, judge_status
 from aml100.learning.scores import HealthFinding
 from aml100.storage.database import Database
 from aml100.storage.entries import StatusCheck
@@ -75,7 +66,7 @@ class Watch:
         self._database = database
         self._listeners = listeners
         self._interval_ms = interval_ms
-        self._every_ms = max(round(objectives.cycle_hours * HOUR_MS), interval_ms)
+        self._every_ms = check_every_ms(objectives, interval_ms)
         self._decided: dict[Coin, deque[Decided]] = {}
         self._last_ms = 0
         self._standing: Standing | None = None

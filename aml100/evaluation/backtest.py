@@ -29,11 +29,13 @@ from aml100.domain.events import (
     FillRecorded,
     OrderChanged,
     PlaceOrders,
+    SizeFactorSet,
     TradeClosed,
 )
 from aml100.domain.orders import Action, OrderKind, OrderStatus
 from aml100.domain.units import ZERO, Coin
 from aml100.evaluation.metrics import RunRecord
+from aml100.evaluation.standing import StatusSizes
 from aml100.sim.accounts import FillEvent, FundingEvent, VenueEvent
 from aml100.sim.exchange import Exchange
 from aml100.sim.scenario import Tape, TapeStep
@@ -79,6 +81,7 @@ class Backtest:
         tape: the bars; the first `warmup_bars` of them are history.
         deposit: USD.
         on_progress: told the number of bars done, every few thousand.
+        statuses: where sizes follow the account's status.
     """
 
     def __init__(
@@ -90,7 +93,9 @@ class Backtest:
         warmup_bars: int,
         deposit: Decimal,
         on_progress: Callable[[int], None] | None = None,
+        statuses: StatusSizes | None = None,
     ) -> None:
+        self._statuses = statuses
         self._core = core
         self._exchange = exchange
         self._tape = tape
@@ -154,12 +159,22 @@ class Backtest:
         for settled in step.settled:
             self._process(settled)
         effects = self._core.process(BarsClosed(step.end_ms, step.bars, step.ending))
+        if self._statuses is not None:
+            self._judge(self._statuses, step.end_ms, effects)
         held_back, self._held_back = self._held_back, None
         if held_back:
             self._carry_out(held_back)
         self._carry_out(effects)
         if not self._opened:
             self._open_next()
+
+    def _judge(self, statuses: StatusSizes, end_ms: int, effects: Sequence[Effect]) -> None:
+        """The close is marked and nothing of what it decided is done yet: as an engine does, the status is judged."""
+        for effect in effects:
+            if isinstance(effect, EquityMarked):
+                statuses.take(effect)
+        if statuses.has_changed(end_ms):
+            self._process(SizeFactorSet(statuses.factor, end_ms))
 
     def _open_next(self) -> None:
         self._opened = True
@@ -237,6 +252,8 @@ class Backtest:
 
     def _mark(self, marked: EquityMarked) -> None:
         """A row of the curve; where a close at the end of a series marks a bar again, the later one counts."""
+        if self._statuses is not None:
+            self._statuses.take(marked)
         rows, ledger = self.result.equity, self._core.ledger
         time_ms = marked.time_ms - self._interval_ms
         position, exposed = ledger.position(self._first_coin).size, bool(ledger.book.positions)
@@ -254,6 +271,8 @@ class Backtest:
                 result.fees += record.fill.fee
             case TradeClosed():
                 result.trades.append(record)
+                if self._statuses is not None:
+                    self._statuses.take(record)
                 result.funding += record.funding
             case _:
                 pass

@@ -16,6 +16,7 @@ from aml100.domain.orders import Action
 from aml100.domain.units import Coin
 from aml100.evaluation.backtest import Backtest
 from aml100.evaluation.kernel import KernelRules
+from aml100.evaluation.standing import StatusSizes
 from aml100.learning.reward import RewardConfig, Shaping
 from aml100.learning.settings import TrainingSettings
 from aml100.market.series import BarSeries, FundingSeries
@@ -109,6 +110,20 @@ def build_backtest(
         warmup_bars=warmup_bars,
         deposit=params.backtest.initial_equity,
         on_progress=on_progress,
+        statuses=_statuses(settings, rules),
+    )
+
+
+def _statuses(settings: Settings, rules: TradingRules) -> StatusSizes | None:
+    """Sizes that follow the account's status, where that is configured and section 9 is on."""
+    risk = settings.params.risk
+    if not (risk.status_sizing and rules.risk.enabled):
+        return None
+    return StatusSizes(
+        settings.objectives,
+        max_drawdown=float(risk.max_dd_frac),
+        interval_ms=rules.interval_ms,
+        initial_equity=settings.params.backtest.initial_equity,
     )
 
 

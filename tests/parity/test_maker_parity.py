@@ -1,8 +1,9 @@
-"""Resting entries over the wire and in the back-test: the same orders, fills and money (SPEC section 6)."""
+"""Resting entries, and sizes by status, over the wire and in the back-test: the same orders, fills and money."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ def market() -> BarSeries:
     return BarSeries(Coin("BTC"), 60_000, "made:test", times, opens, high, low, closes, rng.gamma(2.0, 5.0, BARS))
 
 
-def settings_with(style: str, bars: int) -> Settings:
+def settings_with(style: str, bars: int, **more: str) -> Settings:
     environ = {
         "AML100_TRADING__ENTRY_STYLE": style,
         "AML100_TRADING__MAKER_TIMEOUT_BARS": str(bars),
@@ -48,7 +49,7 @@ def settings_with(style: str, bars: int) -> Settings:
         "AML100_RISK__HARD_STOP_DD_PCT": "0",
         "AML100_RISK__MAX_LOOP_LAG_MS": "0",
     }
-    return load_settings(None, environ)
+    return load_settings(None, environ | more)
 
 
 def back_tested(settings: Settings) -> BacktestResult:
@@ -110,3 +111,22 @@ async def test_resting_entries_fill_alike(
     with StateReader.read(tmp_path / "state.db", "venue") as reader:
         (point,) = reader.equity_curve()[-1:]
     assert point.equity == tested.final_equity
+
+
+async def test_sizes_that_follow_the_status_are_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The status is judged every twenty minutes over the last six hours: sizes shrink once it is POOR."""
+    monkeypatch.setattr(Random, "every", 3)
+    sized = {
+        "AML100_RISK__STATUS_SIZING": "true",
+        "AML100_RISK__MAX_DD_PCT": "50",
+        "AML100_OBJECTIVES__CYCLE_HOURS": "0.34",
+        "AML100_OBJECTIVES__CYCLE_DAYS": "0.25",
+    }
+    settings = settings_with("taker", 1, **sized)
+    plain, tested = back_tested(settings_with("taker", 1)), back_tested(settings)
+    live = await over_the_wire(settings, tmp_path / "state.db")
+    assert list(map(shown, live.fills)) == list(map(shown, tested.fills))
+    assert live.trades == tested.trades
+    sizes = [one.size / other.size for one, other in zip(tested.trades, plain.trades, strict=True)]
+    assert sizes[0] == 1
+    assert min(sizes) < Decimal("0.76")

@@ -10,15 +10,14 @@ from aml100.domain.orders import Action
 from aml100.domain.units import MINUTE_MS
 from aml100.engine.condition import (
     Decided,
-    LedgerWindow,
-    Status,
     bias_of,
     feature_drift,
-    judge_status,
     live_health,
     result_drift,
 )
+from aml100.evaluation.curve import LedgerWindow
 from aml100.evaluation.objectives import phase_rules
+from aml100.evaluation.standing import Status, judge_status
 from aml100.learning.scores import Validation
 from aml100.market.features import FEATURE_COUNT
 

@@ -1,14 +1,31 @@
-"""The ledger of one engine as columns: equity at each bar's close, exits and profits of trades, in growing buffers."""
+"""The ledger of one account as columns: equity at each bar's close, exits and profits of trades, in growing buffers."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 
 from aml100.domain.units import DAY_MS
-from aml100.engine.condition import LedgerWindow
 from aml100.evaluation.metrics import SHARPE_MIN_RETURNS, returns_until_ruin, sampled_equity, sharpe_of
 from aml100.evaluation.windows import PhaseRecord, Window, window_of
 from aml100.market.series import Floats, Ints
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LedgerWindow:
+    """The last `days` of the ledger: equity at the bars' closes [n] after `opening_equity`, net profits of trades."""
+
+    days: float
+    opening_equity: float
+    equity: Floats
+    profits: Floats
+
+
+def first_window_ms(first_open_ms: int, span_ms: int) -> int:
+    """Where the first cycle begins: at a 00:00 UTC, or of shorter windows at a multiple of their length after one."""
+    grid, day = min(span_ms, DAY_MS), first_open_ms // DAY_MS * DAY_MS
+    return day + -(-(first_open_ms - day) // grid) * grid
 
 
 class LedgerCurve:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests import postgres
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -15,3 +18,18 @@ def shared() -> Path:
     if not (SHARED / "data").is_dir():
         pytest.skip("../shared/data is not here")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[postgres.Server]:
+    """A real PostgreSQL server; tests that need it skip by name where it is not installed."""
+    binaries = postgres.find_binaries()
+    if binaries is None:
+        pytest.skip("no PostgreSQL server here: apt-get install postgresql, or brew install postgresql")
+    pytest.importorskip("psycopg")
+    made = postgres.Server(binaries)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.close()

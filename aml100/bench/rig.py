@@ -25,8 +25,8 @@ from aml100.engine.telemetry import Telemetry
 from aml100.engine.watch import Watch
 from aml100.market.series import BarSeries
 from aml100.sim.staging import instruments_of
-from aml100.storage.connection import Synchronous
 from aml100.storage.database import Database
+from aml100.storage.store import Synchronous
 from aml100.trading.core import TradingCore
 from aml100.trading.policies import Policy
 from aml100.trading.rules import TradingRules

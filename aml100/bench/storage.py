@@ -23,8 +23,8 @@ from aml100.bench.inputs import FIRST_MS, MINUTE_MS
 
 if TYPE_CHECKING:
     from aml100.domain.events import Decision, EquityMarked
-    from aml100.storage.connection import Synchronous
     from aml100.storage.database import Database
+    from aml100.storage.store import Synchronous
 
 ROWS = 40_000
 PER_STEP = 40

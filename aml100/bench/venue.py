@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from aml100.domain.events import Record
     from aml100.domain.units import Cloid, Coin
     from aml100.market.series import BarSeries
-    from aml100.storage.connection import Synchronous
+    from aml100.storage.store import Synchronous
     from aml100.trading.policies import Policy
     from aml100.venue.rest import VenueRest
     from aml100.venue.stream import Received

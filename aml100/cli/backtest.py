@@ -36,6 +36,7 @@ from aml100.evaluation.oracle import hindsight_policy
 from aml100.evaluation.report import ReportInput
 from aml100.evaluation.statistics import minimum_track_record, moments_of
 from aml100.sim.staging import exchange_rules, hourly_rate, instruments_of, warmup_for
+from aml100.storage.stores import has_state
 from aml100.wiring.backtests import (
     PolicyChoice,
     build_backtest,
@@ -109,7 +110,7 @@ def _champion(options: BacktestOptions) -> str | None:
     """The folder of the model that decides on this state file; None where there is none."""
     from aml100.storage.reader import StateReader
 
-    if not options.state.is_file():
+    if not has_state(options.state):
         return None
     with StateReader.read(options.state) as reader:
         version = reader.champion()
@@ -201,7 +202,7 @@ def with_trials(record: RunRecord, options: BarsOptions, *models: Path) -> RunRe
     places = (options.folder / "models", *models)
     written = [TrialRegistry.beside(place).read() for place in places]
     kept: tuple[Trial, ...] = ()
-    if options.state.is_file():
+    if has_state(options.state):
         with StateReader.read(options.state) as reader:
             kept = reader.trials()
     known = deflation_of(kept, *written)

@@ -94,14 +94,18 @@ def why(options: WhyOptions) -> int:
 
 
 def backup(options: BackupOptions) -> int:
-    """A consistent copy of the state file, also while an engine writes to it; never over an existing file."""
+    """A consistent copy of the state and its archives of inputs, also while an engine writes; never over another."""
     from aml100.storage.database import backup as copy_database
+    from aml100.storage.inputs import archive_folder
 
     copy_database(options.state, options.file)
+    archives = sorted(archive_folder(options.file).glob("*.parquet"))
+    size = sum(file.stat().st_size for file in (options.file, *archives))
     if options.json:
-        write_json({"path": str(options.file), "bytes": options.file.stat().st_size})
+        write_json({"path": str(options.file), "bytes": size, "archives": len(archives)})
     else:
-        write_line(f"copied {options.state} to {options.file}")
+        beside = f" and {len(archives)} archives to {archive_folder(options.file)}" if archives else ""
+        write_line(f"copied {options.state} to {options.file}{beside}")
     return 0
 
 

@@ -100,15 +100,17 @@ def _key(environ: Mapping[str, str], *, is_needed: bool) -> Finding:
 
 
 def _state(path: Path) -> Finding:
-    from aml100.storage.connection import check_file
+    from aml100.storage.stores import store_of
 
     try:
-        version = check_file(path)
+        store = store_of(path)
+        version = store.version()
+        size = store.size_bytes() if version else 0
     except AmlError as error:
         return Finding("state", FAIL, str(error), "restore a backup, or use another --state")
     if version == 0:
-        return Finding("state", OK, f"{path}: not there yet; `run` makes it")
-    return Finding("state", OK, f"{path}: sound, schema {version}, {path.stat().st_size // MIB} MiB")
+        return Finding("state", OK, f"{store}: not there yet; `run` makes it")
+    return Finding("state", OK, f"{store}: sound, schema {version}, {size // MIB} MiB")
 
 
 def _data(path: Path) -> Finding:
@@ -167,15 +169,16 @@ def _bytes_kept(path: Path) -> int:
 
 
 def _days_run(path: Path) -> float:
-    """Days of wall time that engines ran on this file; a run that did not end counts until the file's last write."""
+    """Days of wall time that engines ran on this state; a run that did not end counts until its last write."""
     from aml100.storage.reader import StateReader
+    from aml100.storage.stores import store_of
 
     try:
         with StateReader.read(path) as reader:
             runs = reader.runs()
+        written_ms = store_of(path).written_ms()
     except AmlError:
         return 0.0
-    written_ms = int(path.stat().st_mtime * 1000)
     spans = [(run.started_ms, written_ms if run.stopped_ms is None else run.stopped_ms) for run in runs]
     return sum(max(0, stop_ms - start_ms) for start_ms, stop_ms in spans) / DAY_MS
 

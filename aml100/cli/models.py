@@ -18,6 +18,7 @@ from aml100.control.attach import engine_is_running, request_once
 from aml100.domain.clock import wall_ms
 from aml100.domain.errors import AmlError, UsageError
 from aml100.domain.events import CommandDone
+from aml100.storage.stores import has_state
 
 if TYPE_CHECKING:
     from aml100.storage.entries import ModelVersion, ParameterVersion
@@ -184,7 +185,7 @@ def _said(options: ModelsOptions, text: str) -> int:
 def _journalled(state: Path) -> tuple[tuple[ModelVersion, ...], tuple[ParameterVersion, ...]]:
     from aml100.storage.reader import StateReader
 
-    if not state.is_file():
+    if not has_state(state):
         return (), ()
     with StateReader.read(state) as reader:
         return reader.models(), reader.parameter_versions()

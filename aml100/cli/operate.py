@@ -21,6 +21,7 @@ from aml100.control.protocol import Answer
 from aml100.domain.clock import wall_ms
 from aml100.domain.errors import AmlError, SafetyRefusal
 from aml100.domain.units import ZERO
+from aml100.storage.stores import has_state
 
 _ASKED: Final = ("retrain", "reset", "flatten", "resume", "stop", "promote", "rollback")
 """Commands that ask at a terminal, also where no live account is touched."""
@@ -75,7 +76,7 @@ def resume(options: EngineOptions) -> int:
         raise SafetyRefusal(f"resume: refused while {halt_file} is there; remove it first")
     if engine_is_running(options.state):
         return _confirmed_request(options, {})
-    if not options.state.is_file():
+    if not has_state(options.state):
         raise AmlError(f"resume: no engine runs on {options.state} and there is no such file")
     from aml100.storage.database import clear_halt_latch
     from aml100.storage.reader import StateReader

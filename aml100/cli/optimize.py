@@ -41,6 +41,7 @@ from aml100.research.search import (
 )
 from aml100.research.walkforward import Fold, common_span, cut, default_embargo, plan_folds
 from aml100.sim.staging import hourly_rate, instruments_of
+from aml100.storage.stores import has_state
 from aml100.training.shadow import WalkRules, walk_series
 from aml100.wiring.backtests import kernel_rules, training_settings
 
@@ -222,7 +223,7 @@ def changed(params: Params, changes: Mapping[str, Value]) -> Params:
 
 def _propose(options: OptimizeOptions, settings: Settings, study: Study, found: Found) -> str | None:
     """A version in state.db, waiting to be promoted; None where there is no state file to keep it in."""
-    if not options.state.is_file():
+    if not has_state(options.state):
         return None
     from aml100.engine.seating import open_to_write
     from aml100.storage.entries import ParameterVersion

@@ -26,12 +26,14 @@ from aml100.cli.values import (
     parse_port,
     parse_positive,
     parse_positive_usd,
-    parse_state_path,
+    parse_state,
     parse_venue,
     parse_wait_s,
     parse_whole,
 )
+from aml100.domain.errors import UsageError
 from aml100.logs import LEVELS
+from aml100.storage.address import DatabaseUrl, note_address
 
 if TYPE_CHECKING:
     from aml100.config.loading import Settings
@@ -50,10 +52,23 @@ class Options(Declared):
     command: str = ""
     given: frozenset[str] = frozenset()
     config: Path | None = option("--config", parse_path, "folder of the three files (default ./config, else defaults)")
-    state: Path = option("--state", parse_state_path, "the state file", default=Path("state.db"))
+    state: Path = option(
+        "--state", parse_state, "the state file, or postgresql+psycopg://USER@HOST/DB", default=Path("state.db")
+    )
+    home: Path | None = option("--home", parse_path, "with a state in PostgreSQL: the folder of everything else")
     log_level: str = option("--log-level", str, "least level logged", "info", LEVELS)
     log_format: str = option("--log-format", str, "lines for people or for machines", "text", ("text", "json"))
     json: bool = flag("--json", "one JSON document on stdout, logs on stderr")
+
+    def __post_init__(self) -> None:
+        """A database given by its URL becomes the path of the note that stands for it in the home."""
+        given: object = self.state
+        if isinstance(given, DatabaseUrl):
+            object.__setattr__(self, "state", note_address(given, self.home or Path()))
+        elif self.home is not None:
+            raise UsageError(
+                "--home: only with --state postgresql+psycopg://…; beside a state file its own folder is the home"
+            )
 
     @property
     def folder(self) -> Path:

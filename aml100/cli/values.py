@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from aml100.domain.units import INTERVALS, parse_decimal, parse_duration_s, parse_time_ms
+from aml100.storage.address import DatabaseUrl, parse_database_url
 
 _COIN = re.compile(r"(?:[A-Za-z0-9]{1,12}:)?[A-Za-z0-9][A-Za-z0-9._-]{0,23}")
 _URL = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]*[A-Za-z0-9\]]/?")
@@ -72,11 +73,9 @@ def parse_path(text: str) -> Path:
     return Path(text).expanduser()
 
 
-def parse_state_path(text: str) -> Path:
-    """A file; the text of a database URL is not repeated, for it may hold a password."""
-    if "://" in text:
-        raise ValueError("a state in PostgreSQL is not built yet; allowed: a path")
-    return parse_path(text)
+def parse_state(text: str) -> Path | DatabaseUrl:
+    """A file, or a database; the text of a URL is not repeated, for it may hold a password."""
+    return parse_database_url(text) if "://" in text else parse_path(text)
 
 
 def _number(text: str) -> float:

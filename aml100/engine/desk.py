@@ -22,6 +22,7 @@ import msgspec
 
 from aml100.control.protocol import ModelView, ShadowView, TrainingView
 from aml100.domain.clock import wall_ms
+from aml100.domain.errors import AmlError
 from aml100.domain.events import SettledFunding
 from aml100.domain.market import Bar, Instrument
 from aml100.domain.units import HOUR_MS, Coin
@@ -257,7 +258,10 @@ class TrainingDesk:
         training_id = f"t-{now_ms}-{self._trainings}"
         first = self.champion is None
         budget_s = self._options.bootstrap_budget_s if first else self._options.budget_s
-        spec = self._spec(training_id, budget_s)
+        try:
+            spec = self._spec(training_id, budget_s)
+        except AmlError as error:  # a database that is away just now
+            return f"no training can be begun: {error}"
         self._begin(_Job(training_id, cause, now_ms, self._market_ms, spec))
         return f"training started ({cause}), at most {budget_s:.0f} s"
 

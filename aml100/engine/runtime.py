@@ -91,6 +91,7 @@ HOUSE_EVERY_S = 3_600.0
 ARCHIVE_EVERY_S = 300.0
 T = TypeVar("T")
 ACTIONS = (PlaceOrders, CancelOrders, CancelForeign, AskOrders)
+JOURNAL_FAILING = "engine, journal failing"
 
 
 class MarketFollower(Protocol):
@@ -466,6 +467,7 @@ class Engine:
 
     def _poll_autonomy(self) -> None:
         """Take in what trainer and back-test brought, between two events."""
+        self._look_at_journal()
         self.autonomy.poll(self.clock.now_ms())
         if self.options.max_cycles and self.cycles.completed >= self.options.max_cycles:
             self.request_stop("cycles done")
@@ -573,16 +575,31 @@ class Engine:
             self.account_venue.refuse_risk("halted")
         elif not self._journal_failed:
             self.account_venue.allow_risk()
-        if state is TradingState.TRADING and self.database.has_halt_latch():
+        if state is TradingState.TRADING:
             self.database.clear_latch("engine", self.clock.now_ms())
 
-    def on_journal_failure(self, error: AmlError) -> None:
-        """The disk is full or read-only: no new entry, the position stays managed, loudly."""
+    def on_journal_failure(self, error: AmlError | str) -> None:
+        """The disk is full, or the database away: no new entry, the position stays managed, loudly."""
         if not self._journal_failed:
             log.error("the journal cannot be written, entries stop: %s", error)
             self._journal_failed = True
             self.executor.reduce_only, self.executor.refusal = True, "journal failing"
-            self.post(Command(CommandName.PAUSE, f"engine, journal failing: {error}", self.clock.now_ms()))
+            if self.core.state.trading is TradingState.TRADING:
+                self.post(Command(CommandName.PAUSE, f"{JOURNAL_FAILING}: {error}", self.clock.now_ms()))
+
+    def _look_at_journal(self) -> None:
+        """It fails without an order that waits for it, too; and once everything is written the pause it caused ends."""
+        failure = self.database.failure
+        if failure is not None:
+            self.on_journal_failure(failure)
+        elif self._journal_failed and not self.database.backlog:
+            log.warning("the journal is written again, everything since is in it")
+            self._journal_failed, self.executor.refusal = False, "halted"
+            state = self.core.state
+            self._on_state(state.trading)
+            ours = state.trading is TradingState.PAUSED and JOURNAL_FAILING in state.reason
+            if ours and not self.core.risk.state.breaker_until_ms:  # a resume would end the breaker's pause as well
+                self.post(Command(CommandName.RESUME, "engine, journal written again", self.clock.now_ms()))
 
     # --- bars -----------------------------------------------------------------------------------------------
 
@@ -609,7 +626,7 @@ class Engine:
         if step.stage == "end":
             self.request_stop("end of data")
         if self._durable is not None:  # the venue goes on only from what a restart would find here too
-            await asyncio.wait([asyncio.wrap_future(self._durable)])
+            await asyncio.gather(asyncio.wrap_future(self._durable), return_exceptions=True)
         sent_so_far = self.executor.requests_sent
         answer: dict[str, Json] = {"method": "simAck", "step": step.step, "sent": sent_so_far - self._acknowledged}
         try:

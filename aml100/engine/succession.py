@@ -326,8 +326,7 @@ class Succession:
         return "refused"
 
     def _end_shadow(self) -> None:
-        if self._shadow is not None or self._database.shadow(CHALLENGER) is not None:
-            self._facts.append(ShadowSaved(CHALLENGER, "", None))
+        self._facts.append(ShadowSaved(CHALLENGER, "", None))
         self.challenger = self._shadow = self._pairing = None
 
     # --- the journal --------------------------------------------------------------------------------------------

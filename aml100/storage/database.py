@@ -9,8 +9,6 @@ must not act before it is on disk waits for the future; whoever reports telemetr
 
 from __future__ import annotations
 
-import os
-import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -20,13 +18,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from aml100.domain.errors import SafetyRefusal, StateError, UsageError
+from aml100.domain.errors import SafetyRefusal, StateError
 from aml100.domain.units import Coin
 from aml100.storage import entries, inputs
-from aml100.storage.connection import Synchronous, check_file, connect_read, open_writer
+from aml100.storage.copying import backup
 from aml100.storage.inputs import InputSource
 from aml100.storage.reader import EquityPoint, StateReader
 from aml100.storage.rows import COMMAND_SQL, Fact, Stamp
+from aml100.storage.store import Connection, Synchronous
+from aml100.storage.stores import store_of
 from aml100.storage.verifying import Check, Fold, verify
 from aml100.storage.writer import Batch, JournalFailed, Writer
 
@@ -36,7 +36,7 @@ _NUMBERED: Final = (
 )
 
 
-def _next_seq(connection: sqlite3.Connection) -> int:
+def _next_seq(connection: Connection) -> int:
     latest = [connection.execute(f"SELECT max(seq) FROM {table}").fetchone()[0] for table in (*_NUMBERED, "core_state")]
     latest.append(connection.execute("SELECT max(id) FROM ledger").fetchone()[0])
     return 1 + max(number or 0 for number in latest)
@@ -45,7 +45,7 @@ def _next_seq(connection: sqlite3.Connection) -> int:
 class Database(StateReader):
     """A state.db being written by this process. Made by `open` only."""
 
-    def __init__(self, reader: sqlite3.Connection, writer: Writer, path: Path, book: str) -> None:
+    def __init__(self, reader: Connection, writer: Writer, path: Path, book: str) -> None:
         super().__init__(reader, path, book)
         self._writer = writer
         self._inputs: InputSource | None = None
@@ -74,10 +74,11 @@ class Database(StateReader):
             SafetyRefusal: of another network or account; left untouched.
             JournalFailed: on leaving, where something could not be written until then.
         """
-        connection = open_writer(path, synchronous, network, account, busy_timeout_ms)
+        store = store_of(path)
+        connection = store.open_writer(synchronous, network, account, busy_timeout_ms)
         writer = Writer(connection, Stamp(book, network, "", _next_seq(connection)))
         writer.start()
-        reader = connect_read(path, busy_timeout_ms)
+        reader = store.connect_read(busy_timeout_ms)
         try:
             yield cls(reader, writer, path, book)
         finally:
@@ -175,7 +176,7 @@ class Database(StateReader):
         return self.journal((entries.HaltCleared(by, time_ms),))
 
 
-def _forget_inputs(day: tuple[int, int], connection: sqlite3.Connection) -> None:
+def _forget_inputs(day: tuple[int, int], connection: Connection) -> None:
     """Delete a day that an archive holds now."""
     connection.execute("DELETE FROM inputs WHERE wall_ms >= ? AND wall_ms < ?", day)
 
@@ -187,55 +188,24 @@ def clear_halt_latch(path: Path, by: str, time_ms: int) -> bool:
         StateError: no state.db there, or it cannot be used.
         SafetyRefusal: the file HALT lies beside it.
     """
-    if check_file(path) == 0:
-        raise StateError(f"{path}: no state.db here; allowed: one that `run` has made")
+    store = store_of(path)
+    if store.version() == 0:
+        raise StateError(f"{store}: no state here; allowed: one that `run` has made")
     halt = path.parent / "HALT"
     if halt.exists():
         raise SafetyRefusal(f"{halt} is there; remove it first, then resume")
-    connection = sqlite3.connect(path, isolation_level=None)
+    connection = store.open_writer("FULL", "", "", 5_000)
     try:
-        connection.execute("PRAGMA busy_timeout = 5000")
-        connection.execute("BEGIN IMMEDIATE")
+        connection.begin()
         latched = connection.execute("DELETE FROM meta WHERE key = 'halt_latch'").rowcount > 0
         result = "resumed; no engine was running" if latched else "was not halted"
-        connection.execute(COMMAND_SQL, (None, time_ms, "resume", by, result))
-        connection.execute("COMMIT")
-    except sqlite3.Error as error:
-        raise StateError(f"{path}: cannot be written ({error})") from None
+        connection.execute(COMMAND_SQL, (time_ms, "resume", by, result))
+        connection.commit()
+    except connection.failures as error:
+        raise StateError(f"{store}: cannot be written ({error})") from None
     finally:
         connection.close()
     return latched
-
-
-def backup(path: Path, target: Path) -> None:
-    """A consistent copy of state.db in one file, also while an engine writes to it.
-
-    Raises:
-        StateError: `path` is no sound state.db.
-        UsageError: `target` exists or cannot be written.
-    """
-    if check_file(path) == 0:
-        raise StateError(f"{path}: no state.db here; allowed: one that `run` has made")
-    if target.exists():
-        raise UsageError(f"{target}: exists; allowed: a new name")
-    part = target.with_name(f"{target.name}.part")
-    source = connect_read(path)
-    try:
-        os.close(os.open(part, os.O_CREAT | os.O_RDWR | os.O_TRUNC, 0o600))
-        copy = sqlite3.connect(part, isolation_level=None)
-        try:
-            source.backup(copy)
-            copy.execute("PRAGMA journal_mode = DELETE")
-        finally:
-            copy.close()
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        part.replace(target)
-    except (OSError, sqlite3.Error) as error:
-        part.unlink(missing_ok=True)
-        raise UsageError(f"{target}: cannot be written ({error})") from None
-    finally:
-        source.close()
 
 
 __all__ = [

@@ -1,18 +1,14 @@
-"""The shape of state.db, version by version.
+"""The shape of a state, version by version.
 
-Version n is reached from n - 1 by the n-th function; a file knows its version by SQLite's `user_version`. A step that
-has been released is never edited, only followed by another. The statements are written out rather than derived from
-the table classes, since those move on and a migration must not; a test holds the sum of all steps to the classes.
+Version n is reached from n - 1 by the n-th script, a list of statements in SQLite's types; a store runs each in a
+transaction of its own, together with `VERSION_SQL`. A step that has been released is never edited, only followed by
+another. The statements are written out rather than derived from the table classes, since those move on and a migration
+must not; a test holds the sum of all steps to the classes.
 """
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable
 from typing import Final
-
-APPLICATION_ID: Final = 0x414D4C31
-"""Marks a SQLite file as ours (`AML1`)."""
 
 _FIRST = """
 CREATE TABLE commands (
@@ -105,13 +101,6 @@ CREATE TABLE trials (
 """
 
 
-def migrate_1(connection: sqlite3.Connection) -> None:
-    """Every table of the first version."""
-    for statement in _FIRST.split(";"):
-        if statement.strip():
-            connection.execute(statement)
-
-
 _INPUTS = """
 CREATE TABLE inputs (
     seq INTEGER NOT NULL PRIMARY KEY, run_id TEXT NOT NULL, book TEXT NOT NULL, wall_ms INTEGER NOT NULL,
@@ -120,13 +109,6 @@ CREATE TABLE inputs (
 );
 CREATE INDEX inputs_wall ON inputs (wall_ms);
 """
-
-
-def migrate_2(connection: sqlite3.Connection) -> None:
-    """What the decision core was told, for `replay`."""
-    for statement in _INPUTS.split(";"):
-        if statement.strip():
-            connection.execute(statement)
 
 
 _AUTONOMY = """
@@ -150,34 +132,17 @@ CREATE TABLE parameters (
 """
 
 
-def migrate_3(connection: sqlite3.Connection) -> None:
-    """What the autonomous loop remembers: phase accounting, model events, shadows, checks, tuned parameters."""
-    for statement in _AUTONOMY.split(";"):
-        if statement.strip():
-            connection.execute(statement)
+MIGRATIONS: Final = (_FIRST, _INPUTS, _AUTONOMY)
+"""Every table of the first version; what the decision core was told, for `replay`; what the autonomous loop remembers:
+phase accounting, model events, shadows, checks, tuned parameters."""
 
-
-MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (migrate_1, migrate_2, migrate_3)
 SCHEMA_VERSION: Final = len(MIGRATIONS)
 
+VERSION_SQL: Final = (
+    "INSERT INTO meta (key, value) VALUES ('schema_version', ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+)
 
-def migrate(connection: sqlite3.Connection, version: int) -> None:
-    """Bring a file from `version` to SCHEMA_VERSION, each step in a transaction of its own.
 
-    The connection is in autocommit mode. A step that fails leaves the file at the version before it.
-    """
-    for number, step in enumerate(MIGRATIONS[version:], start=version + 1):
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            step(connection)
-            connection.execute(
-                "INSERT INTO meta (key, value) VALUES ('schema_version', ?) "
-                "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-                (str(number),),
-            )
-            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {number}")
-        except sqlite3.Error:
-            connection.execute("ROLLBACK")
-            raise
-        connection.execute("COMMIT")
+def statements_of(script: str) -> list[str]:
+    """The statements of one step."""
+    return [statement.strip() for statement in script.split(";") if statement.strip()]

@@ -6,7 +6,6 @@ Rows become the values of the domain again on the way out; nothing of a table is
 from __future__ import annotations
 
 import json
-import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +19,8 @@ from aml100.domain.events import CommandDone, Decision, FillRecorded, Gate, Ledg
 from aml100.domain.orders import Action, Fill, Order, OrderKind, OrderStatus, Side, TimeInForce
 from aml100.domain.units import ZERO, Cloid, Coin
 from aml100.storage import entries
-from aml100.storage.connection import check_file, connect_read
+from aml100.storage.store import Connection
+from aml100.storage.stores import store_of
 
 FIRST_MS: Final = -(2**62)
 LAST_MS: Final = 2**62
@@ -53,7 +53,7 @@ def exact_sum(amounts: Iterator[Decimal]) -> Decimal:
 class StateReader:
     """Queries over one book of one state.db."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path, book: str) -> None:
+    def __init__(self, connection: Connection, path: Path, book: str) -> None:
         self._connection = connection
         self._lock = threading.Lock()
         self.path = path
@@ -67,9 +67,10 @@ class StateReader:
         Raises:
             StateError: there is none, or it is damaged or newer than this program.
         """
-        if check_file(path) == 0:
-            raise StateError(f"{path}: no state.db here; allowed: one that `run` has made")
-        connection = connect_read(path)
+        store = store_of(path)
+        if store.version() == 0:
+            raise StateError(f"{store}: no state here; allowed: one that `run` has made")
+        connection = store.connect_read()
         try:
             if book is None:
                 row = connection.execute(
@@ -182,7 +183,11 @@ class StateReader:
     ) -> tuple[Decision, ...]:
         """Decisions on bars that opened in [from_ms, to_ms), in order."""
         return self._decisions(
-            "bar_ms >= ? AND bar_ms < ? AND (? IS NULL OR coin = ?) ORDER BY seq", from_ms, to_ms, coin, coin
+            "bar_ms >= ? AND bar_ms < ? AND (CAST(? AS TEXT) IS NULL OR coin = ?) ORDER BY seq",
+            from_ms,
+            to_ms,
+            coin,
+            coin,
         )
 
     def last_decisions(self, coin: Coin | None, count: int) -> tuple[Decision, ...]:
@@ -206,7 +211,7 @@ class StateReader:
         """(label, count), most frequent first: `order`, the gate that refused, or `hold`. Sums to all decisions."""
         rows = self._all(
             "SELECT why, count(*) FROM decisions WHERE book = ? AND bar_ms >= ? AND bar_ms < ? "
-            "AND (? IS NULL OR coin = ?) GROUP BY why ORDER BY 2 DESC, 1",
+            "AND (CAST(? AS TEXT) IS NULL OR coin = ?) GROUP BY why ORDER BY 2 DESC, 1",
             self.book,
             from_ms,
             to_ms,
@@ -348,7 +353,7 @@ class StateReader:
         """Lines of the event stream as they were written, in order."""
         rows = self._all(
             "SELECT line FROM events WHERE book = ? AND time_ms >= ? AND time_ms < ? "
-            "AND (? IS NULL OR type = ?) ORDER BY seq",
+            "AND (CAST(? AS TEXT) IS NULL OR type = ?) ORDER BY seq",
             self.book,
             from_ms,
             to_ms,

@@ -83,10 +83,12 @@ def table_of(row: type[SQLModel]) -> Table:
     return table
 
 
-def insert_sql(row: type[SQLModel], conflict: str = "", update: tuple[str, ...] = ()) -> str:
+def insert_sql(
+    row: type[SQLModel], conflict: str = "", update: tuple[str, ...] = (), without: tuple[str, ...] = ()
+) -> str:
     """INSERT of all columns in order. At a `conflict` target: do nothing, or take over the columns of `update`."""
     table = table_of(row)
-    names = [column.name for column in table.columns]
+    names = _others(row, *without)
     sql = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
     if not conflict:
         return sql
@@ -231,7 +233,7 @@ def _trade(record: TradeClosed, stamp: Stamp) -> Values:
 
 
 def _command(record: CommandDone, _stamp: Stamp) -> Values:
-    return (None, record.time_ms, record.name, record.by, record.result)
+    return (record.time_ms, record.name, record.by, record.result)
 
 
 def _latch_json(by: str, reason: str, time_ms: int) -> Values:
@@ -322,7 +324,8 @@ EQUITY_SQL: Final = insert_sql(tables.EquityRow, "book, time_ms", _others(tables
 EVENT_SQL: Final = insert_sql(tables.EventRow)
 INPUT_SQL: Final = insert_sql(tables.InputRow)
 CORE_STATE_SQL: Final = insert_sql(tables.CoreStateRow, "book", ("seq", "state"))
-COMMAND_SQL: Final = insert_sql(tables.CommandRow)
+COMMAND_SQL: Final = insert_sql(tables.CommandRow, without=("id",))
+"""They are numbered as they come."""
 
 KEEPS: Final[dict[type, Keep]] = {
     OrderRecorded: Keep(_ORDER_SQL, _order),

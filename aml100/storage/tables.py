@@ -358,3 +358,8 @@ class TrialRow(SQLModel, table=True):
     skew: float | None
     kurtosis: float | None
     parameters: str
+
+
+IN_ORDER_OF_ARRIVAL = ("models", "parameters", "runs", "trainings", "trials")
+"""Tables without a number of their own that are read in the order in which their rows came: by SQLite's own `rowid`,
+which PostgreSQL is given as a column."""

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+
+from aml100.storage.address import is_note
+from aml100.storage.store import Connection
+
+_SQL = "SELECT id, changes FROM parameters WHERE state = 'active' ORDER BY updated_ms DESC LIMIT 1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,19 +23,30 @@ class Tuned:
 
 
 def tuned_in_force(state: Path) -> Tuned | None:
-    """What `optimize` found and somebody promoted on this state file; None where nothing is, or it is no state file."""
+    """What `optimize` found and somebody promoted on this state; None where nothing is, or there is no state.
+
+    Raises:
+        AmlError: the database that holds it does not answer.
+    """
+    if is_note(state):
+        from aml100.storage.stores import store_of
+
+        store = store_of(state)
+        if store.version() == 0:
+            return None
+        with closing(store.connect_read()) as connection:
+            return _read(connection)
     if not state.is_file():
         return None
     try:
-        connection = sqlite3.connect(f"file:{state}?mode=ro", uri=True)
-        try:
-            row = connection.execute(
-                "SELECT id, changes FROM parameters WHERE state = 'active' ORDER BY updated_ms DESC LIMIT 1"
-            ).fetchone()
-        finally:
-            connection.close()
+        with closing(sqlite3.connect(f"file:{state}?mode=ro", uri=True)) as file:
+            return _read(file)
     except sqlite3.Error:
         return None
+
+
+def _read(connection: Connection | sqlite3.Connection) -> Tuned | None:
+    row = connection.execute(_SQL).fetchone()
     if row is None:
         return None
     return Tuned(str(row[0]), {key: now for key, (_, now) in json.loads(row[1]).items()})

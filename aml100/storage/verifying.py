@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import heapq
 import json
-import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
@@ -23,7 +22,8 @@ import msgspec
 from aml100.domain.errors import StateError
 from aml100.domain.orders import Fill, Position, Side
 from aml100.domain.units import ZERO, Cloid, Coin
-from aml100.storage.connection import check_file, connect_read
+from aml100.storage.store import Connection
+from aml100.storage.stores import store_of
 
 Fold: TypeAlias = Callable[[Position, Fill], tuple[Position, Decimal]]
 """`apply_fill`: a fill into a position; the position after it and the profit it realised."""
@@ -76,12 +76,12 @@ def verify(
     Raises:
         StateError: there is no state.db at `path`, or it cannot be read.
     """
-    if check_file(path) == 0:
-        raise StateError(f"{path}: no state.db here; allowed: one that `run` has made")
-    with closing(connect_read(path)) as connection:
-        connection.execute("BEGIN")
-        pages = [str(row[0]) for row in connection.execute("PRAGMA integrity_check")]
-        checks = [Check("database", pages == ["ok"], "; ".join(pages[:_SHOWN]))]
+    store = store_of(path)
+    if store.version() == 0:
+        raise StateError(f"{store}: no state here; allowed: one that `run` has made")
+    with closing(store.connect_read()) as connection:
+        connection.begin_reading()
+        checks = [Check("database", *store.soundness(connection))]
         tables = ("orders", "fills", "ledger", "equity", "decisions", "core_state")
         books = {row[0] for table in tables for row in connection.execute(f"SELECT DISTINCT book FROM {table}")}
         for book in sorted(books):
@@ -108,7 +108,7 @@ class _Walk:
 
 
 def _books(
-    connection: sqlite3.Connection,
+    connection: Connection,
     book: str,
     fold: Fold,
     state_positions: Callable[[bytes], Mapping[Coin, Decimal]] | None,
@@ -137,7 +137,7 @@ def _books(
     yield equity.check("equity rows against balance and unrealised profit")
 
 
-def _journal_order(connection: sqlite3.Connection, book: str) -> Iterable[tuple[int, str, tuple[Any, ...]]]:
+def _journal_order(connection: Connection, book: str) -> Iterable[tuple[int, str, tuple[Any, ...]]]:
     fills = connection.execute(
         "SELECT seq, coin, side, price, size, fee, time_ms, tid, oid, cloid, realised, position_after, fill_id "
         "FROM fills WHERE book = ? ORDER BY seq",
@@ -201,7 +201,7 @@ def _equity_holds(walk: _Walk, row: tuple[Any, ...], balance: _Finding, equity: 
 
 
 def _compare_state(
-    connection: sqlite3.Connection,
+    connection: Connection,
     book: str,
     walk: _Walk,
     state_positions: Callable[[bytes], Mapping[Coin, Decimal]],
@@ -239,7 +239,7 @@ def _ledger_checks(walk: _Walk) -> Iterable[Check]:
 # --- rules that need no recomputing -------------------------------------------------------------------------------
 
 
-def _rules(connection: sqlite3.Connection, book: str) -> Iterable[Check]:
+def _rules(connection: Connection, book: str) -> Iterable[Check]:
     yield _order_rules(connection, book)
     for name, sql in (
         ("cloids", "SELECT cloid FROM orders WHERE book = ?"),
@@ -262,7 +262,7 @@ def _rules(connection: sqlite3.Connection, book: str) -> Iterable[Check]:
     yield times.check("rows in order of time")
 
 
-def _order_rules(connection: sqlite3.Connection, book: str) -> Check:
+def _order_rules(connection: Connection, book: str) -> Check:
     """Fills belong to a journalled order, never exceed it, and a rejected order has none."""
     finding = _Finding("orders")
     filled: dict[str, Decimal] = {}

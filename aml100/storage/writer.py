@@ -4,8 +4,11 @@ Whoever journals pays for one append to the queue. The thread takes everything t
 transaction and resolves the futures after the commit, so that under load many steps share one trip to the disk
 while the order of steps is kept. A batch is never torn.
 
-When the disk is full, read-only or locked, the batches of the group are failed at once with `JournalFailed` (so that
-no order leaves that is not on disk) but are kept: they are written, before anything newer, as soon as it works again.
+When the disk is full, read-only or locked, or the database server is away, the batches of the group are failed at once
+with `JournalFailed` (so that no order leaves that is not on disk) but are kept: they are written, before anything
+newer, as soon as it works again. Where only the answer to a commit was lost, the store is asked what became of it
+before anything is written a second time.
+
 A batch that can never be written, because a value in it is not finite or a rule of the tables is broken, fails with
 `InvariantBroken` and is dropped; nothing else is affected.
 """
@@ -13,7 +16,6 @@ A batch that can never be written, because a value in it is not finite or a rule
 from __future__ import annotations
 
 import queue
-import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
@@ -40,21 +42,19 @@ from aml100.storage.rows import (
     Values,
     equity_values,
 )
+from aml100.storage.store import Connection
 
 _GROUP: Final = 512
 """Batches that share a commit at most."""
 _IDLE_S: Final = 1.0
-_NEVER_WRITABLE = (
-    sqlite3.IntegrityError,
-    sqlite3.DataError,
-    sqlite3.ProgrammingError,
-    sqlite3.InterfaceError,
+_MISTAKES: Final[tuple[type[Exception], ...]] = (
     ValueError,
     TypeError,
     AttributeError,
     ArithmeticError,
     msgspec.MsgspecError,
 )
+"""What making rows of facts raises where a value is none."""
 
 
 class JournalFailed(AmlError):
@@ -72,7 +72,7 @@ class Batch:
     event_lines: Sequence[str]
     marks: Mapping[Coin, Decimal]
     inputs: Sequence[tuple[int, Any]] = ()
-    work: Callable[[sqlite3.Connection], None] | None = None
+    work: Callable[[Connection], None] | None = None
     """Done inside the transaction, after the rows."""
     future: Future[None] = field(default_factory=Future)
 
@@ -127,11 +127,16 @@ def statements(
 class Writer:
     """Owns the writing connection from `start` to `close`; both are called by the one who opened the file."""
 
-    def __init__(self, connection: sqlite3.Connection, stamp: Stamp) -> None:
+    def __init__(self, connection: Connection, stamp: Stamp) -> None:
         self._connection = connection
+        self._failures = connection.failures
+        self._never_writable: tuple[type[Exception], ...] = (*connection.refusals, *_MISTAKES)
+        self._troubles: tuple[type[Exception], ...] = (*self._failures, *self._never_writable)
         self._stamp = stamp
         self._queue: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
         self._backlog: list[Batch] = []
+        self._doubt: tuple[int, int] | None = None
+        """The first so many of the backlog may be written already, and the number of the next row if they are."""
         self._dirty = False
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
@@ -157,8 +162,6 @@ class Writer:
         self._queue.put(None)
         self._thread.join()
         lost = len(self._backlog)
-        if not lost and not self._connection.in_transaction:
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._connection.close()
         if lost:
             raise JournalFailed(f"{lost} steps could not be written to the journal: {self.failure}")
@@ -202,19 +205,20 @@ class Writer:
             self._write([])
             return
         try:
-            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-        except sqlite3.Error as error:
+            self._connection.tidy()
+        except self._failures as error:
             self.failure = f"checkpoint: {error}"
         self._dirty = False
 
     def _write(self, group: list[Batch]) -> None:
         live = [batch for batch in group if batch.future.set_running_or_notify_cancel()]
         try:
+            self._settle()
             self._commit([*self._backlog, *group])
-        except _NEVER_WRITABLE:
+        except self._never_writable:
             self._write_singly(group, live)
             return
-        except sqlite3.Error as error:
+        except self._failures as error:
             self._hold_back(group, live, error)
             return
         self._backlog = []
@@ -229,11 +233,11 @@ class Writer:
             alive = [batch] if batch in live else []
             try:
                 self._commit([batch])
-            except _NEVER_WRITABLE as error:
+            except self._never_writable as error:
                 self.failure = f"a step cannot be written: {error}"
                 for one in alive:
                     one.future.set_exception(InvariantBroken(f"journal: {self.failure}"))
-            except sqlite3.Error as error:
+            except self._failures as error:
                 rest = waiting[number:]
                 self._hold_back(rest, [b for b in rest if b in live], error)
                 return
@@ -241,27 +245,38 @@ class Writer:
                 for one in alive:
                     one.future.set_result(None)
 
-    def _hold_back(self, group: list[Batch], live: list[Batch], error: sqlite3.Error) -> None:
+    def _hold_back(self, group: list[Batch], live: list[Batch], error: Exception) -> None:
         self._backlog.extend(group)
         self.failure = str(error)
         for batch in live:
             batch.future.set_exception(JournalFailed(f"journal: cannot be written ({error}); kept and tried again"))
 
+    def _settle(self) -> None:
+        """Take out of the backlog what was written although the answer to its commit was lost."""
+        if self._doubt is not None:
+            count, next_seq = self._doubt
+            if self._connection.did_commit():
+                del self._backlog[:count]
+                self._stamp.seq = next_seq
+            self._doubt = None
+
     def _commit(self, batches: list[Batch]) -> None:
-        connection, before = self._connection, self._stamp.seq
+        connection, before, asked = self._connection, self._stamp.seq, False
         try:
             rows = statements(batches, self._stamp, self.pack)
-            connection.execute("BEGIN IMMEDIATE")
+            connection.begin()
             for sql, values in rows.items():
                 connection.executemany(sql, values)
             for batch in batches:
                 if batch.work is not None:
                     batch.work(connection)
-            connection.execute("COMMIT")
-        except (sqlite3.Error, *_NEVER_WRITABLE):
+            asked = True
+            connection.commit()
+        except self._troubles:
+            if asked:
+                self._doubt = len(batches), self._stamp.seq
             self._stamp.seq = before
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
+            connection.rollback()
             raise
         self._dirty = True
 

@@ -51,10 +51,11 @@ from aml100.sim.staging import (
     warmup_for,
 )
 from aml100.sim.store import VenueStore
-from aml100.storage.connection import Synchronous, check_belongs
 from aml100.storage.database import Database
 from aml100.storage.entries import Run
 from aml100.storage.history import HistoryStore
+from aml100.storage.store import Synchronous
+from aml100.storage.stores import store_of
 from aml100.trading.core import TradingCore
 from aml100.trading.rules import TradingRules
 from aml100.venue.budget import ActionBudget, IpBudget
@@ -222,7 +223,7 @@ async def live_engine(
     )
     coins = plan.coins or (Coin("BTC"),)
     plan.state.parent.mkdir(parents=True, exist_ok=True)
-    check_belongs(plan.state, place.book, access.account)
+    store_of(plan.state).check_belongs(place.book, access.account)
     async with AsyncExitStack() as stack:
         rest = await stack.enter_async_context(client_for(place, access, clock, plan.settings, dexes_of(coins)))
         await reach(rest, clock, plan.settings, place.name)

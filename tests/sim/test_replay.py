@@ -210,6 +210,12 @@ def test_old_inputs_go_into_one_file_a_day_and_replay_from_there(
     code, report = replayed(state, capsys)
     assert code == 0
     assert report == whole
+    copy = state.with_name("restored.db")
+    assert main(["backup", str(copy), "--state", str(state)]) == 0
+    capsys.readouterr()
+    shutil.rmtree(archive_folder(state))
+    state.unlink()
+    assert replayed(copy, capsys) == (0, whole), "a backup is whole: rows and archives"
 
 
 def test_a_kill_between_archive_and_deletion_doubles_nothing(state: Path, capsys: pytest.CaptureFixture[str]) -> None:

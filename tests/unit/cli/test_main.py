@@ -177,7 +177,7 @@ def test_options_of_other_commands() -> None:
         ("sim --deposit 0", "above 0"),
         ("sim --deposit NaN", "not a finite number"),
         ("train --epochs 1.5", "whole number"),
-        ("status --state postgresql+psycopg://me:s3cret@host/db", "not built yet"),
+        ("status --state mysql://me:s3cret@host/db", "is not known"),
         ("config explode", "init"),
     ],
 )

@@ -1,0 +1,97 @@
+"""A copy of a state, whole and in files: the rows as one state.db, and the archives of recorded inputs beside it.
+
+The rows are copied first. A day that moves into an archive meanwhile is then in both, and whoever reads takes each row
+once; the other way round it could be in neither.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+from sqlmodel import SQLModel
+
+from aml100.domain.errors import StateError, UsageError
+from aml100.storage import tables
+from aml100.storage.inputs import archive_folder
+from aml100.storage.sqlite import SqliteConnection, migrate
+from aml100.storage.store import Connection, Store
+from aml100.storage.stores import store_of
+
+_BLOCK: Final = 1_000
+
+
+def backup(path: Path, target: Path) -> None:
+    """A consistent copy, also while an engine writes: `target`, a state.db, and `target.inputs/` where there are any.
+
+    Both names follow the state's own rule, so that `--state target` is the restored state.
+
+    Raises:
+        StateError: `path` is no sound state.
+        UsageError: `target` exists or cannot be written.
+    """
+    store = store_of(path)
+    if store.version() == 0:
+        raise StateError(f"{store}: no state here; allowed: one that `run` has made")
+    for one in (target, archive_folder(target)):
+        if one.exists():
+            raise UsageError(f"{one}: exists; allowed: a new name")
+    part = target.with_name(f"{target.name}.part")
+    try:
+        os.close(os.open(part, os.O_CREAT | os.O_RDWR | os.O_TRUNC, 0o600))
+        with closing(sqlite3.connect(part, isolation_level=None, factory=SqliteConnection)) as copy:
+            copy_rows(store, copy)
+            copy.execute("PRAGMA journal_mode = DELETE")
+        _copy_archives(archive_folder(path), archive_folder(target))
+        _sync(part)
+        part.replace(target)
+        _sync(target.parent)
+    except (OSError, sqlite3.Error) as error:
+        part.unlink(missing_ok=True)
+        shutil.rmtree(archive_folder(target), ignore_errors=True)
+        raise UsageError(f"{target}: cannot be written ({error})") from None
+
+
+def copy_rows(store: Store, copy: SqliteConnection) -> None:
+    """Every row into an empty SQLite file: page by page from another one, table by table from a database."""
+    with closing(store.connect_read()) as source:
+        if isinstance(source, SqliteConnection):
+            source.backup(copy)
+            return
+        source.begin_reading()
+        migrate(copy, 0)
+        copy.begin()
+        for name in SQLModel.metadata.tables:
+            _copy_table(name, source, copy)
+        copy.commit()
+
+
+def _copy_table(name: str, source: Connection, copy: SqliteConnection) -> None:
+    names = [column.name for column in SQLModel.metadata.tables[name].columns]
+    order = "rowid" if name in tables.IN_ORDER_OF_ARRIVAL else names[0]
+    rows = source.execute(f"SELECT {', '.join(names)} FROM {name} ORDER BY {order}")
+    insert = f"INSERT OR REPLACE INTO {name} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
+    while block := rows.fetchmany(_BLOCK):
+        copy.executemany(insert, block)
+
+
+def _copy_archives(source: Path, target: Path) -> None:
+    """Archives are replaced as a whole while an engine runs, so each is copied as it was at one instant."""
+    if not source.is_dir():
+        return
+    target.mkdir(mode=0o700)
+    for path in sorted(source.glob("*.parquet")):
+        _sync(Path(shutil.copy2(path, target / path.name)))
+    _sync(target)
+
+
+def _sync(path: Path) -> None:
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)

@@ -1,8 +1,8 @@
 """How well a training learns a planted edge: what its policy earns on bars that no part of it has seen.
 
 A market's yardstick is the best policy that sees only what a learner can see (learning_reference.py), walked over the
-same fresh bars by the same compiled rules. Time is CPU seconds of this process, so that a machine which others use
-measures the same; where members train side by side, seconds are CPU seconds over the cores in use.
+same fresh bars by the same compiled rules. Time is CPU seconds of this process without compiling, so that a machine
+which others use measures the same; where members train side by side, seconds are CPU seconds over the cores in use.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from aml100.bench.learning_markets import MARKETS, PLANTED_RULES, Generator, random_walk
-from aml100.bench.learning_reference import BELIEFS, walk_reference
+from aml100.bench.learning_reference import BELIEFS, luck_of, walk_reference
 from aml100.evaluation.kernel import Market
 from aml100.learning.acting import Walk, greedy_walk
 from aml100.learning.dataset import CoinData, Scaler
@@ -76,7 +76,11 @@ class CpuClock:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fresh:
-    """Bars that no training has seen, their features, and what the best policy earns on them (NaN: nothing to earn)."""
+    """Bars that no training has seen, their features, and what the best policy earns on them (NaN: nothing to earn).
+
+    What is earned is counted without the `luck` of each bar (see `learning_reference.luck_of`), all zeros where no
+    belief is known.
+    """
 
     market: Market
     frame: FeatureFrame
@@ -84,6 +88,7 @@ class Fresh:
     reference: float
     reference_trades: int
     reference_net: Floats
+    luck: Floats
 
     @staticmethod
     def of(name: str, strength: float = 1.0, bars: int = FRESH_BARS, seed: int = FRESH_SEED) -> Fresh:
@@ -91,15 +96,22 @@ class Fresh:
         series = generator_of(name)(bars, seed, strength)
         frame = compute_features(series)
         first = int(np.flatnonzero(frame.valid)[0])
-        total, trades, net = float("nan"), 0, np.zeros(0)
+        total, trades, net, luck = float("nan"), 0, np.zeros(0), np.zeros(len(series) - first)
         if name in BELIEFS:
-            best = walk_reference(series, BELIEFS[name](series, strength), first)
-            total, trades, net = best.total, best.trades, best.net
-        return Fresh(Market.from_series(series), frame, first, total, trades, net)
+            belief = BELIEFS[name](series, strength)
+            best, luck = walk_reference(series, belief, first), luck_of(series, belief, first)
+            trades, net = best.trades, best.net - best.held * luck
+            total = float(net.sum())
+        return Fresh(Market.from_series(series), frame, first, total, trades, net, luck)
 
     def reference_of_first(self, bars: int) -> float:
         """What the best policy earns on the first bars."""
         return float(self.reference_net[:bars].sum())
+
+    def earned(self, walk: Walk) -> float:
+        """A walk's net return on these bars without luck."""
+        held = np.append(walk.sides[1:], 0)
+        return float((walk.net - held * self.luck).sum())
 
     def walk(self, members: Sequence[Mapping[str, Floats32]], scaler: Scaler, settings: TrainingSettings) -> Walk:
         """The greedy policy of the members' mean Q values on these bars."""
@@ -116,6 +128,13 @@ class Fresh:
 def generator_of(name: str) -> Generator:
     """The market's generator: (bars, seed, strength)."""
     return MARKETS.get(name, random_walk)
+
+
+def warm_up(settings: TrainingSettings) -> None:
+    """A few updates on a short walk: compiled code is built, or loaded from its cache, before a clock is looked at."""
+    short = replace(settings, epochs=2, updates_per_epoch_max=2, members=1)
+    for _ in train(TrainingJob((CoinData(random_walk(8_000, 1), PLANTED_RULES),), short, seed=0), CpuClock()):
+        pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +160,7 @@ def follow(
     fresh: Fresh | None = None,
 ) -> list[Mark]:
     """Train one network on a market of this seed and look at it after each of `marks` CPU seconds."""
+    warm_up(settings)
     fresh = fresh or Fresh.of(name, strength)
     data = (CoinData(generator_of(name)(bars, seed + 1, strength), PLANTED_RULES),)
     job = TrainingJob(data, settings, seed=seed, budget_s=marks[-1])
@@ -172,6 +192,7 @@ def ensemble(
     fresh: Fresh | None = None,
 ) -> tuple[Mark, TrainingResult]:
     """Train `members` seeds on `cores` threads within `budget_s` seconds and look at their mean."""
+    warm_up(settings)
     fresh = fresh or Fresh.of(name, strength)
     data = (CoinData(generator_of(name)(bars, seed + 1, strength), PLANTED_RULES),)
     several = replace(settings, members=members, threads=cores)
@@ -189,10 +210,10 @@ def _mark(seconds: float, chosen: Walk, latest: Walk, fresh: Fresh) -> Mark:
     whole = fresh.reference
     return Mark(
         seconds=seconds,
-        chosen=float(chosen.net.sum()) / whole,
-        latest=float(latest.net.sum()) / whole,
+        chosen=fresh.earned(chosen) / whole,
+        latest=fresh.earned(latest) / whole,
         trades=len(chosen.trade_nets),
-        net=float(chosen.net.sum()),
+        net=fresh.earned(chosen),
     )
 
 

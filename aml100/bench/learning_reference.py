@@ -146,8 +146,8 @@ def optimal_actions(belief: Belief, fee: float) -> Table:
     return np.asarray(priced(value).argmax(axis=1), np.int8)
 
 
-@njit(cache=True, nogil=True)
-def _walk_table(bars: Any, rules: Any, first: int, places: Any, table: Any, state: Any, net: Any) -> int:
+@njit(cache=True)
+def _walk_table(bars: Any, rules: Any, first: int, places: Any, table: Any, state: Any, net: Any, held: Any) -> int:
     """Follow the table from row `first` to the last close; returns the number of trades."""
     rule, s = rules[0], state[0]
     step = np.zeros(1, STEP_DTYPE)[0]
@@ -156,6 +156,7 @@ def _walk_table(bars: Any, rules: Any, first: int, places: Any, table: Any, stat
         row = 0 if s.side == 0 else (1 if s.side > 0 else 2)
         advance(bars, rule, t, table[row, places[t]], s, step)
         net[t - first] = step.net
+        held[t - first] = s.side
         if step.entered != 0:
             trades += 1
     return trades
@@ -163,9 +164,11 @@ def _walk_table(bars: Any, rules: Any, first: int, places: Any, table: Any, stat
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reference:
-    """Net return per decision row on one unit of notional [n], and how often it traded."""
+    """Net return per decision row on one unit of notional [n], the side held over the bar after it, and how often it
+    traded."""
 
     net: Floats
+    held: npt.NDArray[np.int8]
     trades: int
 
     @property
@@ -180,9 +183,21 @@ def walk_reference(series: BarSeries, belief: Belief, first: int) -> Reference:
     middles = (belief.grid[1:] + belief.grid[:-1]) / 2.0
     places = np.searchsorted(middles, belief.values)
     market = Market.from_series(series)
-    net = np.zeros(len(series) - first)
-    trades = _walk_table(market.bars, PLANTED_RULES.as_record(), first, places, table, flat_positions(1), net)
-    return Reference(net, trades)
+    net, held = np.zeros(len(series) - first), np.zeros(len(series) - first, np.int8)
+    trades = _walk_table(market.bars, PLANTED_RULES.as_record(), first, places, table, flat_positions(1), net, held)
+    return Reference(net, held, trades)
+
+
+def luck_of(series: BarSeries, belief: Belief, first: int) -> Floats:
+    """What each bar after row `first` returned beyond what could be known before it, [len(series) - first].
+
+    No policy that sees only the past earns any of it on average, so a policy's profit less what this gave the sides it
+    held is as true a measure of it, and a far steadier one.
+    """
+    came = np.append(series.close[first + 1 :] / series.close[first:-1] - 1.0, 0.0)
+    known = np.interp(belief.values[first:], belief.grid, belief.gain)
+    known[-1] = 0.0
+    return np.asarray(came - known)
 
 
 Believer = Callable[[BarSeries, float], Belief]

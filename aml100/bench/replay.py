@@ -3,8 +3,8 @@
 A cycle adds four transitions, samples 64 with their importance weights and contents, and sets 64 new priorities. A
 transition holds, here and in the peers, a row number of the market, a few numbers of the position, action, reward and
 discount; nobody copies windows. For the memory the usual way is the measure: 50,000 transitions whose observation and
-next observation are windows of 60 x 36. Ours counts what they need instead: the features of as many bars, once, and
-the records and the tree.
+next observation are windows of 60 x 36. Ours counts what the trainer holds instead: the features of as many bars, once,
+and its memory of 250 stretches of 200 bars.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from aml100.bench.frame import Figure, Goal, Peer, Sample, Trial
-from aml100.bench.inputs import per_second
+from aml100.bench.inputs import made_up_bars, per_second
 
 CYCLES = 5_000
 ADDED, DRAWN = 4, 64
@@ -47,7 +47,7 @@ def cycles(folder: Path, capacity: int) -> Iterator[Sample]:
         for number in range(CYCLES):
             kept[replay.add(ADDED)] = new
             sample = replay.sample(DRAWN, 0.4, rng)
-            kept[sample.slots]
+            kept.take(sample.slots)
             replay.update(sample.slots, errors[number % 64])
 
     work()
@@ -56,20 +56,25 @@ def cycles(folder: Path, capacity: int) -> Iterator[Sample]:
 
 @contextmanager
 def memory(folder: Path) -> Iterator[Sample]:
-    """Megabytes for 50,000 transitions."""
-    from aml100.evaluation.transition import POSITION_DTYPE
-    from aml100.learning.replay import PrioritizedReplay
-    from aml100.market.features import FEATURE_COUNT
+    """Megabytes for 50,000 transitions, as the trainer keeps them: in stretches of bars."""
+    from aml100.evaluation.kernel import KernelRules
+    from aml100.learning.dataset import CoinData, build_dataset
+    from aml100.learning.memory import StretchMemory
+    from aml100.learning.settings import TrainingSettings
 
     del folder
+    settings = TrainingSettings(stretch_bars=200, capacity=MEMORY_OF)
+    dataset = build_dataset(
+        (CoinData(made_up_bars(MEMORY_OF), KernelRules()),),
+        validation_fraction=settings.validation_fraction,
+        embargo_bars=settings.n_step,
+        warm_bars=0,
+        shortest=settings.burn_in_bars + settings.stretch_bars + 1,
+    )
 
     def measure() -> float:
-        features = np.ones((MEMORY_OF, FEATURE_COUNT), np.float32)
-        met, row, action = np.zeros(MEMORY_OF, POSITION_DTYPE), np.zeros(MEMORY_OF, np.int64), np.zeros(MEMORY_OF, "i1")
-        state = PrioritizedReplay(MEMORY_OF, 0.6).export_state()
-        tree_bytes = 2 * 2 ** int(np.ceil(np.log2(MEMORY_OF))) * 8
-        assert len(state["priorities"]) == MEMORY_OF
-        return float(features.nbytes + met.nbytes + row.nbytes + action.nbytes + tree_bytes) / 1e6
+        kept = StretchMemory(dataset, settings, np.random.default_rng(0))
+        return (dataset.coins[0].scaled.nbytes + kept.nbytes) / 1e6
 
     yield measure
 

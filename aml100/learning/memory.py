@@ -82,6 +82,11 @@ class StretchMemory:
         """Rows of a stretch: burn-in, the learned bars, and the one that the last step leads to."""
         return self.burn_in + self.length + 1
 
+    @property
+    def nbytes(self) -> int:
+        """What the remembered stretches and their priorities take, in bytes; the bars are the dataset's."""
+        return self.replay.nbytes + sum(part.nbytes for part in (self._coin, self._first, self._met, self._taken))
+
     def act(self, network: QNetwork, count: int, epsilon: float, device: torch.device) -> None:
         """Walk the policy through `count` stretches at random places and remember what it met."""
         draw = self.random.integers(0, self._room[-1], count)

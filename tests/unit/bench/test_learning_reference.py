@@ -23,6 +23,7 @@ from aml100.bench.learning_reference import (
     believe_mean_reverting,
     believe_signalled,
     believe_trending,
+    luck_of,
     optimal_actions,
     walk_reference,
 )
@@ -80,6 +81,19 @@ def test_the_estimate_is_unbiased_and_as_good_as_theory_says() -> None:
         came = np.expm1(np.diff(np.log(series.close))[300:])
         slope = float(np.cov(expected, came)[0, 1] / expected.var())
         assert slope == pytest.approx(1.0, abs=0.12), series.origin
+
+
+@pytest.mark.parametrize("name", list(MARKETS))
+def test_profit_without_luck_is_the_same_on_average_and_steadier(name: str) -> None:
+    """On 16 parts of a tape: the luck taken out sums to nothing worth mention, and the parts differ far less."""
+    series = MARKETS[name](320_300, 13, 1.0)
+    belief = BELIEFS[name](series, 1.0)
+    best, luck = walk_reference(series, belief, 300), luck_of(series, belief, 300)
+    parts = np.array_split(best.net, 16), np.array_split(best.net - best.held * luck, 16)
+    whole, steady = (np.array([part.sum() for part in side]) for side in parts)
+    assert abs(whole.sum() - steady.sum()) < 4.0 * whole.std() * 4.0  # four standard errors of a sum of 16
+    assert steady.std() < 0.9 * whole.std()  # what is left: there is more to earn in one part than in another
+    assert (steady > 0.0).all()
 
 
 def test_without_an_edge_the_best_policy_never_trades() -> None:

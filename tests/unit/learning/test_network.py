@@ -10,7 +10,7 @@ from aml100.learning.dataset import Scaler
 from aml100.learning.inference import CompiledNetwork, CompiledWeights, greedy_action, scale_row
 from aml100.learning.memory import weights_of
 from aml100.learning.network import QNetwork, blend_into, combine_duel
-from aml100.learning.validation import CHUNK_BARS, encode_chunked
+from aml100.learning.validation import LANES, LONE_CHUNK_BARS, WARM_BARS, encode_chunked
 from aml100.market.position import POSITION_SIZE
 
 CPU = torch.device("cpu")
@@ -51,7 +51,7 @@ def test_soft_update_moves_the_given_share_of_the_way() -> None:
 
 @pytest.mark.parametrize(("hidden", "layers"), [(64, 1), (24, 2)])
 def test_compiled_steps_equal_the_chunked_network(hidden: int, layers: int) -> None:
-    bars = CHUNK_BARS + 300  # over the border of a chunk
+    bars = LONE_CHUNK_BARS + 300  # over the border of a chunk
     random = np.random.default_rng(3)
     network = QNetwork(36, hidden, layers, 16, seed=5)
     with torch.no_grad():
@@ -70,6 +70,24 @@ def test_compiled_steps_equal_the_chunked_network(hidden: int, layers: int) -> N
         stepped[row] = compiled.q(positions[row])
     np.testing.assert_allclose(stepped, chunked, rtol=0, atol=1e-5)
     assert np.abs(chunked).max() > 0.1
+
+
+@pytest.mark.parametrize("remembers", [False, True])
+def test_a_long_series_read_side_by_side_equals_one_read_from_first_to_last(remembers: bool) -> None:
+    """Also where the network never forgets, so that no lane can guess the memory it begins with."""
+    bars = 2 * WARM_BARS * LANES + 77
+    scaled = np.random.default_rng(4).standard_normal((bars, 36)).astype(np.float32)
+    network = QNetwork(36, 8, 1, 8, seed=5)
+    if remembers:
+        with torch.no_grad():
+            network.encoder.bias_ih_l0[8:16] = 12.0  # the forget gates
+    with torch.no_grad():
+        whole = network.encode(torch.from_numpy(scaled).unsqueeze(0))[0][0].numpy()
+        late = network.encode(torch.from_numpy(scaled[-WARM_BARS:]).unsqueeze(0))[0][0, -1].numpy()
+    read = encode_chunked(network, scaled, CPU)
+    # what is never forgotten sums up the rounding too, of which each batch size has its own
+    np.testing.assert_allclose(read, whole, rtol=0, atol=1e-4 if remembers else 2e-6)
+    assert (np.abs(late - whole[-1]).max() > 1e-2) == remembers  # a guess alone would not have done
 
 
 def test_scaling_a_row_equals_scaling_the_block_bit_for_bit() -> None:

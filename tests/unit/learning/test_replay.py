@@ -22,6 +22,19 @@ def test_root_is_the_sum_of_the_leaves(pairs: list[tuple[int, float]]) -> None:
     assert np.array_equal(tree.values(np.arange(13)), plain)
 
 
+batches = st.lists(st.lists(st.tuples(st.integers(0, 12), st.floats(0, 1e6)), max_size=9), min_size=1, max_size=20)
+
+
+@given(batches)
+def test_many_writes_at_once_are_the_same_as_one_after_the_other(written: list[list[tuple[int, float]]]) -> None:
+    together, single = SumTree(13), SumTree(13)
+    for batch in written:
+        together.set(np.array([slot for slot, _ in batch], np.int64), np.array([value for _, value in batch]))
+        for slot, value in batch:
+            single.set(np.array([slot]), np.array([value]))
+    assert np.array_equal(together.tree, single.tree)
+
+
 @given(st.lists(st.floats(0.01, 100), min_size=1, max_size=20), st.floats(0, 1, exclude_max=True))
 def test_a_point_of_the_cumulated_values_finds_its_slot(values: list[float], share: float) -> None:
     tree = SumTree(len(values))
@@ -34,6 +47,28 @@ def test_a_point_of_the_cumulated_values_finds_its_slot(values: list[float], sha
 def test_priorities_that_are_no_numbers_are_refused() -> None:
     with pytest.raises(ValueError, match="finite"):
         SumTree(2).set(np.array([0]), np.array([np.nan]))
+
+
+def test_a_td_error_that_is_no_number_is_refused_and_changes_nothing() -> None:
+    replay = PrioritizedReplay(4, alpha=0.5)
+    replay.update(replay.add(2), np.array([4.0, 16.0]))
+    before = replay.total
+    with pytest.raises(ValueError, match="finite"):
+        replay.update(np.array([0, 1]), np.array([1.0, np.nan]))
+    assert replay.total == before
+
+
+def test_draws_of_many_priorities_come_as_often_as_their_share() -> None:
+    priorities = np.random.default_rng(3).gamma(1.0, 2.0, 3000)
+    replay = PrioritizedReplay(3000, alpha=1.0)
+    replay.update(replay.add(3000), priorities)
+    random, counts = np.random.default_rng(4), np.zeros(3000)
+    for _ in range(400):
+        counts += np.bincount(replay.sample(64, 0.4, random).slots, minlength=3000)
+    expected = priorities / priorities.sum() * counts.sum()
+    # sums of independent 0/1 draws: no further off than chance allows, slot by slot and in the whole
+    assert np.all(np.abs(counts - expected) < 6.0 * np.sqrt(expected + 1.0))
+    assert np.sum((counts - expected) ** 2 / (expected + 1e-3)) < 3000 * 1.2
 
 
 def test_alpha_is_applied_once() -> None:

@@ -1,9 +1,10 @@
-"""The longer tables of docs/learning.md: `python -m aml100.bench.learning_tables NAME [SEEDS]`, markdown on stdout.
+"""The longer tables of docs/learning.md as markdown: `python -m aml100.bench.learning_tables NAME [SEEDS] [SET]`.
 
     seeds   the mean-reverting market, one network a seed, after 10 to 60 s of processor time
     sweep   all planted markets at three strengths
     walks   random walks: how often the chosen policy trades there, and what it loses
-    real    bars of real markets (`--data` names the folder): a span that training never saw, beside simple rules
+    real    bars of real markets, walked forward: the learner beside simple rules; SET as `hyperliquid_perp 15m`
+    peers   stable-baselines3 and sb3-contrib on the same bars, folds and processor seconds
 
 Each line is printed as soon as it is measured, with the machine's load beside it.
 """
@@ -19,7 +20,8 @@ from typing import Final
 
 from aml100.bench.learning_markets import MARKETS, PLANTED_RULES, random_walk
 from aml100.bench.learning_measure import RECIPE, CpuClock, Fresh, follow
-from aml100.bench.learning_real import RealTable, real_rows
+from aml100.bench.learning_peers import peer_rows
+from aml100.bench.learning_real import HEADER, real_rows
 from aml100.learning.dataset import CoinData
 from aml100.learning.jobs import TrainingJob, TrainingResult
 from aml100.learning.settings import TrainingSettings
@@ -30,6 +32,7 @@ SWEPT: Final = (0.5, 1.0, 2.0)
 SWEEP_S: Final = 20.0
 WALK_S: Final = 6.0
 WALK_BARS: Final = 100_000
+REAL_S: Final = 8.0
 REAL_FOLDER: Final = Path("../shared/data/market")
 
 
@@ -73,10 +76,17 @@ def walks(count: int) -> Iterator[tuple[str, ...]]:
         yield (str(seed), str(len(walk.trade_nets)), f"{walk.net.sum():+.4f}", edge, refused or "-", _load())
 
 
-def real(count: int) -> Iterator[tuple[str, ...]]:
-    """Real bars, pooled coins, the last part of the time never seen in training."""
-    yield RealTable.HEADER
-    for row in real_rows(REAL_FOLDER, count):
+def real(count: int, only: str = "") -> Iterator[tuple[str, ...]]:
+    """Real bars, pooled coins, walked forward."""
+    yield (*HEADER, "load")
+    for row in real_rows(REAL_FOLDER, count, REAL_S, only):
+        yield (*row, _load())
+
+
+def peers(count: int, only: str = "") -> Iterator[tuple[str, ...]]:
+    """Others on the same."""
+    yield (*HEADER, "load")
+    for row in peer_rows(REAL_FOLDER, count, REAL_S, only):
         yield (*row, _load())
 
 
@@ -88,16 +98,23 @@ def _load() -> str:
     return f"{os.getloadavg()[0]:.1f}"
 
 
-TABLES: Final = {"seeds": (seeds, 5), "sweep": (sweep, 2), "walks": (walks, 20), "real": (real, 5)}
+TABLES: Final = {"seeds": (seeds, 5), "sweep": (sweep, 2), "walks": (walks, 20)}
+REAL_TABLES: Final = {"real": (real, 5), "peers": (peers, 5)}
 
 
 def main(arguments: Sequence[str]) -> int:
     """Print one table; 2 for bad usage."""
-    if not arguments or arguments[0] not in TABLES or len(arguments) > 2:
-        sys.stderr.write(f"learning_tables: usage: {'|'.join(TABLES)} [SEEDS]\n")
+    name, most = (arguments[0] if arguments else ""), 3 if arguments and arguments[0] in REAL_TABLES else 2
+    if name not in {**TABLES, **REAL_TABLES} or len(arguments) > most:
+        sys.stderr.write(f"learning_tables: usage: {'|'.join(TABLES)} [SEEDS], {'|'.join(REAL_TABLES)} [SEEDS] [SET]\n")
         return 2
-    table, usual = TABLES[arguments[0]]
-    rows = table(int(arguments[1]) if len(arguments) > 1 else usual)
+    count = int(arguments[1]) if len(arguments) > 1 else None
+    if name in TABLES:
+        table, usual = TABLES[name]
+        rows = table(count or usual)
+    else:
+        real_table, usual = REAL_TABLES[name]
+        rows = real_table(count or usual, arguments[2] if len(arguments) > 2 else "")
     for number, row in enumerate(rows):
         sys.stdout.write("| " + " | ".join(row) + " |\n" + ("|--" * len(row) + "|\n" if number == 0 else ""))
         sys.stdout.flush()

@@ -1,0 +1,134 @@
+"""stable-baselines3 DQN and sb3-contrib RecurrentPPO on our own Gymnasium environment and real bars.
+
+Same folds, rules, features and processor seconds as in learning_real.py. At each reset a coin of the fold is drawn; an
+observation is one row of features, which are summaries of the past, and the position; RecurrentPPO has an LSTM besides.
+Neither chooses a checkpoint by validation: what is judged is the last policy. Both libraries are development
+dependencies; without them this module's table is empty.
+"""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import gymnasium
+import numpy as np
+
+from aml100.bench.learning_real import ENTRIES, Fold, TestedCoin, figures, folds_of, joined, median_and_worst, sets_in
+from aml100.bench.learning_real import walk_of as walk_of_money
+from aml100.learning.acting import Walk
+from aml100.learning.env import PerpEnv
+from aml100.learning.reward import RewardConfig, Shaping
+
+EPISODE_BARS: Final = 1_000
+KINDS: Final = ("SB3 DQN", "RecurrentPPO")
+
+
+class Pooled(gymnasium.Env[Any, int]):
+    """Environments of several coins as one: each episode is of a coin drawn anew."""
+
+    def __init__(self, parts: Sequence[PerpEnv]) -> None:
+        self._parts = parts
+        self._now = parts[0]
+        self.observation_space = parts[0].observation_space
+        self.action_space = parts[0].action_space
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self._now = self._parts[int(self.np_random.integers(len(self._parts)))]
+        return self._now.reset(seed=int(self.np_random.integers(2**31)), options=options)
+
+    def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        return self._now.step(int(action))
+
+
+def peer_rows(folder: Path, seeds: int, budget_s: float, only: str = "") -> Iterator[tuple[str, ...]]:
+    """Rows under `learning_real.HEADER`, taker entries, for every set whose name begins with `only`."""
+    for title, files in sets_in(folder).items():
+        if not title.startswith(only):
+            continue
+        folds = folds_of(files, ENTRIES["taker"])
+        for kind in KINDS:
+            singles = [
+                [walk for fold in folds for walk in _walks(_learned(kind, fold, seed, budget_s), fold)]
+                for seed in range(seeds)
+            ]
+            for name, walks in median_and_worst(kind, singles):
+                yield (title, "taker", str(max(len(fold) for fold in folds)), *figures(name, walks))
+
+
+def _environment(coin: TestedCoin, bars: Any, episode_bars: int) -> PerpEnv:
+    pure = RewardConfig(shaping=Shaping.PURE)
+    return PerpEnv(
+        bars,
+        window=1,
+        episode_bars=episode_bars,
+        rules=coin.data.rules,
+        reward=pure,
+        funding=coin.data.funding,
+        constant_rate=coin.data.constant_funding_rate,
+        fit_rows=coin.train_stop,
+    )
+
+
+def _learned(kind: str, fold: Fold, seed: int, budget_s: float) -> Any:
+    """A model trained on the fold's training parts for so many processor seconds."""
+    base, contrib = importlib.import_module("stable_baselines3"), importlib.import_module("sb3_contrib")
+    env = Pooled([_environment(coin, coin.data.series.rows(0, coin.train_stop), EPISODE_BARS) for coin in fold])
+    if kind == "SB3 DQN":
+        model = base.DQN(
+            "MultiInputPolicy", env, learning_rate=5e-4, batch_size=256, buffer_size=100_000, learning_starts=1_000,
+            target_update_interval=500, exploration_fraction=0.01, gamma=0.99, seed=seed,
+        )  # fmt: skip
+    else:
+        shape = {"lstm_hidden_size": 48, "n_lstm_layers": 1}
+        model = contrib.RecurrentPPO(
+            "MultiInputLstmPolicy", env, n_steps=512, batch_size=256, gamma=0.99, policy_kwargs=shape, seed=seed
+        )
+    until_s = time.process_time() + budget_s
+    model.learn(10_000_000, callback=lambda *_: time.process_time() < until_s)
+    return model
+
+
+def _walks(model: Any, fold: Fold) -> list[Walk]:
+    """The greedy policy over all coins' tests, side by side while they last."""
+    walks: dict[int, list[Walk]] = {number: [] for number in range(len(fold))}
+    open_spans = {number: list(coin.spans) for number, coin in enumerate(fold)}
+    environments = {
+        number: _environment(coin, coin.data.series.rows(0, coin.last), 0) for number, coin in enumerate(fold)
+    }
+    while lanes := {number: spans.pop(0) for number, spans in open_spans.items() if spans}:
+        for number, walk in _walk_side_by_side(model, fold, environments, lanes).items():
+            walks[number].append(walk)
+    return [joined(parts) for parts in walks.values() if parts]
+
+
+def _walk_side_by_side(
+    model: Any, fold: Fold, environments: dict[int, PerpEnv], lanes: dict[int, tuple[int, int]]
+) -> dict[int, Walk]:
+    seen = {number: environments[number].reset(options={"row": lanes[number][0]})[0] for number in lanes}
+    money: dict[int, list[float]] = {number: [] for number in lanes}
+    closed: dict[int, list[float]] = {number: [] for number in lanes}
+    memory, begins, active = None, np.ones(len(lanes), bool), sorted(lanes)
+    while active:
+        rows = {key: np.stack([seen[number][key] for number in sorted(lanes)]) for key in ("market", "position")}
+        actions, memory = model.predict(rows, state=memory, episode_start=begins, deterministic=True)
+        begins = np.zeros(len(lanes), bool)
+        for place, number in enumerate(sorted(lanes)):
+            if number not in active:
+                continue
+            seen[number], _, terminated, truncated, _ = environments[number].step(int(actions[place]))
+            step = environments[number].last_step[0]
+            money[number].append(float(step["net"]))
+            if step["exit_reason"]:
+                closed[number].append(float(step["closed_net"]))
+            over = terminated or truncated or lanes[number][0] + len(money[number]) >= lanes[number][1] - 1
+            if over:
+                active.remove(number)
+    return {
+        number: walk_of_money(np.array(money[number]), np.array(closed[number]), fold[number].market, lanes[number][0])
+        for number in lanes
+    }

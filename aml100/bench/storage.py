@@ -3,7 +3,8 @@
 The rows are equity marks, as the engine keeps one a bar; the peer writes rows of the same columns with sqlmodel, a
 commit each, which is what a bot does that wants to be sure of each. Ours is committed too when its time is taken: the
 last future has resolved. Decisions with Q values and gates are shown beside them. The cost on the loop is the call
-that journals one row while the writer thread works.
+that journals one row, one that nobody waits for, while the writer thread works. (A row with an order wakes the thread:
+that is part of P14.)
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def on_the_loop(folder: Path) -> Iterator[Sample]:
             costs = np.empty(CALLS)
             for number, mark in enumerate(_marks(begin, CALLS)):
                 started = time.perf_counter_ns()
-                database.journal((mark,))
+                database.note((mark,))
                 costs[number] = time.perf_counter_ns() - started
                 if number % PER_STEP == 0:
                     time.sleep(0)

@@ -61,6 +61,7 @@ from aml100.engine.telemetry import Telemetry
 from aml100.engine.watch import Watch
 from aml100.storage.database import Database
 from aml100.storage.entries import Entry, Run, RunStopped
+from aml100.storage.rows import Fact
 from aml100.trading.core import TradingCore
 from aml100.venue.clock import VenueClock
 from aml100.venue.news import (
@@ -557,15 +558,18 @@ class Engine:
             return
         records = [effect for effect in effects if not isinstance(effect, ACTIONS)]
         actions = [effect for effect in effects if isinstance(effect, ACTIONS)]
-        durable = self._durable = self.database.journal(
-            [*records, *facts], state=self.core.export_state(), marks=dict(self.core.ledger.book.marks)
-        )
+        kept: list[Fact] = [*records, *facts]
+        state, marks = self.core.export_state(), self.core.ledger.book.marks
+        if actions or self.options.in_step:
+            self._durable = self.database.journal(kept, state, marks=marks)
+        else:  # nobody waits for it
+            self.database.note(kept, state, marks)
         for record in records:
             if isinstance(record, StateChanged):
                 self._on_state(record.state)
             self.listeners.on_record(record)
-        if actions:
-            self.executor.start(actions, asyncio.wrap_future(durable))
+        if actions and self._durable is not None:
+            self.executor.start(actions, asyncio.wrap_future(self._durable))
 
     def _on_state(self, state: TradingState) -> None:
         """A halt closes the transport to everything that adds risk; a resume opens it again."""

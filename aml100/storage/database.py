@@ -105,9 +105,17 @@ class Database(StateReader):
             Resolved after the commit; fails with JournalFailed (kept, tried again) or InvariantBroken (dropped).
         """
         entered = () if self._inputs is None else self._inputs.take()
-        batch = Batch(tuple(records), state, event_lines, dict(marks) if marks else _NO_MARKS, entered)
-        self._writer.put(batch)
-        return batch.future
+        kept = dict(marks) if marks else _NO_MARKS
+        future: Future[None] = Future()
+        self._writer.put(Batch(tuple(records), state, event_lines, kept, entered, None, future))
+        return future
+
+    def note(
+        self, records: Sequence[Fact], state: bytes | None = None, marks: Mapping[Coin, Decimal] = _NO_MARKS
+    ) -> None:
+        """`journal` for what nobody waits for: in the same order, some 10 ms later, for a fraction of the cost."""
+        entered = () if self._inputs is None else self._inputs.take()
+        self._writer.put(Batch(tuple(records), state, (), dict(marks) if marks else _NO_MARKS, entered))
 
     def record_inputs(self, source: InputSource) -> None:
         """From now on every transaction holds what `source` has recorded since the one before."""
@@ -123,9 +131,9 @@ class Database(StateReader):
         """
         days = 0
         while (day := inputs.archive_day(self, before_ms)) is not None:
-            batch = Batch((), None, (), _NO_MARKS, work=partial(_forget_inputs, day))
-            self._writer.put(batch)
-            batch.future.result()
+            done: Future[None] = Future()
+            self._writer.put(Batch((), None, (), _NO_MARKS, work=partial(_forget_inputs, day), future=done))
+            done.result()
             days += 1
         return days
 

@@ -4,6 +4,9 @@ Whoever journals pays for one append to the queue. The thread takes everything t
 transaction and resolves the futures after the commit, so that under load many steps share one trip to the disk
 while the order of steps is kept. A batch is never torn.
 
+Waking a thread costs whoever does it ten times the append. So a batch that nobody waits for wakes the thread only
+from sleep: having written, it looks for more by itself every 10 ms, and sleeps after half a second without.
+
 When the disk is full, read-only or locked, or the database server is away, the batches of the group are failed at once
 with `JournalFailed` (so that no order leaves that is not on disk) but are kept: they are written, before anything
 newer, as soon as it works again. Where only the answer to a commit was lost, the store is asked what became of it
@@ -17,9 +20,10 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any, ClassVar, Final
 
@@ -47,6 +51,9 @@ from aml100.storage.store import Connection
 _GROUP: Final = 512
 """Batches that share a commit at most."""
 _IDLE_S: Final = 1.0
+_LOOK_S: Final = 0.01
+_LOOKS: Final = 50
+"""How often, and how many times, the thread looks by itself for what nobody waits for."""
 _MISTAKES: Final[tuple[type[Exception], ...]] = (
     ValueError,
     TypeError,
@@ -63,9 +70,12 @@ class JournalFailed(AmlError):
     recoverable: ClassVar[bool] = True
 
 
-@dataclass(slots=True, eq=False)
-class Batch:
-    """What belongs together: all of it is kept, or none. (Not frozen: made on the event loop, this halves its cost.)"""
+class Batch(msgspec.Struct, eq=False, gc=False):
+    """What belongs together: all of it is kept, or none. Without `future` nobody waits for it.
+
+    A struct that the collector passes over: one is made on the event loop for every step, and refers to nothing that
+    could refer to it.
+    """
 
     facts: Sequence[Fact]
     state: bytes | None
@@ -74,7 +84,19 @@ class Batch:
     inputs: Sequence[tuple[int, Any]] = ()
     work: Callable[[Connection], None] | None = None
     """Done inside the transaction, after the rows."""
-    future: Future[None] = field(default_factory=Future)
+    future: Future[None] | None = None
+
+    def begins(self) -> bool:
+        """Writing it begins; False where whoever waited has given up."""
+        return self.future is not None and self.future.set_running_or_notify_cancel()
+
+    def succeeds(self) -> None:
+        if self.future is not None:
+            self.future.set_result(None)
+
+    def fails(self, error: AmlError) -> None:
+        if self.future is not None:
+            self.future.set_exception(error)
 
 
 class _EventHead(msgspec.Struct):
@@ -133,7 +155,9 @@ class Writer:
         self._never_writable: tuple[type[Exception], ...] = (*connection.refusals, *_MISTAKES)
         self._troubles: tuple[type[Exception], ...] = (*self._failures, *self._never_writable)
         self._stamp = stamp
-        self._queue: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
+        self._waiting: deque[Batch | None] = deque()
+        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._sleeps = False
         self._backlog: list[Batch] = []
         self._doubt: tuple[int, int] | None = None
         """The first so many of the backlog may be written already, and the number of the next row if they are."""
@@ -149,17 +173,21 @@ class Writer:
         self._thread.start()
 
     def put(self, batch: Batch) -> None:
-        """Queue a batch; its future resolves after the commit."""
+        """Queue a batch; its future resolves after the commit. Where it has none that may be 10 ms later."""
         if self._ended.is_set():
-            batch.future.set_exception(JournalFailed("the journal is closed; nothing more is written"))
+            batch.fails(JournalFailed("the journal is closed; nothing more is written"))
             return
-        self._queue.put(batch)
+        self._waiting.append(batch)
+        if batch.future is not None or self._sleeps:
+            self._sleeps = False
+            self._bell.put(None)
         if self._ended.is_set():
             self._fail_waiting()
 
     def close(self) -> None:
         """Write what waits and end the thread. JournalFailed where something could not be written."""
-        self._queue.put(None)
+        self._waiting.append(None)
+        self._bell.put(None)
         self._thread.join()
         lost = len(self._backlog)
         self._connection.close()
@@ -181,24 +209,37 @@ class Writer:
 
     def _take_group(self) -> bool:
         """One round: wait, drain, commit. False after the end was asked for."""
-        waits = self._dirty or bool(self._backlog)
-        try:
-            first = self._queue.get(timeout=_IDLE_S) if waits else self._queue.get()
-        except queue.Empty:
+        if not self._comes():
             self._idle()
             return True
         group: list[Batch] = []
-        item: Batch | None = first
-        while item is not None:
-            group.append(item)
-            if len(group) >= _GROUP:
-                break
-            try:
-                item = self._queue.get_nowait()
-            except queue.Empty:
-                break
+        goes_on = True
+        while self._waiting and len(group) < _GROUP and goes_on:
+            item = self._waiting.popleft()
+            if item is None:
+                goes_on = False
+            else:
+                group.append(item)
         self._write(group)
-        return item is not None
+        return goes_on
+
+    def _comes(self) -> bool:
+        """Wait until something is there; False where nothing came and there is house to keep."""
+        for _ in range(_LOOKS):
+            if self._waiting:
+                return True
+            with suppress(queue.Empty):
+                self._bell.get(timeout=_LOOK_S)
+        while True:
+            self._sleeps = True  # from here on whoever puts rings: he sees this, or we see what he put
+            if self._waiting:
+                self._sleeps = False
+                return True
+            try:
+                self._bell.get(timeout=_IDLE_S if self._dirty or self._backlog else None)
+            except queue.Empty:
+                self._sleeps = False
+                return bool(self._waiting)
 
     def _idle(self) -> None:
         if self._backlog:
@@ -211,7 +252,7 @@ class Writer:
         self._dirty = False
 
     def _write(self, group: list[Batch]) -> None:
-        live = [batch for batch in group if batch.future.set_running_or_notify_cancel()]
+        live = [batch for batch in group if batch.begins()]
         try:
             self._settle()
             self._commit([*self._backlog, *group])
@@ -224,7 +265,7 @@ class Writer:
         self._backlog = []
         self.failure = None
         for batch in live:
-            batch.future.set_result(None)
+            batch.succeeds()
 
     def _write_singly(self, group: list[Batch], live: list[Batch]) -> None:
         """Find the batch that spoils the group: each by itself, in order."""
@@ -236,20 +277,20 @@ class Writer:
             except self._never_writable as error:
                 self.failure = f"a step cannot be written: {error}"
                 for one in alive:
-                    one.future.set_exception(InvariantBroken(f"journal: {self.failure}"))
+                    one.fails(InvariantBroken(f"journal: {self.failure}"))
             except self._failures as error:
                 rest = waiting[number:]
                 self._hold_back(rest, [b for b in rest if b in live], error)
                 return
             else:
                 for one in alive:
-                    one.future.set_result(None)
+                    one.succeeds()
 
     def _hold_back(self, group: list[Batch], live: list[Batch], error: Exception) -> None:
         self._backlog.extend(group)
         self.failure = str(error)
         for batch in live:
-            batch.future.set_exception(JournalFailed(f"journal: cannot be written ({error}); kept and tried again"))
+            batch.fails(JournalFailed(f"journal: cannot be written ({error}); kept and tried again"))
 
     def _settle(self) -> None:
         """Take out of the backlog what was written although the answer to its commit was lost."""
@@ -284,8 +325,8 @@ class Writer:
         """Nobody may wait for ever, whatever ended the thread."""
         while True:
             try:
-                batch = self._queue.get_nowait()
-            except queue.Empty:
+                batch = self._waiting.popleft()
+            except IndexError:
                 return
-            if batch is not None and batch.future.set_running_or_notify_cancel():
-                batch.future.set_exception(JournalFailed("the journal is closed; nothing more is written"))
+            if batch is not None and batch.begins():
+                batch.fails(JournalFailed("the journal is closed; nothing more is written"))

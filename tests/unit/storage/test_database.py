@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sqlite3
+import time
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -293,6 +294,30 @@ def test_journalling_after_the_end_fails_at_once(path: Path) -> None:
     with opened(path) as database:  # type: ignore[attr-defined]
         pass
     assert isinstance(database.journal([]).exception(), JournalFailed)
+
+
+def test_what_nobody_waits_for_is_written_in_its_place_and_by_itself(path: Path) -> None:
+    with opened(path) as database:
+        database.journal([posted("deposit", "1", "awake")]).result()
+        database.note([order()])
+        database.journal([order(status=OrderStatus.RESTING, oid=7)]).result()
+        assert database.orders()[0].status is OrderStatus.RESTING, "later than what was noted before"
+        for number in range(100):
+            database.note([posted("deposit", "1", str(number))])
+            if number == 60:
+                time.sleep(0.7)  # the thread sleeps by now
+        for _ in range(500):
+            if len(database.ledger_rows()) == 101:
+                return
+            time.sleep(0.01)
+        pytest.fail("never written")
+
+
+def test_what_was_noted_last_is_there_after_the_end(path: Path) -> None:
+    with opened(path) as database:
+        database.note([posted("deposit", "1", "last")])
+    with opened(path) as database:
+        assert [row.ref for row in database.ledger_rows()] == ["last"]
 
 
 def test_a_caller_who_gave_up_waiting_changes_nothing(database: Database) -> None:

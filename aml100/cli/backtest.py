@@ -21,16 +21,17 @@ from aml100.evaluation.baselines import (
     LUCK_RUNS,
     Luck,
     luck_of,
-    random_signal,
-    share_for_trades,
+    matched_chance,
+    random_signals,
     signal_of,
     signal_record,
 )
 from aml100.evaluation.breakdown import breakdown, breakdown_json, costs_json
 from aml100.evaluation.course import Course, is_compiled, signal_rules
 from aml100.evaluation.evidence import evidence_sentence
+from aml100.evaluation.ground import Ground
 from aml100.evaluation.intervals import figure_intervals, intervals_json
-from aml100.evaluation.metrics import Floats, Json, Metrics, RunRecord, compute_metrics, daily_returns
+from aml100.evaluation.metrics import Floats, Json, Metrics, RunRecord, compute_metrics, daily_returns, turnover_of
 from aml100.evaluation.objectives import Trials
 from aml100.evaluation.oracle import hindsight_policy
 from aml100.evaluation.report import ReportInput
@@ -165,21 +166,26 @@ def hold_against(
                 found_run.run()
                 _note(found, shown(found_run.record(name, None, market.origin, market.sha256)))
         return found
-    (course,) = _courses(settings, market, warmup_bars).values()
-    costs, instrument = exchange_rules(params), instruments[course.series.coin]
-    kernel, deposit = signal_rules(rules, costs, instrument), record.initial_equity
-    free = signal_rules(rules.without_exits_and_risk(), costs, instrument)
-    share = share_for_trades(course, kernel, len(record.trades), seed, deposit)
+    costs, deposit = exchange_rules(params), record.initial_equity
+    ground = Ground.lay(market.series, market.funding, float(hourly_rate(params) or 0), rules, warmup_bars)
+    kernels = [signal_rules(rules, costs, instruments[one.coin]) for one in market.series]
+    free = [signal_rules(rules.without_exits_and_risk(), costs, instruments[one.coin]) for one in market.series]
+    chance = matched_chance(ground, kernels, len(record.trades), turnover_of(record), seed, deposit)
     for name in COMPARED:
         if name == record.policy:
             continue
-        actions = random_signal(course, share, seed) if name == "random" else signal_of(name, course)
-        used = free if name == "buy-and-hold" else kernel
-        _note(found, shown(signal_record(course, used, actions, deposit, name, market.origin, market.sha256)))
+        is_chance, used = name == "random", free if name == "buy-and-hold" else kernels
+        signals = (
+            random_signals(ground, chance.share, seed)
+            if is_chance
+            else [signal_of(name, course) for course in ground.courses]
+        )
+        size = chance.size if is_chance else 1.0
+        _note(found, shown(signal_record(ground, used, signals, deposit, name, market.origin, market.sha256, size)))
     if record.trades:
         with Progress("chance, run", runs) as progress:
             found.luck = luck_of(
-                course, kernel, share, float(record.equity[-1]), seed, deposit, runs, on_run=progress.update
+                ground, kernels, chance, float(record.equity[-1]), deposit, runs, on_run=progress.update
             )
     return found
 
@@ -228,8 +234,11 @@ def full_document(record: RunRecord, run: Backtest, against: HeldAgainst) -> dic
             "runs": luck.runs,
             "better_share": luck.better,
             "median_return_pct": luck.median_return * 100.0,
-            "acting_share": luck.share,
-            "seed": luck.seed,
+            "median_trades": luck.trades,
+            "median_turnover": luck.turnover,
+            "acting_share": luck.chance.share,
+            "size_multiplier": luck.chance.size,
+            "seed": luck.chance.seed,
         }
     document["evidence"] = evidence_sentence(document)
     return document

@@ -1,27 +1,33 @@
 """What a policy is held against: simple rules and chance, on the same bars, at the same costs.
 
-They run on the compiled path (evaluation/course.py); where a setting is in force that it does not know, the caller runs
-them through the core instead. Chance trades as often as the policy:
-its share of acting bars is searched until it closes as many trades, then many such runs say how often luck alone ends
-with more.
+They run on the compiled path (evaluation/ground.py), of one coin or of several on one account; where a setting is in
+force that it does not know, the caller runs them through the core instead. Chance trades as much as the policy: as many
+round trips and the same turnover; then many such runs say how often luck alone ends with more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
+from aml100.domain.events import TradeClosed
+from aml100.domain.orders import Fill
 from aml100.evaluation.course import Actions, Course, fills_of, trades_of
+from aml100.evaluation.ground import Ground
 from aml100.evaluation.kernel import KernelRules
-from aml100.evaluation.metrics import FileSpan, RunRecord
+from aml100.evaluation.metrics import RunRecord
 from aml100.evaluation.transition import BUY, SELL, TAKE_PROFIT, Records
 
 COMPARED: Final = ("flat", "buy-and-hold", "momentum", "mean-reversion", "random")
 LUCK_RUNS: Final = 200
 _SEARCH_STEPS: Final = 12
+_SIZE_STEPS: Final = 2
+_SMALLEST: Final = 0.1
+_LARGEST: Final = 1.5
+"""Of the usual size; more than confidence could make of it might need margin that is not there."""
 
 
 def signal_of(name: str, course: Course) -> Actions:
@@ -43,57 +49,87 @@ def signal_of(name: str, course: Course) -> Actions:
     return actions
 
 
-def random_signal(course: Course, share: float, seed: int) -> Actions:
-    """Buys and sells at random on a share of the deciding bars, int8 [T]."""
+def random_signals(ground: Ground, share: float, seed: int) -> list[Actions]:
+    """Buys and sells at random on a share of the deciding bars, int8 [rows] for each coin."""
     generator = np.random.default_rng(seed)
-    acts = generator.random(len(course.series)) < share
-    sides = generator.integers(BUY, SELL + 1, len(course.series), dtype=np.int8)
-    return np.where(acts & course.decides, sides, np.int8(0))
+    signals = []
+    for course in ground.courses:
+        acts = generator.random(len(course.series)) < share
+        sides = generator.integers(BUY, SELL + 1, len(course.series), dtype=np.int8)
+        signals.append(np.where(acts & course.decides, sides, np.int8(0)))
+    return signals
 
 
-def share_for_trades(course: Course, rules: KernelRules, trades: int, seed: int, deposit: float) -> float:
-    """The share of acting bars at which chance closes about `trades` trades; 0 for none."""
+@dataclass(frozen=True, slots=True)
+class Chance:
+    """Chance that trades as much as a policy: on a `share` of the deciding bars, `size` times the usual size."""
+
+    share: float
+    size: float
+    seed: int
+
+
+def matched_chance(
+    ground: Ground, kernels: Sequence[KernelRules], trades: int, turnover: float, seed: int, deposit: float
+) -> Chance:
+    """Chance with about as many round trips, and with them the same turnover (notional of all fills / mean equity).
+
+    The share of acting bars is searched until `trades` are closed, then the size is set by the turnover that they
+    made: a policy whose confidence sizes its entries turns over more or less than the same number of usual ones.
+    """
     if trades == 0:
-        return 0.0
-    low, high = 0.0, 1.0
+        return Chance(0.0, 1.0, seed)
+    low, high, share = 0.0, 1.0, 1.0
     for _ in range(_SEARCH_STEPS):
-        middle = (low * high) ** 0.5 if low > 0.0 else high / 8.0
-        made = len(course.play(rules, random_signal(course, middle, seed), deposit).trades)
+        share = (low * high) ** 0.5 if low > 0.0 else high / 8.0
+        made = ground.play(kernels, random_signals(ground, share, seed), deposit).count
         if made == trades:
-            return middle
-        low, high = (middle, high) if made < trades else (low, middle)
-    return high
+            break
+        low, high = (share, high) if made < trades else (low, share)
+    size, signals = 1.0, random_signals(ground, share, seed)
+    for _ in range(_SIZE_STEPS):  # the more it trades, the less its equity is what it was
+        made_turnover = ground.play(kernels, signals, deposit, size).turnover
+        if made_turnover <= 0.0:
+            break
+        size = min(max(size * turnover / made_turnover, _SMALLEST), _LARGEST)
+    return Chance(share, size, seed)
 
 
 @dataclass(frozen=True, slots=True)
 class Luck:
-    """How chance did that trades as often: `better` is the share of runs that ended with more equity."""
+    """How chance did that trades as much: `better` is the share of runs that ended with more equity.
+
+    `trades` and `turnover` are the medians of those runs.
+    """
 
     runs: int
     better: float
     median_return: float
-    share: float
-    seed: int
+    chance: Chance
+    trades: float
+    turnover: float
 
 
 def luck_of(
-    course: Course,
-    rules: KernelRules,
-    share: float,
+    ground: Ground,
+    kernels: Sequence[KernelRules],
+    chance: Chance,
     final_equity: float,
-    seed: int,
     deposit: float,
     runs: int,
     on_run: Callable[[int], None] | None = None,
 ) -> Luck:
     """Many runs of chance against the equity that a policy ended with; `on_run` is told how many are done."""
-    finals = np.empty(runs)
+    found = np.empty((runs, 3))
     for number in range(runs):
-        signal = random_signal(course, share, seed + 1 + number)
-        finals[number] = course.play(rules, signal, deposit).equity[-1]
+        signals = random_signals(ground, chance.share, chance.seed + 1 + number)
+        played = ground.play(kernels, signals, deposit, chance.size)
+        found[number] = played.equity[-1], played.count, played.turnover
         if on_run is not None:
             on_run(number + 1)
-    return Luck(runs, float(np.mean(finals > final_equity)), float(np.median(finals)) / deposit - 1.0, share, seed)
+    final, trades, turnover = np.median(found, axis=0).tolist()
+    better = float(np.mean(found[:, 0] > final_equity))
+    return Luck(runs, better, final / deposit - 1.0, chance, trades, turnover)
 
 
 def _slippage_usd(trades: Records, slippage: float) -> float:
@@ -105,27 +141,39 @@ def _slippage_usd(trades: Records, slippage: float) -> float:
 
 
 def signal_record(
-    course: Course, rules: KernelRules, actions: Actions, deposit: float, policy: str, origin: str, sha256: str | None
+    ground: Ground,
+    kernels: Sequence[KernelRules],
+    signals: Sequence[Actions],
+    deposit: float,
+    policy: str,
+    origin: str,
+    sha256: str | None,
+    size: float = 1.0,
 ) -> RunRecord:
-    """Play a signal and keep what the figures need."""
-    series = course.series
-    result = course.play(rules, actions, deposit)
-    decided = actions[course.decides]
-    trades = result.trades
+    """Play signals, one a coin, and keep what the figures need."""
+    played = ground.play(kernels, signals, deposit, size)
+    decided = np.concatenate([one[course.decides] for one, course in zip(signals, ground.courses, strict=True)])
+    trades: list[TradeClosed] = []
+    fills: list[Fill] = []
+    funding = slippage = 0.0
+    for course, rules, made in zip(ground.courses, kernels, played.trades, strict=True):
+        trades += trades_of(made, course.series, rules.slippage)
+        fills += fills_of(made, course.series, rules.slippage)
+        funding += float(made["funding"].sum())
+        slippage += _slippage_usd(made, rules.slippage)
     return RunRecord(
-        open_ms=series.open_ms,
-        equity=result.equity,
-        exposed=result.position != 0.0,
-        interval_ms=series.interval_ms,
+        open_ms=ground.open_ms,
+        equity=played.equity,
+        exposed=played.exposed,
+        interval_ms=ground.courses[0].series.interval_ms,
         initial_equity=deposit,
-        trades=trades_of(result, series, rules.slippage),
-        fills=fills_of(result, series, rules.slippage),
+        trades=sorted(trades, key=lambda one: one.exit_ms),
+        fills=sorted(fills, key=lambda one: one.time_ms),
         actions=(int(np.sum(decided == 0)), int(np.sum(decided == BUY)), int(np.sum(decided == SELL))),
-        funding_usd=float(trades["funding"].sum()),
-        slippage_usd=_slippage_usd(trades, rules.slippage),
+        funding_usd=funding,
+        slippage_usd=slippage,
         policy=policy,
         model=None,
         data_origin=origin,
         data_sha256=sha256,
-        file=FileSpan(int(series.open_ms[0]), int(series.open_ms[-1]) + series.interval_ms, len(series)),
     )

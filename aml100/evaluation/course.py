@@ -18,7 +18,7 @@ from aml100.domain.market import Instrument
 from aml100.domain.orders import Fill, Side
 from aml100.domain.units import decimal_from_float
 from aml100.evaluation.fixed_signal import SignalResult, backtest_signal
-from aml100.evaluation.kernel import EXIT_REASONS, KernelRules, Market
+from aml100.evaluation.kernel import EXIT_REASONS, KernelRules, Market, Records
 from aml100.evaluation.transition import END, STOP_LOSS, TAKE_PROFIT
 from aml100.market.features import FEATURES, FeatureFrame, compute_features
 from aml100.market.series import BarSeries, Floats, FundingSeries
@@ -29,22 +29,37 @@ Actions: TypeAlias = npt.NDArray[np.int8]
 Flags: TypeAlias = npt.NDArray[np.bool_]
 
 _FEW_ORDERS: Final = 12
-"""Orders a minute that no compiled run ever exceeds: entry, stop, target, both moved to the fill, exit."""
+"""Orders a minute of one coin that no compiled run exceeds: entry, stop, target, both moved to the fill, exit."""
+_MOST: Final = 1.5
+"""What confidence can make of an entry's size."""
+_MARGIN: Final = 0.75
+"""Share of the equity that all positions together may bind, so that no entry lacks margin."""
+_BARE: Final = 1.5
+_STOPPED: Final = 4.5
+"""Notional of all positions as a multiple of the equity under which nothing is liquidated, without stops and with."""
 
 
 def is_compiled(rules: TradingRules, instruments: Sequence[Instrument]) -> bool:
-    """The compiled path makes the core's trades under these rules: one coin, and none of the guards it lacks."""
-    risk = rules.risk
-    notional = float(rules.position_size) * rules.leverage
+    """The compiled path makes the core's trades under these rules: it lacks the guards that count trades, losses or
+    seconds, and it knows neither lack of margin nor liquidation."""
+    risk, count = rules.risk, len(instruments)
+    worth = float(rules.position_size) * rules.leverage * _MOST * count
+    if risk.enabled and risk.max_leverage:
+        worth = min(worth, float(risk.max_leverage))
     quiet = not risk.enabled or not (
         risk.max_daily_loss
         or risk.cooldown_losses
         or risk.max_daily_trades
         or risk.min_ms_between_trades
-        or 0 < risk.max_orders_per_minute < _FEW_ORDERS
+        or 0 < risk.max_orders_per_minute < _FEW_ORDERS * count
     )
-    carried = float(rules.position_size) <= 0.5 and notional <= 1.0
-    return len(instruments) == 1 and quiet and carried and rules.leverage <= instruments[0].max_leverage
+    carried = float(rules.position_size) * _MOST * count <= _MARGIN
+    carried &= worth <= (_STOPPED if rules.stop_loss else _BARE)
+    least = min(one.max_leverage for one in instruments)
+    if risk.enabled and worth:  # the gate of the liquidation distance never binds
+        needed = max(risk.min_liquidation_distance, float(rules.stop_loss))
+        carried &= 1.0 / worth - 0.5 / least >= needed
+    return quiet and carried and rules.leverage <= least
 
 
 def signal_rules(rules: TradingRules, costs: ExchangeRules, instrument: Instrument) -> KernelRules:
@@ -121,26 +136,24 @@ class Course:
         return self.frame.values[:, FEATURES.index(name)]
 
 
-def _entry_ms(result: SignalResult, series: BarSeries) -> npt.NDArray[np.int64]:
+def _entry_ms(trades: Records, series: BarSeries) -> npt.NDArray[np.int64]:
     """The bar's open, or its end for an entry that rested and was met inside it."""
-    trades = result.trades
     opens = series.open[trades["entry_row"]]
     inside = (trades["is_maker"] == 1) & (trades["side"] * (opens - trades["entry_price"]) >= 0.0)
     return np.asarray(series.open_ms[trades["entry_row"]] + np.where(inside, series.interval_ms, 0))
 
 
-def _exit_ms(result: SignalResult, series: BarSeries, slippage: float) -> npt.NDArray[np.int64]:
+def _exit_ms(trades: Records, series: BarSeries, slippage: float) -> npt.NDArray[np.int64]:
     """Opens for exits at the open (a stop that the bar opens beyond too), else the bar's end."""
-    trades = result.trades
     opens = series.open[trades["exit_row"]] * (1.0 - trades["side"] * slippage)
     at_open = (trades["exit_reason"] == STOP_LOSS) & np.isclose(trades["exit_price"], opens, rtol=1e-12, atol=0.0)
     inside = np.isin(trades["exit_reason"], (STOP_LOSS, TAKE_PROFIT, END)) & ~at_open
     return np.asarray(series.open_ms[trades["exit_row"]] + np.where(inside, series.interval_ms, 0))
 
 
-def trades_of(result: SignalResult, series: BarSeries, slippage: float) -> list[TradeClosed]:
+def trades_of(trades: Records, series: BarSeries, slippage: float) -> list[TradeClosed]:
     """The round trips as the core reports them, money from float64."""
-    entries, exits = _entry_ms(result, series).tolist(), _exit_ms(result, series, slippage).tolist()
+    entries, exits = _entry_ms(trades, series).tolist(), _exit_ms(trades, series, slippage).tolist()
     return [
         TradeClosed(
             coin=series.coin,
@@ -156,15 +169,15 @@ def trades_of(result: SignalResult, series: BarSeries, slippage: float) -> list[
             exit_reason=EXIT_REASONS[trade["exit_reason"]],
             bars_held=int(trade["bars_held"]),
         )
-        for trade, entry_ms, exit_ms in zip(result.trades, entries, exits, strict=True)
+        for trade, entry_ms, exit_ms in zip(trades, entries, exits, strict=True)
     ]
 
 
-def fills_of(result: SignalResult, series: BarSeries, slippage: float) -> list[Fill]:
+def fills_of(trades: Records, series: BarSeries, slippage: float) -> list[Fill]:
     """Entry and exit of each round trip."""
     fills: list[Fill] = []
-    entries, exits = _entry_ms(result, series).tolist(), _exit_ms(result, series, slippage).tolist()
-    for trade, entry_ms, exit_ms in zip(result.trades, entries, exits, strict=True):
+    entries, exits = _entry_ms(trades, series).tolist(), _exit_ms(trades, series, slippage).tolist()
+    for trade, entry_ms, exit_ms in zip(trades, entries, exits, strict=True):
         side = Side.BUY if trade["side"] > 0 else Side.SELL
         paid = -float(trade["entry_fee"])
         left = -float(trade["fees"]) - paid

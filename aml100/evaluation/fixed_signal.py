@@ -20,6 +20,7 @@ from aml100.evaluation.transition import (
     END,
     HALTED,
     HOLD,
+    MIN_NOTIONAL,
     NOT_CLOSED,
     RISK,
     STEP_DTYPE,
@@ -37,8 +38,6 @@ from aml100.evaluation.transition import (
     trailing_stop,
 )
 from aml100.market.series import Floats
-
-_MIN_NOTIONAL: Final = 10.0
 
 TRADE_DTYPE: Final = np.dtype(
     [
@@ -68,20 +67,23 @@ class SignalResult:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _size(rule: Any, s: Any, multiplier: float, close: float) -> float:
-    """Coins that an entry decided at `close` buys, down to the lot; 0 where it is refused."""
+def entry_size(rule: Any, s: Any, multiplier: float, close: float, others: float) -> float:
+    """Coins that an entry decided at `close` buys, down to the lot; 0 where it is refused.
+
+    `others`: what other positions of the account hold, USD; it counts towards the leverage.
+    """
     equity = s.equity
     notional = equity * rule.notional_frac * multiplier * scaled_down(rule, s)
     if rule.max_notional > 0.0:
         notional = min(notional, rule.max_notional)
     if rule.max_leverage > 0.0:
-        notional = min(notional, equity * rule.max_leverage)
+        notional = min(notional, equity * rule.max_leverage - others)
     size = math.floor(notional / close * rule.lot + 1e-7) / rule.lot
-    return size if size * close >= _MIN_NOTIONAL - 1e-9 else 0.0
+    return size if size * close >= MIN_NOTIONAL - 1e-9 else 0.0
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _begin(s: Any, trade: Any, row: int, is_maker: int) -> None:
+def begin_trade(s: Any, trade: Any, row: int, is_maker: int) -> None:
     trade.entry_row = row
     trade.is_maker = is_maker
     trade.side = s.side
@@ -91,7 +93,7 @@ def _begin(s: Any, trade: Any, row: int, is_maker: int) -> None:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _finish(s: Any, trade: Any, row: int, price: float, reason: int) -> None:
+def finish_trade(s: Any, trade: Any, row: int, price: float, reason: int) -> None:
     trade.exit_row = row
     trade.exit_price = price
     trade.exit_reason = reason
@@ -112,7 +114,7 @@ def _skip_flat(actions: Any, t: int, last: int, level: float, equity: Any, posit
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _is_last(bars: Any, row: int) -> bool:
+def is_last(bars: Any, row: int) -> bool:
     """Whether no bar follows this row: its close is marked and guarded like any other, then a position is closed."""
     last: bool = row + 1 >= bars.shape[0] or bars[row + 1].follows == 0
     return last
@@ -193,12 +195,12 @@ def _walk(
         if t == last and s.side == 0:
             break
         now = bars[t]
-        if _is_last(bars, t):
+        if is_last(bars, t):
             s.resting = 0
             guard(rule, s, now.ordinal)
             if s.side != 0:
                 price = leave(rule, s, step, now.close, now.close, rule.slippage, END)
-                _finish(s, trades[count], t, price, END)
+                finish_trade(s, trades[count], t, price, END)
                 count += 1
                 equity[t] = s.equity
                 position[t] = 0.0
@@ -216,25 +218,25 @@ def _walk(
         size = 0.0
         if entering != 0:
             multiplier = confidence[t] if confidence.shape[0] else 1.0
-            size = s.size if taken else _size(rule, s, multiplier, now.close)
+            size = s.size if taken else entry_size(rule, s, multiplier, now.close, 0.0)
         mark = now.close
         if s.side != 0:
             price = at_open(rule, bars, t, s, step, leaving)
             if price > 0.0:
-                _finish(s, trades[count], t + 1, price, step.exit_reason)
+                finish_trade(s, trades[count], t + 1, price, step.exit_reason)
                 count += 1
         t += 1
-        if size > 0.0 and open_entry(rule, s, step, entering, taken, size, 0.0, now, after):
-            _begin(s, trades[count], t, 0)
+        if size > 0.0 and open_entry(rule, s, step, entering, taken, size, 0.0, 0.0, now, after):
+            begin_trade(s, trades[count], t, 0)
             mark = after.open
         if has_options(rule) and s.resting != 0 and is_met(s, after):
             fill(rule, s, step)
-            _begin(s, trades[count], t, 1)
+            begin_trade(s, trades[count], t, 1)
             mark = s.entry
         if s.side != 0:
             price = play(rule, s, step, after, mark)
             if price > 0.0:
-                _finish(s, trades[count], t, price, step.exit_reason)
+                finish_trade(s, trades[count], t, price, step.exit_reason)
                 count += 1
         s.peak = max(s.peak, s.equity)
         equity[t] = s.equity

@@ -279,6 +279,11 @@ def win_rate_of(profits: Floats) -> float | None:
     return float(np.mean(profits > 0.0)) if len(profits) else None
 
 
+def turnover_of(record: RunRecord) -> float:
+    """Notional of all fills / mean equity."""
+    return float(sum(f.price * f.size for f in record.fills)) / float(record.equity.mean())
+
+
 def compute_metrics(record: RunRecord, baselines: Mapping[str, Metrics] | None = None) -> Metrics:
     """Every figure of a run; ValueError where the record is empty or its columns do not match."""
     traded = len(record.open_ms)
@@ -318,7 +323,7 @@ def compute_metrics(record: RunRecord, baselines: Mapping[str, Metrics] | None =
         trades=len(profits),
         trade_density_frac=len(profits) / file.bars,
         exposure_frac=float(record.exposed.sum()) / file.bars,
-        turnover=float(sum(f.price * f.size for f in record.fills)) / mean_equity if mean_equity > 0.0 else None,
+        turnover=turnover_of(record) if mean_equity > 0.0 else None,
         fees_usd=float(sum(fill.fee for fill in record.fills)),
         funding_usd=record.funding_usd,
         slippage_usd=record.slippage_usd,

@@ -53,7 +53,7 @@ HALTED: Final = 2**31 - 1
 
 _WIDEST_STOP: Final = 0.5
 """Fraction of the entry: a stop by ATR is never farther away."""
-_MIN_NOTIONAL: Final = 10.0
+MIN_NOTIONAL: Final = 10.0
 """USD: the venue takes nothing smaller."""
 
 BAR_DTYPE: Final = np.dtype(
@@ -322,7 +322,7 @@ def rest(rule: Any, s: Any, side: int, size: float, coins: float, now: Any, afte
     """
     price = passive_price(now.close, side, rule.px_decimals)
     crosses = side * (price - after.open * (1.0 + side * rule.slippage)) >= -1e-12 * price
-    if crosses or (size > 0.0 and price * size < _MIN_NOTIONAL - 1e-9):
+    if crosses or (size > 0.0 and price * size < MIN_NOTIONAL - 1e-9):
         return False
     distance = stop_distance(rule, now)
     s.resting = side
@@ -337,19 +337,19 @@ def rest(rule: Any, s: Any, side: int, size: float, coins: float, now: Any, afte
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def open_entry(
-    rule: Any, s: Any, step: Any, side: int, taken: bool, size: float, coins: float, now: Any, after: Any
+    rule: Any, s: Any, step: Any, side: int, taken: bool, size: float, coins: float, others: float, now: Any, after: Any
 ) -> bool:
     """Carry out an entry at the open after its decision; whether it is a position at once, else it rests or is refused.
 
     `taken`: its time in the book is over. What is taken after resting, or in place of it, is asked again whether the
-    account can carry it. `size` and `coins` as for `enter`.
+    account can carry it beside `others`, USD of its other positions. `size` and `coins` as for `enter`.
     """
     if _entry_style(rule) != TAKER:
         if not taken and (rest(rule, s, side, size, coins, now, after) or _entry_style(rule) == MAKER):
             return False
         worth = size * now.close
-        too_much = rule.max_leverage > 0.0 and worth > s.equity * rule.max_leverage * (1.0 + 1e-12)
-        if size > 0.0 and (too_much or worth < _MIN_NOTIONAL - 1e-9):
+        too_much = rule.max_leverage > 0.0 and worth + others > s.equity * rule.max_leverage * (1.0 + 1e-12)
+        if size > 0.0 and (too_much or worth < MIN_NOTIONAL - 1e-9):
             return False
     level = after.open
     enter(rule, s, step, side, size, coins, level, now.close, stop_distance(rule, now))
@@ -518,7 +518,7 @@ def advance(bars: Any, rule: Any, t: int, action: int, s: Any, step: Any) -> Non
             coins = s.unit / s.entry if taken else s.equity * rule.notional_frac * scaled_down(rule, s) / mark
         if s.side != 0:
             at_open(rule, bars, t, s, step, leaving)
-        if entering != 0 and open_entry(rule, s, step, entering, taken, 0.0, coins, now, after):
+        if entering != 0 and open_entry(rule, s, step, entering, taken, 0.0, coins, 0.0, now, after):
             mark = after.open
         if has_options(rule) and s.resting != 0 and is_met(s, after):
             fill(rule, s, step)

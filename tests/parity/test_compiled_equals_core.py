@@ -46,7 +46,7 @@ def compiled(
     course = Course.lay(series, funding, float(hourly_rate(params) or 0), rules, WARMUP)
     kernel = signal_rules(rules, exchange_rules(params), instrument)
     result = course.play(kernel, signal_of(name, course), 10_000.0)
-    return trades_of(result, series, kernel.slippage), result.equity
+    return trades_of(result.trades, series, kernel.slippage), result.equity
 
 
 def assert_same(ours: Sequence[TradeClosed], theirs: Sequence[TradeClosed]) -> None:

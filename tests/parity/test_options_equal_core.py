@@ -122,7 +122,7 @@ def played(series: BarSeries, funding: FundingSeries | None, params: Params, see
 
 
 def assert_same(both: Both) -> None:
-    ours, theirs = trades_of(both.compiled, both.series, both.slippage), both.core.trades
+    ours, theirs = trades_of(both.compiled.trades, both.series, both.slippage), both.core.trades
     for one, other in zip(ours, theirs, strict=False):
         for name in ("coin", "side", "entry_ms", "exit_ms", "exit_reason", "bars_held"):
             assert getattr(one, name) == getattr(other, name), (name, one, other)
@@ -133,7 +133,7 @@ def assert_same(both: Both) -> None:
     equity = [float(row.equity) for row in both.core.equity]
     np.testing.assert_allclose(both.compiled.equity, equity, rtol=1e-9)
     liquid = [(done.fill.time_ms, done.fill.is_taker) for done in both.core.fills]
-    fills = fills_of(both.compiled, both.series, both.slippage)
+    fills = fills_of(both.compiled.trades, both.series, both.slippage)
     assert sorted((fill.time_ms, fill.is_taker) for fill in fills) == sorted(liquid)
 
 

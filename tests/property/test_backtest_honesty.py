@@ -15,8 +15,9 @@ from aml100.config.models import Params
 from aml100.domain.orders import Action
 from aml100.domain.units import MINUTE_MS, ZERO, Coin
 from aml100.evaluation.backtest import BacktestResult
-from aml100.evaluation.baselines import random_signal, signal_of
+from aml100.evaluation.baselines import random_signals, signal_of
 from aml100.evaluation.course import Actions, Course, signal_rules
+from aml100.evaluation.ground import Ground
 from aml100.evaluation.kernel import KernelRules
 from aml100.market.series import BarSeries
 from aml100.sim.scenario import synthetic_series
@@ -121,7 +122,11 @@ RULES = ("momentum", "mean-reversion", "random", "buy-and-hold")
 
 
 def actions_of(name: str, course: Course, seed: int) -> Actions:
-    return random_signal(course, 0.05, seed) if name == "random" else signal_of(name, course)
+    if name != "random":
+        return signal_of(name, course)
+    places = np.arange(len(course.series))[None, :]
+    (actions,) = random_signals(Ground((course,), course.series.open_ms, places, WARMUP), 0.05, seed)
+    return actions
 
 
 def test_the_planted_edge_is_there_before_the_shuffle() -> None:

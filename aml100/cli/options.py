@@ -82,8 +82,14 @@ class Options(Declared):
 
         tuned = tuned_in_force(self.state) if self.command in TUNED_COMMANDS else None
         if tuned is None:
-            return load_settings(self.config, os.environ)
-        return load_settings(self.config, os.environ, tuned.values, f"{self.state} {tuned.id}")
+            settings = load_settings(self.config, os.environ)
+        else:
+            settings = load_settings(self.config, os.environ, tuned.values, f"{self.state} {tuned.id}")
+        if settings.params.console.keys:  # what may be remapped is the console's to say
+            from aml100.tui.commands import checked_keys
+
+            checked_keys(settings.params.console.keys)
+        return settings
 
 
 class ConsoleOptions(Options):

@@ -1,8 +1,8 @@
 """The operator socket, the engine's side: one JSON object a line (frames in `protocol`, clients in `client`).
 
 One console holds the lease and may command; others watch until they take over. One-shot commands need no lease. Halt
-is open to everybody who is not read-only, status and why to all. A client learns with a `Welcome` whether it holds
-the lease, and with another one whenever that changes.
+is open to everybody who is not read-only; status, why and prices to all. A client learns with a `Welcome` whether it
+holds the lease, and with another one whenever that changes.
 
 A slow reader costs nothing: its next snapshot is made when the last one has left. A client that sends what is no
 frame, or more than it may, is told why and cut off; the engine goes on.
@@ -39,8 +39,8 @@ from aml100.domain.errors import UsageError
 
 LARGEST_REQUEST: Final = 64 << 10
 REQUESTS_AT_ONCE: Final = 32
-OPEN_TO_VIEWERS: Final = frozenset({"status", "why"})
-OPEN_WITHOUT_LEASE: Final = frozenset({"status", "why", "halt", "take_over"})
+OPEN_TO_VIEWERS: Final = frozenset({"status", "why", "prices"})
+OPEN_WITHOUT_LEASE: Final = frozenset({*OPEN_TO_VIEWERS, "halt", "take_over"})
 
 
 class _Client:

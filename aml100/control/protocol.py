@@ -65,6 +65,8 @@ class PhaseView(msgspec.Struct, frozen=True):
     """Until the evidence suffices, if things go on as in this phase so far; None: unknown or never."""
     luck: float | None = None
     """How often a strategy without any skill shows a Sharpe ratio as good as this phase's, 0 to 1."""
+    obstacle: str = ""
+    """One sentence: why no cycle of this run can pass, whatever it earns; empty where one can."""
     feasibility: str = ""
     """One sentence: whether the targets of the phase can hold together, and what true Sharpe ratio they imply."""
     failures_in_row: int = 0
@@ -91,6 +93,8 @@ class PositionView(msgspec.Struct, frozen=True):
     stop_age_s: float | None
     bars_held: int
     opened_ms: int = 0
+    close_cost: str = ""
+    """USD that closing it at the market now would take in fees and assumed slippage; empty: unknown."""
 
 
 class OpenOrderView(msgspec.Struct, frozen=True):
@@ -387,10 +391,11 @@ class Goodbye(msgspec.Struct, frozen=True, tag="goodbye"):
 
 
 class Request(msgspec.Struct, frozen=True, tag="request"):
-    """A command by name: halt, resume, pause, flatten, retrain, reset, promote, rollback, stop, status, why, take_over,
-    cancel_training, backup.
+    """A command by name: halt, resume, pause, flatten, retrain, reset, promote, rollback, stop, status, why, prices,
+    take_over, cancel_training, backup.
 
-    `arguments` are the command's own, e.g. {"coin": "BTC", "last": 20} for why, {"model": "m-..."} for promote.
+    `arguments` are the command's own, e.g. {"coin": "BTC", "last": 20} for why, {"model": "m-..."} for promote,
+    {"coin": "ETH"} for prices, which answers {"coin", "points"} as `price_curve` has them, for any coin of the engine.
     """
 
     id: int

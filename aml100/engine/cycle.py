@@ -285,6 +285,7 @@ class CycleKeeper:
             luck=None if seen is None else seen.luck,
             failures_in_row=state.failures_in_row,
             step_back_after=self._tracker.step_back_after,
+            obstacle=too_short(self._objectives.cycle_days),
             feasibility=self._feasible.get(rules.name, ""),
             live_phase=self._live_phase(),
             live_min_phase=self._objectives.live_min_phase,
@@ -306,6 +307,21 @@ class CycleKeeper:
             return ObjectiveView(name, None, threshold, None, Verdict.UNKNOWN.value, "too early", bound)
         value = _shown(result.name, result.value)
         return ObjectiveView(name, value, threshold, result.met, result.state.value, result.note, bound)
+
+
+def too_short(cycle_days: float) -> str:
+    """Why cycles of that length can never pass; empty where they can.
+
+    >>> too_short(0.25)
+    'no cycle here can pass: it lasts 6 h, and a Sharpe ratio needs 30 whole days; cycle_days 30 or more can'
+    """
+    if cycle_days >= SHARPE_MIN_RETURNS:
+        return ""
+    length = f"{cycle_days * 24:g} h" if cycle_days < 2 else f"{cycle_days:g} days"
+    return (
+        f"no cycle here can pass: it lasts {length}, and a Sharpe ratio needs {SHARPE_MIN_RETURNS} whole days; "
+        f"cycle_days {SHARPE_MIN_RETURNS} or more can"
+    )
 
 
 def write_state(state: PhaseState, gates_mode: str) -> str:

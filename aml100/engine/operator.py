@@ -151,6 +151,8 @@ class OperatorDesk:
                 return self._status()
             case "why":
                 return self._why(request.arguments)
+            case "prices":
+                return self._prices(str(request.arguments.get("coin", "")))
             case "halt":
                 return await self._halt(who)
             case "resume":
@@ -225,6 +227,14 @@ class OperatorDesk:
         ]
         histogram = Counter(str(row["why"]) for row in rows)
         return Answer(0, True, f"{len(rows)} decisions", 0, {"decisions": rows, "histogram": dict(histogram)})
+
+    def _prices(self, coin: str) -> Answer:
+        """The latest closes of one coin, for a chart."""
+        coins = self._engine.options.coins
+        if coin not in coins:
+            return Answer(0, False, f"prices: no coin {coin!r} here; allowed: {', '.join(coins)}", 2)
+        points = tuple(self._engine.telemetry.price.get(Coin(coin), ()))
+        return Answer(0, True, f"{len(points)} closes of {coin}", 0, {"coin": coin, "points": points})
 
     async def _core_command(self, name: CommandName, who: str) -> None:
         engine = self._engine

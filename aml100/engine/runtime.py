@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Protocol, TypeAlias, TypeVar
 
 from aml100.domain.clock import Clock, ManualClock, wall_ms
@@ -133,6 +134,8 @@ class EngineOptions:
     max_cycles: int | None = None
     on_exit: str = "keep"
     retain_days: int = 14
+    close_cost_frac: Decimal = ZERO
+    """Of the notional, what closing at the market takes in fees and assumed slippage."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,6 +138,7 @@ class SnapshotBuilder:
             stop_age_s=None if stop is None else (core.state.now_ms - stop.order.created_ms) / 1000,
             bars_held=known.bars_held,
             opened_ms=known.opened_ms,
+            close_cost=f"{abs(position.size) * mark * self._engine.options.close_cost_frac:.2f}",
         )
 
     def _orders(self) -> list[OpenOrderView]:

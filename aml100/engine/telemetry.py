@@ -112,6 +112,8 @@ class Telemetry:
         self.max_drawdown = 0.0
         self.fees = 0.0
         self.prints_seen = 0
+        self._now_ms = 0
+        """Market time of the last mark; 0 before the first."""
 
     def restore(self, reader: StateReader) -> None:
         """What earlier runs on this state.db left."""
@@ -133,6 +135,7 @@ class Telemetry:
     def on_record(self, record: Record) -> None:
         match record:
             case EquityMarked():
+                self._now_ms = record.time_ms
                 self.equity.add(record.time_ms, float(record.equity))
                 self.max_drawdown = max(self.max_drawdown, record.drawdown_frac)
             case Decision():
@@ -160,7 +163,9 @@ class Telemetry:
             case RiskChanged():
                 self.say(f"{record.guard} {record.state}: {record.reason}", record.time_ms, "warning")
             case StateChanged():
-                self.say(f"{record.state} {record.reason}".strip(), record.time_ms, "warning")
+                why = f": {record.reason}" if record.reason else ""
+                level = "info" if record.state == "trading" else "warning"
+                self.say(f"the state is now {record.state}{why}", record.time_ms, level)
             case CommandDone():
                 self.say(f"{record.name} by {record.by}: {record.result}", record.time_ms)
             case _:
@@ -171,10 +176,10 @@ class Telemetry:
             words = " ".join(
                 f"{key} {value}" for key, value in fields.items() if key != "metrics" and value not in ("", None)
             )
-            self.say(f"{kind}: {words}", 0)
+            self.say(f"{kind}: {words}", self._now_ms)
 
     def say(self, text: str, time_ms: int, level: str = "info") -> None:
-        """One line for the log screen."""
+        """One line for the log screen, at the market's time like all others; at the wall's where there is none yet."""
         self.log.append(LogLine(time_ms or wall_ms(), level, text))
 
     def trade_views(self) -> tuple[TradeView, ...]:

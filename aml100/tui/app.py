@@ -159,6 +159,7 @@ class ConsoleApp(Looking):
         self.run_worker(self.source.run(), name="source")
         self._ticker = self.set_interval(1.0 / self.fps, self.tick)
         self.set_interval(ENGINE_POLL_S, self._watch_engine)
+        self.set_interval(CHART_S, self.fetch_prices)
         if self._load is not None:
             self.call_after_refresh(lambda: self.run_worker(self._read_look(), name="configuration"))
 
@@ -220,6 +221,7 @@ class ConsoleApp(Looking):
             notice=self._notice,
             seen_ms=self.source.seen_ms,
             keys=self._keys,
+            prices=self.prices if past is None else None,
             replay=None if past is None else past.where(),
         )
 

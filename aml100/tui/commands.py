@@ -53,19 +53,30 @@ class ConsoleCommand(msgspec.Struct, frozen=True):
     chosen: str = ""
 
 
+def _held(snapshot: Snapshot) -> str:
+    """`1 position, 800.73 USD`."""
+    notional = sum(abs(figures.as_float(p.size) * figures.as_float(p.mark)) for p in snapshot.positions)
+    many = len(snapshot.positions)
+    return f"{many} position{'s' if many > 1 else ''}, {figures.money(notional)} USD" if many else "no open position"
+
+
 def _exposure(snapshot: Snapshot | None) -> str:
     if snapshot is None:
         return "positions unknown: the engine has sent nothing yet"
-    notional = sum(abs(figures.as_float(p.size) * figures.as_float(p.mark)) for p in snapshot.positions)
-    many = len(snapshot.positions)
-    where = f"{snapshot.mode} on {snapshot.venue}"
-    if not many:
-        return f"no open position, {where}"
-    return f"{many} position{'s' if many > 1 else ''}, {figures.money(notional)} USD, {where}"
+    return f"{_held(snapshot)}, {snapshot.mode} on {snapshot.venue}"
+
+
+def _cost(snapshot: Snapshot | None) -> str:
+    """`, costs 2.31`, where positions are open and the engine says so."""
+    costs = [one.close_cost for one in snapshot.positions] if snapshot is not None else []
+    return f", costs {figures.money(sum(map(figures.as_float, costs)))}" if costs and all(costs) else ""
 
 
 def _ask_flatten(snapshot: Snapshot | None) -> tuple[str, ...]:
-    return (f"close {_exposure(snapshot)}", "each at the market, reduce-only; trading goes on afterwards")
+    return (
+        f"close {_exposure(snapshot)}{_cost(snapshot)}",
+        "each at the market, reduce-only; trading goes on afterwards",
+    )
 
 
 def _ask_resume(snapshot: Snapshot | None) -> tuple[str, ...]:
@@ -196,6 +207,7 @@ COMMAND_TABLE: Final = (
     ConsoleCommand("alerts", "a", "alerts", "What is wrong now and what was missed", "show('alerts')", bar=10),
     ConsoleCommand("log", "l", "log", "What the engine said, newest last", "show('log')", bar=13),
     ConsoleCommand("scrub", "b", "back in time", "Look at the last 48 hours, frame by frame", "scrub", bar=15),
+    ConsoleCommand("coin", "v", "next coin", "Price chart: the next coin, then the engine's choice again", "next_coin"),
     ConsoleCommand("filter", "slash", "filter", "Show only the rows that contain a text", "filter"),
     ConsoleCommand("sort", "s", "sort", "Next order of the rows; in the log: next level", "sort"),
     ConsoleCommand("copy", "c", "copy ids", "Copy the chosen row's id, or all ids, to the clipboard", "copy_ids"),
@@ -236,7 +248,8 @@ def question_for(
 
 def halt_warning(snapshot: Snapshot | None) -> str:
     """What the second `h` does."""
-    return f"press h again within 3 s to HALT: cancel all, close {_exposure(snapshot)}"
+    what = _exposure(None) if snapshot is None else _held(snapshot) + _cost(snapshot)
+    return f"h again within 3 s HALTS: cancel all, close {what}"
 
 
 # --- keys of the operator's own ----------------------------------------------------------------------------------

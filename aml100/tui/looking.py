@@ -12,6 +12,7 @@ from aml100.tui.operating import Operating
 from aml100.tui.screens.base import ConsoleScreen
 from aml100.tui.source import NotDelivered
 from aml100.tui.themes import PALETTES
+from aml100.tui.view import Prices, coins_of
 
 if TYPE_CHECKING:
     from aml100.tui.scrub import Scrubber
@@ -33,6 +34,8 @@ class Looking(Operating):
     def __init__(self, folder: Path | None) -> None:
         super().__init__()
         self.folder = folder
+        self.prices: Prices | None = None
+        """Of the coin that was chosen for the price chart."""
         self.scrubber: Scrubber | None = None
         """There once the past was looked at."""
 
@@ -100,6 +103,34 @@ class Looking(Operating):
             self.say(f"no incident bundle: {error.strerror or error}")
             return
         self.say(f"incident bundle, redacted: {path}", 15.0)
+
+    # --- the coin of the price chart ---
+
+    def action_next_coin(self) -> None:
+        """Through the coins of the engine, then back to its own choice."""
+        coins = coins_of(self.source.latest) if self.source.latest is not None else ()
+        if len(coins) < 2:
+            self.say(f"this engine has one coin: {coins[0]}" if coins else "no coin yet")
+            return
+        at = coins.index(self.prices.coin) + 1 if self.prices is not None and self.prices.coin in coins else 0
+        self.choose_coin(coins[at] if at < len(coins) else None)
+
+    def choose_coin(self, coin: str | None) -> None:
+        """Chart this coin from now on; None leaves it to the engine."""
+        self.prices = None if coin is None else Prices(coin)
+        self.say(f"price chart: {coin or 'the coin in hand, else the first one'}")
+        self.fetch_prices()
+
+    def fetch_prices(self) -> None:
+        """Ask for the closes of the chosen coin, which snapshots do not carry."""
+        prices, latest = self.prices, self.source.latest
+        if prices is not None and latest is not None and prices.coin != latest.price_coin and not self.in_the_past:
+            self.run_worker(self._fetch(prices.coin), name="prices", exclusive=True, group="prices")
+
+    async def _fetch(self, coin: str) -> None:
+        data = await self._question("prices", {"coin": coin})
+        if data is not None and self.prices is not None and self.prices.coin == coin:
+            self.prices = Prices(coin, tuple((int(at), float(value)) for at, value in data["points"]))
 
     # --- rows ---
 

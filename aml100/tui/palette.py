@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 
 from aml100.tui.commands import ConsoleCommand
-from aml100.tui.operating import Operating
+from aml100.tui.looking import Looking
+from aml100.tui.view import coins_of
 
 
 class CommandPalette(Provider):
@@ -24,10 +26,21 @@ class CommandPalette(Provider):
             if score > 0:
                 yield Hit(score, matcher.highlight(command.label), self._runner(command), help=command.tooltip)
 
+        for coin in self._coins():
+            words = f"price {coin}"
+            score = matcher.match(words)
+            if score > 0:
+                chart = partial(self._console.choose_coin, coin)
+                yield Hit(score, matcher.highlight(words), chart, help=f"Chart the price of {coin}")
+
+    def _coins(self) -> tuple[str, ...]:
+        latest = self._console.source.latest
+        return coins_of(latest) if latest is not None else ()
+
     @property
-    def _console(self) -> Operating:
+    def _console(self) -> Looking:
         app = self.app
-        assert isinstance(app, Operating)
+        assert isinstance(app, Looking)
         return app
 
     def _runner(self, command: ConsoleCommand) -> Callable[[], None]:

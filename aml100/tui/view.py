@@ -58,6 +58,13 @@ class Replay(msgspec.Struct, frozen=True):
     last_ms: int
 
 
+class Prices(msgspec.Struct, frozen=True):
+    """The latest closes of one coin, (open_ms, close), oldest first."""
+
+    coin: str
+    points: tuple[tuple[int, float], ...] = ()
+
+
 class View(msgspec.Struct, frozen=True):
     """One frame's worth of facts.
 
@@ -78,8 +85,8 @@ class View(msgspec.Struct, frozen=True):
     """Wall time at which the console before this one left; 0 where nobody watched before."""
     keys: Mapping[str, str] = msgspec.field(default_factory=dict)
     """Keys that were remapped, by command id."""
-    coin: str = ""
-    """The coin whose price is shown; empty: the engine's choice."""
+    prices: Prices | None = None
+    """What the price chart shows where the operator chose a coin; None: the engine's choice."""
     replay: Replay | None = None
     """Where in the past `snapshot` is taken from; None: it is the newest one."""
 
@@ -94,3 +101,8 @@ class View(msgspec.Struct, frozen=True):
 
 Painter: TypeAlias = Callable[[View, int, int], list[Line]]
 """Lines for a view in a width and a height of cells."""
+
+
+def coins_of(snapshot: Snapshot) -> tuple[str, ...]:
+    """The coins of the engine, in its own order."""
+    return tuple(dict.fromkeys(one.coin for one in snapshot.feeds))

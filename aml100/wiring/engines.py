@@ -380,6 +380,7 @@ def _engine_options(plan: RunPlan, market: Market, run_id: str) -> EngineOptions
         max_cycles=plan.max_cycles,
         on_exit=params.trading.on_exit,
         retain_days=params.storage.retain_days,
+        close_cost_frac=params.backtest.taker_fee_frac + params.backtest.slippage_frac,
     )
 
 

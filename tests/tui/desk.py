@@ -164,6 +164,7 @@ SNAPSHOT = Snapshot(
             stop_age_s=2.14,
             bars_held=12,
             opened_ms=NOON_MS - 725_000,
+            close_cost="0.72",
         ),
     ),
     open_orders=(

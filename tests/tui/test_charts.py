@@ -5,10 +5,13 @@ from __future__ import annotations
 import pytest
 from desk import NOON_MS, SNAPSHOT, Desk, changed
 
-from aml100.control.protocol import ActionCount
+from aml100.control.protocol import ActionCount, Answer
 from aml100.tui.ink import cells, plain, to_ascii
+from aml100.tui.view import Prices
 from aml100.tui.widgets.curves import action_strips, equity_chart, price_chart
 from aml100.tui.widgets.plot import Plot
+
+BTC = Prices("BTC", SNAPSHOT.price_curve)
 
 
 def rows(lines: list[tuple[tuple[str, str], ...]]) -> list[str]:
@@ -32,7 +35,7 @@ def test_fall_from_the_peak_is_shaded_and_named() -> None:
 
 
 def test_price_shows_entry_exit_target_and_stop() -> None:
-    text = "\n".join(rows(price_chart(SNAPSHOT, 70, 20, plain=False)))
+    text = "\n".join(rows(price_chart(SNAPSHOT, BTC, 70, 20, plain=False)))
     for sign in ("▲", "▼", "×", "TP 66,170.5", "SL 64,610.5", "╌", "long", "exit"):
         assert sign in text, sign
 
@@ -41,7 +44,7 @@ def test_target_out_of_the_picture_is_an_arrow_with_its_price() -> None:
     position = SNAPSHOT.positions[0].__class__(
         "BTC", "1", "65000", "65000", "0", "10", "900000", 1, True, 1.0, 1, NOON_MS - 600_000
     )
-    text = rows(price_chart(changed(positions=(position,)), 70, 12, plain=False))
+    text = rows(price_chart(changed(positions=(position,)), BTC, 70, 12, plain=False))
     assert "↑" in text[0]
     assert "TP 900,000" in text[0]
     assert "↓" in text[-2]
@@ -53,7 +56,7 @@ def test_target_out_of_the_picture_is_an_arrow_with_its_price() -> None:
 def test_chart_fits_its_room(width: int, height: int) -> None:
     for drawn in (
         equity_chart(SNAPSHOT.equity_curve, width, height, plain=False),
-        price_chart(SNAPSHOT, width, height, plain=False),
+        price_chart(SNAPSHOT, BTC, width, height, plain=False),
     ):
         assert len(drawn) <= height
         assert all(cells(spans) <= width for spans in drawn)
@@ -61,7 +64,7 @@ def test_chart_fits_its_room(width: int, height: int) -> None:
 
 def test_charts_have_an_ascii_form() -> None:
     """C26."""
-    drawn = [*equity_chart(SNAPSHOT.equity_curve, 60, 10, plain=True), *price_chart(SNAPSHOT, 60, 14, plain=True)]
+    drawn = [*equity_chart(SNAPSHOT.equity_curve, 60, 10, plain=True), *price_chart(SNAPSHOT, BTC, 60, 14, plain=True)]
     text = "\n".join(plain(to_ascii(spans)) for spans in drawn)
     assert text.isascii()
     assert "?" not in text
@@ -103,3 +106,42 @@ async def test_charts_are_drawn_once_a_second() -> None:
         assert "10,113.31" in text
         desk.clock.wall_s = 6001.0
         assert "9,101.98" in await desk.settle(pilot)
+
+
+async def test_price_chart_goes_through_the_coins_with_a_key() -> None:
+    """The second coin's closes are asked of the engine; its own entries, exits, target and stop stand in its chart."""
+    desk = Desk(changed(feeds=(*SNAPSHOT.feeds, SNAPSHOT.feeds[0].__class__("ETH", "candle", "LIVE", 400))))
+    points = [[at, 3000.0 + at % 7] for at, _ in SNAPSHOT.price_curve]
+    desk.source.answers["prices"] = Answer(1, True, "", 0, {"coin": "ETH", "points": points})
+    async with desk.open(160, 50) as pilot:
+        assert "price BTC (1 of 2, v)" in await desk.settle(pilot)
+        await pilot.press("v")
+        assert "TP 66,170.5" in await desk.settle(pilot)
+        await pilot.press("v")
+        await desk.finish(pilot, "prices")
+        desk.clock.wall_s += 5000.0
+        text = await desk.settle(pilot)
+        assert desk.source.asked == [("prices", {"coin": "ETH"})]
+        assert "price ETH (2 of 2, v)" in text
+        assert "3,006.00" in text
+        assert "TP 66,170.5" not in text.split("position")[0], "that target belongs to BTC"
+        await pilot.press("v")
+        assert "price BTC (1 of 2, v)" in await desk.settle(pilot)
+
+
+async def test_coin_is_chosen_in_the_palette() -> None:
+    """C10."""
+    desk = Desk(changed(feeds=(*SNAPSHOT.feeds, SNAPSHOT.feeds[0].__class__("DOGE", "candle", "LIVE", 400))))
+    async with desk.open(160, 50) as pilot:
+        await pilot.press("ctrl+p", *"price doge")
+        for _ in range(20):
+            await pilot.pause(0.01)
+        await pilot.press("enter")
+        assert "price DOGE (2 of 2, v)" in await desk.settle(pilot)
+
+
+async def test_console_of_one_coin_says_so() -> None:
+    desk = Desk()
+    async with desk.open() as pilot:
+        await pilot.press("v")
+        assert "this engine has one coin: BTC" in await desk.settle(pilot)

@@ -23,7 +23,7 @@ async def test_halt_needs_two_keys_within_three_seconds() -> None:
         await pilot.press("h")
         assert desk.source.asked == []
         text = await desk.settle(pilot)
-        assert "press h again within 3 s to HALT: cancel all, close 1 position, 800.73 USD" in text
+        assert "h again within 3 s HALTS: cancel all, close 1 position, 800.73 USD, costs 0.72" in text
         desk.clock.wall_s = 1003.5
         await pilot.press("h")
         assert desk.source.asked == []
@@ -106,7 +106,7 @@ async def test_question_states_the_effect_in_numbers() -> None:
     desk = Desk()
     async with desk.open() as pilot:
         await pilot.press("f")
-        assert "close 1 position, 800.73 USD, SIM on sim" in await desk.settle(pilot)
+        assert "close 1 position, 800.73 USD, SIM on sim, costs 0.72" in await desk.settle(pilot)
 
 
 async def test_pause_asks_nothing_on_a_simulation() -> None:
@@ -234,7 +234,7 @@ async def test_control_c_asks_and_ends_nothing() -> None:
 async def test_help_shows_the_real_keys_on_every_screen() -> None:
     """C8, C13."""
     desk = Desk()
-    async with desk.open(100, 50) as pilot:
+    async with desk.open(100, 90) as pilot:
         for key in "dyk":
             await pilot.press(key, "question_mark")
             text = await desk.settle(pilot)

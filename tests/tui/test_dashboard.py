@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from desk import SNAPSHOT, Desk, changed, screen_text
 from textual.events import Resize
@@ -95,6 +96,39 @@ async def test_protection_of_a_position_is_said_with_stop_and_age() -> None:
     assert "✓ PROTECTED  stop 1234567  age 2.1 s" in await text_of(SNAPSHOT)
     assert "✗ NAKED" in await text_of(changed(positions=(bare,)))
     assert "flat, no open position" in await text_of(changed(positions=()))
+
+
+async def test_dashboard_says_what_stopping_would_cost() -> None:
+    """The stop is hit: 0.0123 x (64,610.5 - 65,000.5) = -4.80 USD. Closed now: 12.34 made, 0.72 of it costs."""
+    assert "at stop -4.80" in await text_of(SNAPSHOT)
+    roomy = await text_of(SNAPSHOT, 120, 40)
+    assert "closing now leaves +11.62" in roomy
+    assert "costs 0.72" in roomy
+    unknown = changed(positions=(msgspec.structs.replace(SNAPSHOT.positions[0], close_cost="", stop_price=None),))
+    text = await text_of(unknown, 120, 40)
+    assert "at stop" not in text
+    assert "closing now" not in text
+
+
+async def test_run_that_can_pass_no_cycle_says_so() -> None:
+    """A demonstration's cycle of six hours: the reason, and what would be needed, not only FAIL."""
+    why = "no cycle here can pass: it lasts 6 h, and a Sharpe ratio needs 30 whole days"
+    phase = msgspec.structs.replace(SNAPSHOT.phase, obstacle=why, cycle_days=0.25, days_to_go=None)
+    assert "cannot pass" in await text_of(changed(phase=phase))
+    panel = [row[:60] for row in (await text_of(changed(phase=phase), 200, 60)).splitlines()]
+    assert why in " ".join(" ".join(panel).split())
+    desk = Desk(changed(phase=phase))
+    async with desk.open(120, 40) as pilot:
+        await pilot.press("o")
+        assert f"In the way: {why}" in await desk.settle(pilot)
+
+
+async def test_wide_dashboard_lists_the_trades_that_were_closed() -> None:
+    """C4: what they made, how they ended and how long they took, beside the decisions."""
+    text = await text_of(SNAPSHOT, 200, 60)
+    assert "─ trades ─" in text
+    assert "12:02  BTC   short  -2.35  stop_loss" in text
+    assert "none closed yet" in await text_of(changed(trades=()), 200, 60)
 
 
 async def test_silent_feed_is_not_green() -> None:

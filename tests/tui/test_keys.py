@@ -55,7 +55,7 @@ async def test_remapped_halt_works_everywhere_and_is_shown() -> None:
         await pilot.pause()
         assert desk.source.asked == [("halt", {})]
         await pilot.press("escape", "question_mark")
-        assert "z          halt" in await desk.settle(pilot)
+        assert "z         halt" in await desk.settle(pilot)
 
 
 async def test_configuration_is_applied_behind_the_first_frame() -> None:

@@ -29,7 +29,7 @@ from aml100.tui.widgets.listing import Listing
         ),
         ("e", ["BTC   activeAssetCtx", "0.9 s ago", "1.8 ms", "loop lag      3.2 ms", "synthetic:regimes"]),
         ("o", ["phase 1 Foundation", "gates honest", "95 % ≥ -0.40", "PROVISIONAL", "day 12.9 of 30", "luck 31 %"]),
-        ("o", ["closed trades", "26  asked 100   32 d to go", "cycles 1/3"]),
+        ("o", ["closed trades", "26 ≥ 100   32 d to go", "cycles 1/3"]),
         ("a", ["feed_stale", "BTC activeAssetCtx is silent", "order_rejected ×3"]),
         ("l", ["bar 59 closed, nothing to do", "INFO"]),
     ],

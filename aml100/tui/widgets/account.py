@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from aml100.control.protocol import PositionView, Snapshot, TrainingView
+from aml100.control.protocol import PositionView, Snapshot, TradeView, TrainingView
 from aml100.tui import figures
-from aml100.tui.ink import Line, Span, cells, cut_words, first_fit, line, pack, spread
+from aml100.tui.ink import Column, Line, Span, cells, cut_words, first_fit, line, pack, spread, table
 from aml100.tui.view import View
 from aml100.tui.widgets.curves import ACTION_ROLES
 from aml100.tui.widgets.panels import headed, waiting
@@ -29,12 +29,54 @@ def position_lines(view: View, width: int, height: int) -> list[Line]:
         body.extend(block)
         shown += 1
     hidden = len(snapshot.positions) - shown
-    note = line((f"+{hidden} more: t", "warn")) if hidden else ()
+    note = line((f"+{hidden} more: t", "warn")) if hidden else safety_note(snapshot)
+    if snapshot.positions and room > len(body):
+        body.append(safety_line(snapshot, width))
     if not snapshot.positions:
         body = [line(" flat, no open position")]
         if snapshot.open_orders:
             body.append(line((f" {len(snapshot.open_orders)} resting order(s): t", "dim")))
     return headed("position", view, width, body, note)
+
+
+def at_stops(snapshot: Snapshot) -> float | None:
+    """USD that all positions would have made since their entry if every stop were hit now; None: one has no stop."""
+    made = 0.0
+    for one in snapshot.positions:
+        if one.stop_price is None:
+            return None
+        made += figures.as_float(one.size) * (figures.as_float(one.stop_price) - figures.as_float(one.entry_price))
+    return made
+
+
+def closing_now(snapshot: Snapshot) -> float | None:
+    """USD that closing everything at the market now would leave: unrealised profit less the cost; None: not known."""
+    if any(not one.close_cost for one in snapshot.positions):
+        return None
+    return sum(figures.as_float(one.unrealised) - figures.as_float(one.close_cost) for one in snapshot.positions)
+
+
+def safety_note(snapshot: Snapshot) -> Line:
+    """The worst that the stops allow, for the heading."""
+    worst = at_stops(snapshot)
+    if not snapshot.positions or worst is None:
+        return ()
+    return line(("at stop ", "dim"), (figures.money(worst, signed=True), figures.tone(worst)))
+
+
+def safety_line(snapshot: Snapshot, width: int) -> Line:
+    """What it would cost to stop: all closed at the market now, costs included."""
+    left = closing_now(snapshot)
+    if left is None:
+        return ()
+    cost = sum(figures.as_float(one.close_cost) for one in snapshot.positions)
+    return pack(
+        width,
+        [
+            line((" closing now leaves ", "dim"), (figures.money(left, signed=True), figures.tone(left))),
+            line((f"costs {figures.money(cost)}", "dim")),
+        ],
+    )
 
 
 def position_block(position: PositionView, width: int) -> list[Line]:
@@ -188,6 +230,45 @@ def decision_lines(view: View, width: int, height: int) -> list[Line]:
     return headed("decisions", view, width, body, line(("UTC · Q of HOLD BUY SELL · y says why", "dim")))
 
 
+def closed_lines(view: View, width: int, height: int) -> list[Line]:
+    """The trades that were closed, newest first: when, which way, what they made, how they ended, how long it took."""
+    snapshot = view.snapshot
+    if snapshot is None:
+        return waiting("trades", view, width)
+    columns = [
+        Column(" exit"),
+        Column("coin"),
+        Column("side"),
+        Column("USD", numeric=True),
+        Column("reason"),
+        Column("held", numeric=True, rank=1),
+        Column("price moved", numeric=True, rank=2),
+    ]
+    body: list[list[Span]] = [
+        [
+            (f" {figures.minute(one.exit_ms)}", "dim"),
+            (one.coin, "text"),
+            ("long" if one.side == "buy" else "short", "text"),
+            (figures.money(one.pnl, signed=True), figures.tone(figures.as_float(one.pnl))),
+            (one.exit_reason, "dim"),
+            (figures.calm_span((one.exit_ms - one.entry_ms) / 1000), "dim"),
+            (figures.percent(move_pct(one), signed=True), "dim"),
+        ]
+        for one in snapshot.trades[: max(height - 2, 0)]
+    ]
+    lines = table(columns, body, width) if body else [line((" none closed yet", "dim"))]
+    return headed("trades", view, width, lines, line(("net of costs · t shows all", "dim")))
+
+
+def move_pct(trade: TradeView) -> float | None:
+    """How far the price moved our way, percent of the entry price, costs aside."""
+    entry, exit_ = figures.as_float(trade.entry_price), figures.as_float(trade.exit_price)
+    if not entry:
+        return None
+    move = (exit_ / entry - 1.0) * 100.0
+    return move if trade.side == "buy" else -move
+
+
 # --- feed and training -------------------------------------------------------------------------------------------
 
 
@@ -253,7 +334,7 @@ def training_progress(training: TrainingView, width: int) -> list[Line]:
         width,
         [
             line(" epoch ", (f"{training.epoch}/{training.epochs}", "strong")),
-            line(("ETA ", "dim"), figures.span(training.eta_s)),
+            line(("ETA ", "dim"), figures.span(training.eta_s)) if training.state == "running" else (),
             line(("seed ", "dim"), str(training.seed)) if training.seed is not None else (),
             line((training.device, "dim")) if training.device else (),
         ],

@@ -11,7 +11,14 @@ from typing import Final, NamedTuple
 
 from aml100.tui.ink import EMPTY, Line, fit
 from aml100.tui.view import Painter, View
-from aml100.tui.widgets.account import decision_lines, feed_lines, performance_lines, position_lines, training_lines
+from aml100.tui.widgets.account import (
+    closed_lines,
+    decision_lines,
+    feed_lines,
+    performance_lines,
+    position_lines,
+    training_lines,
+)
 from aml100.tui.widgets.curves import Charts, action_lines, equity_lines, price_lines
 from aml100.tui.widgets.frame import MIN_HEIGHT, MIN_WIDTH, banner_lines, key_lines, notice_lines, operation_lines
 from aml100.tui.widgets.phase import phase_lines
@@ -32,10 +39,12 @@ class Rows(NamedTuple):
     bottom: int
 
 
-def rows_for(height: int) -> Rows:
-    """At 24 rows: banner 2, panels 8 + 4, decisions 5, panels 4, keys 1."""
+def rows_for(height: int, view: View) -> Rows:
+    """At 24 rows: banner 2, panels 8 + 4, decisions 5, panels 4, keys 1. High screens give what positions need."""
     if height >= LOFTY_HEIGHT:
-        return Rows(25, 8, 8)
+        snapshot = view.snapshot
+        positions, feeds = (len(snapshot.positions), len(snapshot.feeds)) if snapshot is not None else (1, 4)
+        return Rows(25, min(max(2 + 3 * positions, 5), 11), min(max(1 + feeds // 2, 5), 8))
     return Rows(17, 5, 5) if height >= ROOMY_HEIGHT else Rows(8, 4, 4)
 
 
@@ -72,17 +81,23 @@ class Board:
         if width < MIN_WIDTH or height < MIN_HEIGHT:
             return notice_lines(view, width, height)
         operations = operation_lines(view, width, 1)
-        rows, widths = rows_for(height), columns_for(width)
+        rows, widths = rows_for(height, view), columns_for(width)
         decisions = max(height - 2 - sum(rows) - len(operations) - 1, LEAST_DECISIONS)
         return [
             *banner_lines(view, width, 2),
             *beside(view, (phase_lines, self._equity, self._price), widths, rows.top),
             *beside(view, (position_lines, performance_lines, self._actions), widths, rows.middle),
-            *beside(view, (decision_lines,), (width,), decisions),
+            *beside(view, *self._talk(width, widths), decisions),
             *beside(view, (feed_lines, training_lines), (widths[0], width - widths[0] - 1), rows.bottom),
             *operations,
             *key_lines(view, width, 1),
         ]
+
+    def _talk(self, width: int, columns: Sequence[int]) -> tuple[tuple[Painter, ...], tuple[int, ...]]:
+        """The decisions; where there is a third column, the trades that were closed beside them."""
+        if len(columns) < 3:
+            return (decision_lines,), (width,)
+        return (decision_lines, closed_lines), (width - columns[2] - 1, columns[2])
 
     def _equity(self, view: View, width: int, height: int) -> list[Line]:
         return equity_lines(view, width, height, self._charts)

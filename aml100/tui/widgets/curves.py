@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from aml100.control.protocol import ActionCount, PositionView, Snapshot, TradeView
 from aml100.tui import figures
 from aml100.tui.ink import Line, line, pack
-from aml100.tui.view import Painter, View
+from aml100.tui.view import Painter, Prices, View, coins_of
 from aml100.tui.widgets.chart import bars, curve
 from aml100.tui.widgets.panels import headed, waiting
 from aml100.tui.widgets.plot import Plot
@@ -29,7 +29,7 @@ class Charts:
         """What `draw` made of the view of this second."""
         if view.snapshot is None or height <= 0:
             return []
-        key = (view.chart_no, view.coin, width, height, view.ascii)
+        key = (view.chart_no, view.prices, width, height, view.ascii)
         kept = self._drawn.get(draw)
         if kept is None or kept[0] != key:
             kept = self._drawn[draw] = key, draw(view, width, height)
@@ -146,13 +146,19 @@ def _draw_equity(view: View, width: int, height: int) -> list[Line]:
 ENTRY_SIGNS = {"buy": ("▲", "good"), "sell": ("▼", "bad")}
 
 
-def price_chart(snapshot: Snapshot, width: int, height: int, *, plain: bool) -> list[Line]:
+def shown_prices(view: View, snapshot: Snapshot) -> Prices:
+    """What the price chart shows: the coin that was chosen, else the coin in hand, else the first one."""
+    ours = Prices(snapshot.price_coin, snapshot.price_curve)
+    return ours if view.prices is None or view.prices.coin == ours.coin else view.prices
+
+
+def price_chart(snapshot: Snapshot, prices: Prices, width: int, height: int, *, plain: bool) -> list[Line]:
     """The price with entries (▲ long, ▼ short), exits (× with the sign's colour), entry, target and stop."""
-    points = snapshot.price_curve
+    points = prices.points
     if len(points) < 2 or height < 1:
         return too_short(width, height)
     values = [value for _, value in points]
-    position = next((one for one in snapshot.positions if one.coin == snapshot.price_coin), None)
+    position = next((one for one in snapshot.positions if one.coin == prices.coin), None)
     levels = _levels(position)
     low, high = _reach(values, [value for value, _, _ in levels])
     footed = height >= 6
@@ -163,7 +169,7 @@ def price_chart(snapshot: Snapshot, width: int, height: int, *, plain: bool) -> 
     for value, role, label in levels:
         plot.add_level(value, role, label)
     plot.add_curve(values)
-    trades = [one for one in snapshot.trades if one.coin == snapshot.price_coin]
+    trades = [one for one in snapshot.trades if one.coin == prices.coin]
     marked = sum(_mark_trade(plot, one) for one in reversed(trades))
     if position is not None:
         sign, role = ENTRY_SIGNS["sell" if position.size.startswith("-") else "buy"]
@@ -211,17 +217,21 @@ def _price_legend(points: Sequence[tuple[int, float]], marked: int, width: int) 
 
 
 def price_lines(view: View, width: int, height: int, charts: Charts) -> list[Line]:
-    """The price of the coin in hand, else of the first coin."""
+    """The price of one coin, and with which key the next one comes."""
     snapshot = view.snapshot
     if snapshot is None:
         return waiting("price", view, width)
     note = line((snapshot.origin, "warn" if snapshot.origin.startswith("synthetic") else "dim"))
-    title = f"price {snapshot.price_coin}".strip()
+    coin, coins = shown_prices(view, snapshot).coin, coins_of(snapshot)
+    place = f" ({coins.index(coin) + 1} of {len(coins)}, v)" if len(coins) > 1 and coin in coins else ""
+    title = f"price {coin}{place}".strip()
     return headed(title, view, width, charts.drawn(_draw_price, view, width, height - 1), note)
 
 
 def _draw_price(view: View, width: int, height: int) -> list[Line]:
-    return [] if view.snapshot is None else price_chart(view.snapshot, width, height, plain=view.ascii)
+    if view.snapshot is None:
+        return []
+    return price_chart(view.snapshot, shown_prices(view, view.snapshot), width, height, plain=view.ascii)
 
 
 # --- actions -----------------------------------------------------------------------------------------------------

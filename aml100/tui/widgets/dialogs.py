@@ -179,7 +179,7 @@ def moment_of(text: str, now_ms: int) -> int | None:
     return at_ms if at_ms <= now_ms else at_ms - 86_400_000
 
 
-HELP_WIDTH = 72
+HELP_WIDTH = 75
 
 WORDS = (
     ("mode", "SIM simulated venue, PAPER real market and pretended fills, TESTNET, LIVE real money"),
@@ -200,6 +200,11 @@ WORDS = (
 )
 
 
+def hanging(head: str, text: str) -> str:
+    """A text beside its head, its further rows under its own beginning."""
+    return textwrap.fill(text, HELP_WIDTH, initial_indent=f"  {head}", subsequent_indent=" " * (len(head) + 2))
+
+
 class Help(Dialog[None]):
     """The real bindings, and what each figure means."""
 
@@ -214,14 +219,13 @@ class Help(Dialog[None]):
 
     def compose(self) -> ComposeResult:
         rows = [
-            f"  {self.remapped.get(command.id) or shown_keys(command) or '(palette)':<11}{command.label:<11}"
-            f"{command.tooltip}"
+            hanging(
+                f"{self.remapped.get(command.id) or shown_keys(command) or '(palette)':<10}{command.label:<16}",
+                command.tooltip,
+            )
             for command in COMMAND_TABLE
         ]
-        words = [
-            textwrap.fill(f"{word:<13}{meaning}", HELP_WIDTH, initial_indent="  ", subsequent_indent=" " * 15)
-            for word, meaning in WORDS
-        ]
+        words = [hanging(f"{word:<15}", meaning) for word, meaning in WORDS]
         with VerticalScroll(classes="dialog help"):
             yield Static("Keys (Esc closes)", classes="dialog-title", markup=False)
             yield Static("\n".join(rows), markup=False)

@@ -13,6 +13,9 @@ from aml100.tui.widgets.listing import Row
 from aml100.tui.widgets.rows import WAITING, section
 
 GUARD_GLYPHS: Final = {"ok": ("✓", "good"), "tripped": ("✗", "bad"), "off": ("○", "dim"), "info": ("·", "dim")}
+NO_LIMIT: Final = 100_000_000
+"""From here on an allowance is none: the simulated venue's."""
+
 TIGHT: Final = 0.7
 """Share of a limit from which its bar warns."""
 
@@ -61,14 +64,13 @@ def guard_line(one: RiskView, width: int) -> Line:
     value = figures.UNKNOWN if one.value is None else figures.trimmed(one.value)
     limit = "off" if one.limit is None or one.limit == 0 else figures.trimmed(one.limit)
     unit = f" {one.unit}" if one.unit and limit != "off" else ""
-    head = line(
-        (f" {glyph} ", role), f"{one.guard:<18} ", (f"{value:>8}", "strong"), (f" of {limit + unit:<9} ", "dim")
-    )
+    limited = "  no limit set" if limit == "off" else f" of {limit + unit:<9} "
+    head = line((f" {glyph} ", role), f"{one.guard:<18} ", (f"{value:>8}", "strong"), (f"{limited:<14}", "dim"))
     if one.value is not None and one.limit:
         left = max(one.limit - one.value, 0.0)
         bar_role = "bad" if one.state == "tripped" else "warn" if one.value / one.limit > TIGHT else "accent"
         headroom = f"left {figures.trimmed(left)}"
-        bar = gauge(one.value / one.limit, max(min(width - cells(head) - 16, 24), 6), bar_role)
+        bar = gauge(one.value / one.limit, max(min(width - cells(head) - 16, 12), 6), bar_role)
         head = (*head, *bar, (f" {headroom:<12} ", "text"))
     reason = one.reason or GUARD_MEANINGS.get(one.guard, "")
     return (*head, (cut_words(reason, max(width - cells(head), 0)), "dim"))
@@ -114,6 +116,8 @@ def _exposure_rows(snapshot: Snapshot) -> list[Row]:
 
 
 def _meter(label: str, used: int, limit: int, width: int) -> Line:
+    if limit >= NO_LIMIT:
+        return line(f"   {label:<18} {figures.count(used):>8}", ("  no limit on this venue", "dim"))
     share = used / limit if limit else 0.0
     left = f" left {figures.count(max(limit - used, 0))}"
     head = line(f"   {label:<18} {figures.count(used):>8} of {figures.count(limit):<9} ")

@@ -7,7 +7,16 @@ from aml100.tui import figures
 from aml100.tui.ink import Line, Span, cut_words, line, wrapped
 from aml100.tui.view import View
 from aml100.tui.widgets.listing import Row
-from aml100.tui.widgets.phase import cycle_line, cycles_note, days, evidence_line, label_of, last_line, objective_line
+from aml100.tui.widgets.phase import (
+    cycle_line,
+    cycles_note,
+    days,
+    evidence_line,
+    label_of,
+    last_line,
+    note_words,
+    objective_line,
+)
 from aml100.tui.widgets.rows import WAITING, section
 
 
@@ -22,7 +31,7 @@ def phase_rows(view: View, width: int, _order: int = 0) -> list[Row]:
     for one in phase.objectives:
         rows.append(Row(f"objective {one.name}", objective_line(one, min(width, 90)), one))
         if one.note and one.value is not None:
-            rows.append(Row(f"note {one.name}", line(("   " + cut_words(one.note, width - 3), "dim"))))
+            rows.append(Row(f"note {one.name}", line(("   " + cut_words(note_words(one), width - 3), "dim"))))
     if not phase.objectives:
         rows.append(Row("no objective", line((" the first bar of a cycle begins its figures", "dim"))))
     rows += [Row("gap", ()), section("cycle", view, width)]
@@ -61,6 +70,8 @@ def _evidence_rows(phase: PhaseView, width: int) -> list[Row]:
 def _meaning(snapshot: Snapshot, width: int) -> list[Line]:
     phase = snapshot.phase
     sentences: list[Span] = []
+    if phase.obstacle:
+        sentences.append((f"In the way: {phase.obstacle}.", "warn"))
     if phase.luck is not None:
         sentences.append(
             (f"Luck: a strategy without any skill looks this good in {phase.luck * 100:.1f} % of cases.", "text")
@@ -69,9 +80,11 @@ def _meaning(snapshot: Snapshot, width: int) -> list[Line]:
         sentences.append(("Luck: not known yet, the record is too short.", "dim"))
     if phase.gates_mode == "honest" and phase.evidence and not all(one.met for one in phase.evidence):
         wait = (
-            "the evidence does not grow at this rate" if phase.days_to_go is None else f"{days(phase.days_to_go)} to go"
+            "how many days are missing is not known yet"
+            if phase.days_to_go is None
+            else f"{days(phase.days_to_go)} to go, if things go on as in this phase so far"
         )
-        sentences.append((f"Evidence: {wait}, if things go on as in this phase so far.", "text"))
+        sentences.append((f"Evidence: {wait}.", "text"))
     if phase.feasibility:
         sentences.append((f"Feasibility: {phase.feasibility}", "warn"))
     if phase.status:

@@ -24,11 +24,21 @@ LABELS = {
     "trade_density": ("trade density", " %"),
 }
 EVIDENCE_LABELS = {
-    "sharpe_bound": "Sharpe, lower 95 % bound",
-    "dsr": "deflated Sharpe (probability)",
-    "pbo": "probability of overfitting",
+    "sharpe_bound": "Sharpe, lower bound",
+    "dsr": "deflated Sharpe",
+    "pbo": "odds of overfitting",
     "trades": "closed trades",
-    "drawdown_probability": "chance of too deep a drawdown in 30 days",
+    "drawdown_probability": "odds of deep fall",
+}
+AT_MOST = frozenset({"pbo", "drawdown_probability"})
+"""Evidence that must not exceed its threshold."""
+
+EVIDENCE_MEANINGS = {
+    "sharpe_bound": "95 % sure that the true ratio is no lower",
+    "dsr": "probability that skill is behind the best of all trials",
+    "pbo": "probability that the best of the trials is the best by overfitting",
+    "trades": "round trips over the phase",
+    "drawdown_probability": "probability of a fall deeper than allowed within 30 days",
 }
 
 
@@ -72,8 +82,16 @@ def _with_notes(phase: PhaseView, body: list[Line], width: int) -> list[Line]:
     for one, shown in zip(phase.objectives, body, strict=False):
         spaced.append(shown)
         if one.note and one.value is not None:
-            spaced.append(line(("   " + cut_words(one.note, width - 3), "dim")))
+            spaced.append(line(("   " + cut_words(note_words(one), width - 3), "dim")))
     return spaced + body[len(phase.objectives) :]
+
+
+def note_words(one: ObjectiveView) -> str:
+    """The note in words: `needs trades, dsr` names pieces of evidence."""
+    wanted = one.note.removeprefix("needs ")
+    if wanted == one.note:
+        return one.note
+    return "figure met; evidence missing: " + ", ".join(EVIDENCE_LABELS.get(name, name) for name in wanted.split(", "))
 
 
 def objective_line(one: ObjectiveView, width: int) -> Line:
@@ -130,6 +148,8 @@ def _to_go(phase: PhaseView) -> Line:
         return ()
     if all(one.met for one in phase.evidence):
         return line(("evidence ✓", "good"))
+    if phase.obstacle:
+        return line(("cannot pass", "warn"))
     if phase.days_to_go is None:
         return line(("evidence short", "warn"))
     return line((f"{days(phase.days_to_go)} to go", "warn"))
@@ -154,10 +174,11 @@ def last_line(phase: PhaseView, width: int) -> Line:
 
 
 def _sentences(phase: PhaseView, width: int, *, roomy: bool) -> list[Line]:
-    """Feasibility and status: whole where there is room, else one row each."""
+    """What stands in the way, feasibility and status: whole where there is room, else one row each."""
     found = []
     status = f"status {phase.status}: {phase.status_reason}" if phase.status_reason else f"status {phase.status}"
-    for words, role in ((phase.feasibility, "warn"), (status if phase.status else "", "text")):
+    said = ((phase.obstacle, "warn"), (phase.feasibility, "dim"), (status if phase.status else "", "text"))
+    for words, role in said:
         if words:
             rows = wrapped(words, width - 1) if roomy else [cut_words(words, width - 1)]
             found += [line((f" {row}", role)) for row in rows]
@@ -165,15 +186,14 @@ def _sentences(phase: PhaseView, width: int, *, roomy: bool) -> list[Line]:
 
 
 def evidence_line(one: EvidenceView, width: int) -> Line:
-    """`✗ closed trades  26 of 100  24 d to go`."""
+    """`✗ closed trades  26 ≥ 100  24 d to go`; with room for it, what the figure means."""
     glyph, role = ("✓", "good") if one.met else ("✗", "warn")
     label = EVIDENCE_LABELS.get(one.name, one.name.replace("_", " "))
-    value = figures.trimmed(one.value) if one.value is None or abs(one.value) >= 10 else figures.number(one.value)
-    room = max(min(width - 26, 42), 18)
-    head = line((f" {glyph} ", role), f"{cut_words(label, room):<{room}}", (f"{value:>8}", "strong"))
-    asked = line((f"  asked {figures.trimmed(one.threshold)}", "dim"))
-    if one.met:
-        return first_fit(width, (*head, *asked), head)
-    never = "not known yet" if one.value is None else "never at this rate"
-    wait = never if one.days_to_go is None else f"{days(one.days_to_go)} to go"
-    return first_fit(width, (*head, *asked, (f"   {wait}", "warn")), (*head, (f"  {wait}", "warn")), head)
+    asked = f"{'≤' if one.name in AT_MOST else '≥'} {figures.trimmed(one.threshold)}"
+    value = figures.UNKNOWN if one.value is None else f"{one.value:.4g}"
+    head = line((f" {glyph} ", role), f"{label:<20}", (f"{value:>7} ", "strong"), (f"{asked:<8}", "dim"))
+    wait = "" if one.met else "not known yet" if one.days_to_go is None else f"{days(one.days_to_go)} to go"
+    waiting_words = (f"{wait:<15}", "warn")
+    meaning = (EVIDENCE_MEANINGS.get(one.name, ""), "dim")
+    bare = line((f" {glyph} ", role), f"{label:<20}", (f"{value:>7} ", "strong"), (asked, "dim"))
+    return first_fit(width, (*head, waiting_words, meaning), (*head, (wait, "warn")), bare)

@@ -38,6 +38,33 @@ def why_rows(view: View, width: int, _order: int = 0) -> list[Row]:
     return rows
 
 
+LONGEST_BAR: Final = 40
+REASONS: Final = {
+    "order": "an order was sent",
+    "policy": "the model itself chose to wait, or to keep what it has",
+    "model": "there was no model: the first one was being trained",
+    "series": "no bar follows, so nothing could be filled",
+    "q_gap": "the best action was hardly better than the next one",
+    "halt": "trading was halted or paused",
+    "stale_data": "a stream was silent or late",
+    "late": "the decision came too long after its bar",
+    "clock_skew": "our clock and the venue's differ too much",
+    "loop_lag": "the engine's event loop ran late",
+    "order_rate": "as many orders as are allowed in a minute were sent",
+    "rejects": "the venue had refused several orders in a row",
+    "cooldown": "losing trades in a row: a pause",
+    "spacing": "too soon after the last trade",
+    "daily_trades": "as many trades as are allowed in a day were opened",
+    "in_flight": "an order was still on its way",
+    "entry_resting": "an entry rests already",
+    "leverage": "the position would have been too large for the equity",
+    "liquidation": "the liquidation price would have been too near",
+    "price_collar": "the price was too far from the mark price",
+    "size": "the size is under the venue's smallest order",
+}
+"""What the reasons of the histogram mean: gates by name, and what is no gate."""
+
+
 def histogram_lines(snapshot: Snapshot, width: int) -> list[Line]:
     """One bar a reason, the most frequent first."""
     counts = sorted(snapshot.why_histogram, key=lambda pair: -pair[1])
@@ -48,9 +75,11 @@ def histogram_lines(snapshot: Snapshot, width: int) -> list[Line]:
     lines = []
     for name, number in counts:
         head = f" {cut_words(name, longest):<{longest}} "
-        tail = f" {figures.count(number):>7} {number * 100 / total:3.0f} %"
-        bar = gauge(number / counts[0][1], max(width - len(head) - len(tail) - 1, 1))
-        lines.append((*line(head), *bar, *line(tail)))
+        tail = f" {figures.count(number):>7} {number * 100 / total:3.0f} % "
+        room = width - len(head) - len(tail)
+        bar = gauge(number / counts[0][1], max(min(room, LONGEST_BAR), 1))
+        meaning = cut_words(REASONS.get(name, ""), max(room - LONGEST_BAR - 1, 0))
+        lines.append((*line(head), *bar, *line(tail), (f" {meaning}" if len(meaning) > 1 else "", "dim")))
     return lines
 
 
@@ -69,7 +98,7 @@ def decision_rows(one: DecisionView, width: int) -> list[Row]:
     rows = [Row(key, head, one), Row(f"{key} why", line("   ", cut_words(one.why, width - 3)))]
     passed = [gate.name for gate in one.gates if gate.ok]
     for gate in one.gates:
-        if not gate.ok:
+        if not gate.ok and gate.reason != one.why:
             text = cut_words(f"{gate.name}: {gate.reason}", width - 5)
             rows.append(Row(f"{key} {gate.name}", line(("   ✗ ", "bad"), text)))
     if passed:
@@ -180,6 +209,8 @@ def model_rows(view: View, width: int, _order: int = 0) -> list[Row]:
         Column("note", elastic=True),
     ]
     models = snapshot.models or (snapshot.model,)
+    if all(one.id in (None, one.name) for one in models):
+        columns[4] = Column("", rank=9)
     body: list[list[Span]] = [
         [
             (" ▲" if one.id == snapshot.model.id and one.id is not None else "  ", "good"),

@@ -9,7 +9,7 @@ from aml100.control.protocol import OpenOrderView, Snapshot, TradeView
 from aml100.tui import figures
 from aml100.tui.ink import Column, Line, Span, line, table
 from aml100.tui.view import View
-from aml100.tui.widgets.account import position_block
+from aml100.tui.widgets.account import move_pct, position_block
 from aml100.tui.widgets.listing import Row
 from aml100.tui.widgets.rows import WAITING, section
 
@@ -131,15 +131,6 @@ def _closed_rows(trades: Sequence[TradeView], width: int) -> list[Row]:
             for one, spans in zip(trades, lines, strict=True)
         ),
     ]
-
-
-def move_pct(trade: TradeView) -> float | None:
-    """How far the price moved our way, percent of the entry price, costs aside."""
-    entry, exit_ = figures.as_float(trade.entry_price), figures.as_float(trade.exit_price)
-    if not entry:
-        return None
-    move = (exit_ / entry - 1.0) * 100.0
-    return move if trade.side == "buy" else -move
 
 
 def ids_of(snapshot: Snapshot) -> list[str]:

@@ -275,6 +275,24 @@ def test_config_show_check_and_init(
     assert "AML100_TRADING__LEVRAGE" in one_line(capsys)
 
 
+@pytest.mark.parametrize("line", ["config check", "run --no-tui --policy flat"])
+def test_keys_that_clash_are_named_before_anything_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str
+) -> None:
+    """C12: one line, exit code 2, from `config check` and from a start alike."""
+    folder = tmp_path / "c"
+    assert main(["config", "init", "--config", str(folder)]) == 0
+    params = json.loads((folder / "params.json").read_text())
+    params["console"]["keys"] = {"pause": "ctrl+e", "flatten": "ctrl+e"}
+    (folder / "params.json").write_text(json.dumps(params))
+    capsys.readouterr()
+    state = tmp_path / "state.db"
+    assert main([*line.split(), "--config", str(folder), "--state", str(state)]) == 2
+    said = one_line(capsys)
+    assert 'params.json: console.keys.flatten: "ctrl+e" is the key of pause' in said
+    assert not state.exists()
+
+
 @pytest.mark.parametrize("line", ["--help", "--version", "run --help", "train --help", "--nonsense"])
 def test_help_and_errors_load_nothing_heavy(line: str) -> None:
     probe = (

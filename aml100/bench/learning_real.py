@@ -208,12 +208,12 @@ def walk_models(coin: TestedCoin, results: Sequence[TrainingResult], min_q_gap: 
 @njit(cache=True, nogil=True)
 def _walk_signal(bars: Any, rules: Any, start: int, signal: Any, state: Any, net: Any, closed: Any) -> None:
     rule, s = rules[0], state[0]
-    step = np.zeros(1, STEP_DTYPE)[0]
+    steps = np.zeros(1, STEP_DTYPE)
     for i in range(signal.shape[0]):
         last = i == signal.shape[0] - 1
         if last and s.side == 0:
             continue
-        t = start + i
+        t, step = start + i, steps[0]
         advance(bars[: t + 1] if last else bars, rule, t, signal[i], s, step)
         net[i] = step.net
         if step.exit_reason != 0:

@@ -150,10 +150,10 @@ def optimal_actions(belief: Belief, fee: float) -> Table:
 def _walk_table(bars: Any, rules: Any, first: int, places: Any, table: Any, state: Any, net: Any, held: Any) -> int:
     """Follow the table from row `first` to the last close; returns the number of trades."""
     rule, s = rules[0], state[0]
-    step = np.zeros(1, STEP_DTYPE)[0]
+    steps = np.zeros(1, STEP_DTYPE)
     trades = 0
     for t in range(first, bars.shape[0]):
-        row = 0 if s.side == 0 else (1 if s.side > 0 else 2)
+        row, step = 0 if s.side == 0 else (1 if s.side > 0 else 2), steps[0]
         advance(bars, rule, t, table[row, places[t]], s, step)
         net[t - first] = step.net
         held[t - first] = s.side

@@ -24,7 +24,7 @@ def _first(document: Mapping[str, object]) -> str:
     luck = document.get("luck")
     if isinstance(luck, Mapping) and trades:
         share = f"{float(luck['better_share']):.0%}"
-        words += f" Of {luck['runs']} runs that traded as often at random, {share} ended with more."
+        words += f" Of {luck['runs']} runs that traded as much at random, {share} ended with more."
     return words
 
 

@@ -7,6 +7,9 @@ position; an entry there is walked forward until a rule ends it, and may leave b
 
 After a signal exit at open j, and after a stop or target inside bar j, the next entry is at open j + 1; after a time
 exit at open j it is at j + 1 too, since its decision was taken up by the exit. Amounts are of one unit of notional.
+What happens on the way is the transition's own code, so every option of entries and stops is in it; breaker, hard stop
+and what they make of sizes are not. Where the opposite signal reverses and entries rest, a turn into an entry that
+never fills would be a way out too; it is not looked at, so that the answer may lie under the best there.
 """
 
 from __future__ import annotations
@@ -16,7 +19,23 @@ from typing import Any, Final
 import numpy as np
 from numba import njit
 
-from aml100.evaluation.transition import round_to_tick
+from aml100.evaluation.transition import (
+    END,
+    HOLD,
+    NOT_CLOSED,
+    POSITION_DTYPE,
+    SIGNAL,
+    STEP_DTYPE,
+    TIME,
+    at_open,
+    fill,
+    has_options,
+    is_met,
+    leave,
+    open_entry,
+    plan,
+    play,
+)
 
 BY_RULE: Final = 0
 BY_SIGNAL: Final = 1
@@ -24,42 +43,67 @@ BY_TURN: Final = 2
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _entry(bars: Any, allowed: Any, rule: Any, k: int, side: int, flat: Any, turned: Any) -> Any:
-    """The best of a position opened at the open of bar k: (value with all that follows, row left, how)."""
+def _open(bars: Any, rule: Any, k: int, sign: int, s: Any, step: Any) -> tuple[int, float]:
+    """An entry decided at the close before bar k: (the bar that fills it, or -1 for none; where it is marked then).
+
+    Afterwards `s` holds the position as filled.
+    """
+    s.side = s.resting = s.paused_until = 0
+    s.equity = s.peak = 1.0
     m = bars.shape[0]
-    sign = 1.0 - 2.0 * side
-    entry = bars[k].open * (1.0 + sign * rule.slippage)
-    stop = round_to_tick(entry * (1.0 - sign * rule.stop_loss), rule.px_decimals) if rule.stop_loss > 0.0 else 0.0
-    target = round_to_tick(entry * (1.0 + sign * rule.take_profit), rule.px_decimals) if rule.take_profit > 0.0 else 0.0
-    carried = -rule.taker_fee
+    if open_entry(rule, s, step, sign, False, 0.0, 1.0, 0.0, bars[k - 1], bars[k]):
+        return k, bars[k].open
+    if not has_options(rule):
+        return -1, 0.0
+    j = k
+    while s.resting != 0:
+        if is_met(s, bars[j]):
+            fill(rule, s, step)
+            return j, s.entry
+        _, entering, taken = plan(rule, s, bars[j], HOLD)
+        j += 1
+        if j == m:
+            break
+        if taken and open_entry(rule, s, step, entering, True, 0.0, 1.0, 0.0, bars[j - 1], bars[j]):
+            return j, bars[j].open
+    return -1, 0.0
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _entry(
+    bars: Any, allowed: Any, rule: Any, k: int, side: int, flat: Any, turned: Any, held: Any, tried: Any, steps: Any
+) -> Any:
+    """The best of a position decided for the open of bar k: (value with all that follows, row left, how).
+
+    `held`, `tried` and `steps` are single records to work on.
+    """
+    m, s, w, step = bars.shape[0], held[0], tried[0], steps[0]
     best, row, how = -np.inf, m, BY_RULE
-    for j in range(k, m):
-        bar = bars[j]
-        if j > k:
-            carried -= sign * bar.open * bar.funding / entry
-            out = bar.open * (1.0 - sign * rule.slippage)
-            gain = carried + sign * (out - entry) / entry - rule.taker_fee * out / entry
-            if rule.max_hold > 0 and j - k >= rule.max_hold:
-                if gain + flat[j + 1] > best:
-                    best, row, how = gain + flat[j + 1], j, BY_RULE
-                return best, row, how
-            if allowed[j]:
-                after = turned[1 - side, j] if rule.reverse else flat[j + 1]
+    filled, mark = _open(bars, rule, k, 1 - 2 * side, s, step)
+    if filled < 0:
+        return best, row, how
+    for j in range(filled, m):
+        if j > filled:
+            mark = bars[j - 1].close
+            is_over = rule.max_hold > 0 and s.bars_held >= rule.max_hold
+            if is_over or allowed[j]:
+                tried[0] = s
+                at_open(rule, bars, j - 1, w, step, TIME if is_over else SIGNAL)
+                gain = w.net
+                after = turned[1 - side, j] if rule.reverse and not is_over else flat[j + 1]
                 if gain + after > best:
-                    best, row, how = gain + after, j, BY_TURN if rule.reverse else BY_SIGNAL
-        out = 0.0
-        if stop > 0.0 and (bar.low <= stop if side == 0 else bar.high >= stop):
-            level = min(stop, bar.open) if side == 0 else max(stop, bar.open)
-            out = level * (1.0 - sign * rule.slippage)
-        elif target > 0.0 and (bar.high >= target if side == 0 else bar.low <= target):
-            out = target
-        elif j == m - 1:
-            out = bar.close * (1.0 - sign * rule.slippage)
-        if out > 0.0:
-            gain = carried + sign * (out - entry) / entry - rule.taker_fee * out / entry
-            if gain + flat[j + 1] > best:
-                best, row, how = gain + flat[j + 1], j, BY_RULE
-            return best, row, how
+                    how = BY_RULE if is_over else BY_TURN if rule.reverse else BY_SIGNAL
+                    best, row = gain + after, j
+                if is_over:
+                    return best, row, how
+            if at_open(rule, bars, j - 1, s, step, NOT_CLOSED) > 0.0:
+                break
+        if play(rule, s, step, bars[j], mark) > 0.0:
+            break
+        if j == m - 1:
+            leave(rule, s, step, bars[j].close, bars[j].close, rule.slippage, END)
+    if s.net + flat[j + 1] > best:
+        best, row, how = s.net + flat[j + 1], j, BY_RULE
     return best, row, how
 
 
@@ -70,6 +114,8 @@ def walk_back(bars: Any, allowed: Any, rules: Any) -> Any:
     Returns (profit, entry rows, rows left, how, sides, number of trades), oldest first.
     """
     rule = rules[0]
+    s, w = np.zeros(1, POSITION_DTYPE), np.zeros(1, POSITION_DTYPE)
+    steps = np.zeros(1, STEP_DTYPE)
     m = bars.shape[0]
     flat = np.zeros(m + 2)
     turned = np.full((2, m + 1), -np.inf)
@@ -81,7 +127,7 @@ def walk_back(bars: Any, allowed: Any, rules: Any) -> Any:
         if not allowed[k]:
             continue
         for side in range(2):
-            value, row, how = _entry(bars, allowed, rule, k, side, flat, turned)
+            value, row, how = _entry(bars, allowed, rule, k, side, flat, turned, s, w, steps)
             turned[side, k], left[side, k], ways[side, k] = value, row, how
             if value > flat[k]:
                 flat[k], chosen[k] = value, side

@@ -158,8 +158,8 @@ def _ranks(x: Floats) -> tuple[Ints, Floats]:
 def best_in_hindsight(market: Market, rules: KernelRules, decides: npt.NDArray[np.bool_] | None = None) -> Hindsight:
     """The largest net profit on `market` under `rules`, which `actions` reach in the kernel.
 
-    Without stop, target and time exit the lines above solve it; with any of them, evaluation/hindsight.py does, whose
-    work grows with how long positions last.
+    Without stop, target, time exit and resting entries the lines above solve it; with any of them,
+    evaluation/hindsight.py does, whose work grows with how long positions last.
 
     Args:
         decides: bars on whose close anything may be decided at all, bool [T]; None: every one.
@@ -174,7 +174,7 @@ def best_in_hindsight(market: Market, rules: KernelRules, decides: npt.NDArray[n
         allowed[1:] = part["ordinal"][:-1] % max(1, rules.decision_bars) == 0
         if decides is not None:
             allowed[1:] &= decides[start : stop - 1]
-        if rules.stop_loss or rules.take_profit or rules.max_hold:
+        if rules.stop_loss or rules.take_profit or rules.max_hold or rules.atr_stop or rules.entry_style != "taker":
             gained, entries, leaves, hows, sides, count = walk_back(part, allowed, record)
             by_signal = hows[:count] == BY_SIGNAL
         else:

@@ -128,11 +128,11 @@ def _step_many(
         if actions[row] < 0 or actions[row] >= ACTIONS:
             return _BAD_ACTION
     rule, weight = rules[0], weights[0]
-    step = np.zeros(1, STEP_DTYPE)[0]
+    steps = np.zeros(1, STEP_DTYPE)
     before = np.zeros(1, POSITION_DTYPE)
     begun = 0
     for row in range(t.shape[0]):
-        now = t[row]
+        now, step = t[row], steps[0]
         before[0] = states[row]
         advance(bars, rule, now, actions[row], states[row], step)
         after = now if step.truncated else now + 1

@@ -13,17 +13,20 @@ from hypothesis import strategies as st
 from aml100.domain.units import Coin
 from aml100.evaluation.kernel import STEP_DTYPE, KernelRules, Market, flat_positions, step_batch
 from aml100.evaluation.oracle import best_in_hindsight
+from aml100.market.features import FEATURES
 from aml100.market.series import BarSeries
 
 
-def tape(seed: int, n: int, width: float) -> Market:
+def tape(seed: int, n: int, width: float, *, knows_atr: bool = False) -> Market:
     rng = np.random.default_rng(seed)
     close = 100.0 * np.exp(np.cumsum(rng.normal(0.0, width, n)))
     opening = np.concatenate([[100.0], close[:-1]]) * np.exp(rng.normal(0.0, width / 4, n))
     open_ms = 3_600_000 * np.cumsum(rng.choice([1, 3], n, p=[0.85, 0.15])).astype(np.int64)
     high, low = np.maximum(opening, close), np.minimum(opening, close)
     series = BarSeries(Coin("X"), 3_600_000, "synthetic:test", open_ms, opening, high, low, close, np.ones(n))
-    market = Market.from_series(series)
+    features = np.zeros((n, len(FEATURES)))
+    features[:, FEATURES.index("atr_14")] = np.abs(rng.normal(0.0, width, n))
+    market = Market.from_series(series, features=features if knows_atr else None)
     market.bars["funding"] = rng.normal(0.0, 0.002, n)
     return market
 
@@ -90,19 +93,57 @@ protected = st.builds(
 )
 
 
+def ranging(market: Market, seed: int, width: float) -> Market:
+    """The same bars with ranges beyond open and close."""
+    spread = np.abs(np.random.default_rng(seed).normal(0.0, width / 2, (2, len(market))))
+    market.bars["high"] *= 1.0 + spread[0]
+    market.bars["low"] *= 1.0 - spread[1]
+    return market
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32), protected, st.sampled_from([0.005, 0.02]))
 def test_under_stop_target_and_time_exit_too_no_sequence_beats_it_and_its_own_reaches_it(
     seed: int, rules: KernelRules, width: float
 ) -> None:
-    market = tape(seed, 8, width)
-    spread = np.abs(np.random.default_rng(seed).normal(0.0, width / 2, (2, 8)))
-    market.bars["high"] *= 1.0 + spread[0]
-    market.bars["low"] *= 1.0 - spread[1]
+    market = ranging(tape(seed, 8, width), seed, width)
     every = np.array(list(itertools.product(range(3), repeat=7)), np.int8)
     every = np.concatenate([every, np.zeros((len(every), 1), np.int8)], axis=1)
     answer = best_in_hindsight(market, rules)
     assert answer.profit == pytest.approx(earned(market, rules, every).max(), rel=1e-9, abs=1e-12)
+    assert earned(market, rules, answer.actions[None])[0] == pytest.approx(answer.profit, rel=1e-9, abs=1e-12)
+
+
+optional = st.builds(
+    KernelRules,
+    take_profit=st.sampled_from([0.0, 0.03]),
+    stop_loss=st.sampled_from([0.0, 0.006, 0.02]),
+    max_hold=st.sampled_from([0, 2, 4]),
+    taker_fee=st.sampled_from([0.0, 0.002]),
+    maker_fee=st.sampled_from([0.0, 0.001]),
+    slippage=st.sampled_from([0.0, 0.001]),
+    reverse_on_opposite=st.booleans(),
+    decision_bars=st.sampled_from([1, 1, 2]),
+    entry_style=st.sampled_from(["taker", "maker", "maker_then_taker"]),
+    maker_timeout_bars=st.sampled_from([1, 2]),
+    atr_stop=st.sampled_from([0.0, 0.8]),
+    trailing_stop=st.sampled_from([0.0, 0.01]),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), optional, st.sampled_from([0.005, 0.02]))
+def test_under_resting_entries_and_moving_stops_no_sequence_beats_it_and_its_own_reaches_it(
+    seed: int, rules: KernelRules, width: float
+) -> None:
+    market = ranging(tape(seed, 8, width, knows_atr=True), seed, width)
+    every = np.array(list(itertools.product(range(3), repeat=7)), np.int8)
+    every = np.concatenate([every, np.zeros((len(every), 1), np.int8)], axis=1)
+    answer = best_in_hindsight(market, rules)
+    best = earned(market, rules, every).max()
+    if rules.entry_style == "taker" or not rules.reverse_on_opposite:
+        assert answer.profit == pytest.approx(best, rel=1e-9, abs=1e-12)
+    assert answer.profit <= best + 1e-12  # turning into an entry that never fills, only to get out, is not looked at
     assert earned(market, rules, answer.actions[None])[0] == pytest.approx(answer.profit, rel=1e-9, abs=1e-12)
 
 

@@ -271,8 +271,8 @@ def _baselines(document: Mapping[str, object]) -> str:
     words = ""
     if isinstance(luck, Mapping):
         words = (
-            f"<p class='quiet'>random trades about as often as the policy. Of {luck['runs']} such runs "
-            f"{luck['better_share']:.0%} ended with more equity; their median return was "
+            "<p class='quiet'>random trades about as much as the policy: as many trades, the same turnover. "
+            f"Of {luck['runs']} such runs {luck['better_share']:.0%} ended with more equity; their median return was "
             f"{luck['median_return_pct']:+.2f} %.</p>"
         )
     return _table(("", *(words_ for _, words_ in _BASELINE_COLUMNS)), rows) + words
@@ -348,9 +348,10 @@ def _latest(trades: Sequence[TradeClosed]) -> str:
 
 def _foot(document: Mapping[str, object]) -> str:
     return (
-        "<footer class='quiet'>Decided on a bar's close, filled at the next open with slippage; stops before targets "
-        "inside a bar; hourly funding; fees by liquidity. Not modelled: queues, market impact, outages, and what "
-        "others would have done had these orders been there. A back-test is the past, not a forecast.</footer>"
+        "<footer class='quiet'>Decided on a bar's close, filled at the next open with slippage (an entry that rests: "
+        "when the market trades through it); stops before targets inside a bar; hourly funding; fees by liquidity. Not "
+        "modelled: queues, market impact, outages, and what others would have done had these orders been there. A "
+        "back-test is the past, not a forecast.</footer>"
     )
 
 

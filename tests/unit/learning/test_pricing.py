@@ -6,26 +6,44 @@ import numpy as np
 import pytest
 import torch
 
-from aml100.evaluation.kernel import KernelRules, Market, counterfactual, position_rows
+from aml100.evaluation.kernel import KernelRules, Market, counterfactual, flat_positions, position_rows, step_batch
 from aml100.evaluation.transition import ACTIONS, POSITION_DTYPE
 from aml100.learning.learner import Learner
 from aml100.learning.pricing import DRAWN_SIDES, RewardSight, price_stretches, random_positions
 from aml100.learning.reward import RewardConfig, Shaping, calm_factor, rewards
+from aml100.market.features import compute_features
 from tests.unit.learning.planted import mean_reverting, tiny_settings
 from tests.unit.learning.test_learner import make_batch
 
 
 @pytest.mark.parametrize("shaping", list(Shaping))
-@pytest.mark.parametrize("rules", [KernelRules(), KernelRules(max_hold=5, decision_bars=3, reverse_on_opposite=True)])
+@pytest.mark.parametrize(
+    "rules",
+    [
+        KernelRules(),
+        KernelRules(max_hold=5, decision_bars=3, reverse_on_opposite=True),
+        KernelRules(entry_style="maker", maker_timeout_bars=3),
+        KernelRules(entry_style="maker_then_taker", atr_stop=1.5, trailing_stop=0.004),
+    ],
+    ids=["plain", "reverse", "maker", "options"],
+)
 def test_a_priced_batch_equals_kernel_reward_and_position_by_themselves(shaping: Shaping, rules: KernelRules) -> None:
-    market = Market.from_series(mean_reverting(400, 3), constant_rate=1e-5)
-    random = np.random.default_rng(1)
+    series, random = mean_reverting(400, 3), np.random.default_rng(1)
+    features = compute_features(series).values if rules.atr_stop else None
+    market = Market.from_series(series, constant_rate=1e-5, features=features)
+    market.bars["low"] = np.minimum(series.open, series.close)
+    market.bars["high"] = np.maximum(series.open, series.close)
     volatility, trend = 0.001 * (1.0 + random.random(400)), random.integers(-1, 2, 400).astype(np.float64)
     weights = RewardConfig(shaping=shaping, reference_volatility=0.0015, discount=0.99).as_record()
     sight = RewardSight(weights, calm_factor(weights, volatility), trend, 40.0, 0.99, 0.001)
     first, record = np.array([20, 250, 100]), rules.as_record()
     t = (first[:, None] + np.arange(30)).reshape(-1)
     met = random_positions(market, record, t, random.integers(-1, 2, 90).astype(np.int8), 0.001, random).reshape(3, 30)
+    if rules.entry_style != "taker":  # among what the policy meets are entries that rest in the book
+        waiting = flat_positions(90)
+        step_batch(market, record, t - 1, waiting, np.tile(np.array([1, 2], np.int8), 45))
+        assert 20 < np.count_nonzero(waiting["resting"]) < 90
+        met = waiting.reshape(3, 30)
     priced = price_stretches(market, record, sight, first, met, np.random.default_rng(2))
 
     again = np.random.default_rng(2).random((3, 30, len(DRAWN_SIDES), 5))

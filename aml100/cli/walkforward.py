@@ -250,6 +250,8 @@ def _show(answer: dict[str, Any]) -> None:
     rows.append(("joined", "", "", *_figures(answer["joined"])))
     write_table(("fold", "test", "model", "return %", "sharpe", "max drawdown %", "trades"), rows)
     write_line(str(answer["joined"]["evidence"]))
+    pbo = answer["joined"]["pbo"]
+    write_line(f"probability of overfitting: {answer['joined']['pbo_note'] if pbo is None else f'{pbo:.0%}'}")
 
 
 def _figures(metrics: dict[str, Any]) -> tuple[str, str, str, str]:

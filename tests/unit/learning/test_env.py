@@ -19,11 +19,21 @@ from aml100.evaluation.kernel import KernelRules, Market, flat_positions, positi
 from aml100.learning.arena import Arena, series_from_frame
 from aml100.learning.env import BatchedEnv, PerpEnv
 from aml100.learning.reward import RewardConfig, Shaping
-from aml100.market.features import FEATURES
+from aml100.market.features import FEATURES, compute_features
 from aml100.market.position import POSITION_SIZE
 
 PURE = RewardConfig(shaping=Shaping.PURE, pnl_scale=1.0)
 WINDOW = 8
+OPTIONS = KernelRules(
+    entry_style="maker_then_taker",
+    maker_timeout_bars=2,
+    atr_stop=1.5,
+    trailing_stop=0.004,
+    scaling_floor=0.5,
+    breaker_dd=0.01,
+    hard_dd=0.04,
+    breaker_pause_bars=5,
+)
 
 
 def frame(n: int = 260, gap_at: int | None = None, seed: int = 5) -> pd.DataFrame:
@@ -45,8 +55,9 @@ def frame(n: int = 260, gap_at: int | None = None, seed: int = 5) -> pd.DataFram
     )
 
 
-def test_it_passes_the_environment_checker_made_by_name() -> None:
-    made = gymnasium.make("AML100/Perp-v0", bars=frame(), window=WINDOW)
+@pytest.mark.parametrize("rules", [KernelRules(), OPTIONS], ids=["plain", "options"])
+def test_it_passes_the_environment_checker_made_by_name(rules: KernelRules) -> None:
+    made = gymnasium.make("AML100/Perp-v0", bars=frame(), window=WINDOW, rules=rules)
     check_env(made.unwrapped)
     observation, _ = made.reset(seed=1)
     assert observation["market"].shape == (WINDOW, len(FEATURES))
@@ -103,19 +114,21 @@ def test_the_same_seed_begins_at_the_same_row_and_another_one_elsewhere() -> Non
     assert rows[0] == rows[1] != rows[2]
 
 
-def test_the_window_ends_with_the_decision_bar_and_the_reward_is_the_kernel_s() -> None:
+@pytest.mark.parametrize("rules", [KernelRules(), OPTIONS], ids=["plain", "options"])
+def test_the_window_ends_with_the_decision_bar_and_the_reward_is_the_kernel_s(rules: KernelRules) -> None:
     bars = frame()
-    env = PerpEnv(bars, window=WINDOW, reward=PURE)
+    env = PerpEnv(bars, window=WINDOW, reward=PURE, rules=rules)
     rng = np.random.default_rng(2)
     observation, info = env.reset(seed=9)
     t = info["row"]
-    market, states = Market.from_series(series_from_frame(bars)), flat_positions(1)
-    rules = KernelRules().as_record()
+    series = series_from_frame(bars)
+    features = compute_features(series).values if rules.atr_stop else None
+    market, states = Market.from_series(series, features=features), flat_positions(1)
     total = 0.0
     for _ in range(60):
         np.testing.assert_array_equal(observation["market"], env.arena.features[t - WINDOW + 1 : t + 1])
         action = int(rng.integers(3))
-        wanted = step_batch(market, rules, np.array([t]), states, np.array([action], np.int8))
+        wanted = step_batch(market, rules.as_record(), np.array([t]), states, np.array([action], np.int8))
         observation, reward, terminated, truncated, _ = env.step(action)
         assert reward == pytest.approx(wanted["net"][0])
         total += reward
@@ -180,11 +193,12 @@ def test_another_action_than_the_three_is_refused() -> None:
         env.step(3)
 
 
-def test_the_batch_takes_the_steps_of_single_environments() -> None:
+@pytest.mark.parametrize("rules", [KernelRules(), OPTIONS], ids=["plain", "options"])
+def test_the_batch_takes_the_steps_of_single_environments(rules: KernelRules) -> None:
     bars = frame(n=500)
-    arena = Arena.build(bars, window=WINDOW)
+    arena = Arena.build(bars, window=WINDOW, rules=rules)
     batch = BatchedEnv(arena, 16, seed=1, episode_bars=12)
-    singles = [PerpEnv(bars, window=WINDOW, episode_bars=12) for _ in range(16)]
+    singles = [PerpEnv(bars, window=WINDOW, episode_bars=12, rules=rules) for _ in range(16)]
     rng = np.random.default_rng(3)
     observation = batch.reset()
     for env, row in zip(singles, observation["market_index"], strict=True):

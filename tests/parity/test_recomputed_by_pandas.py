@@ -131,3 +131,33 @@ def test_stops_and_targets_are_where_the_rules_put_them(run: dict[str, object]) 
         stop, goal = (float(f"{one['entry_price'] * (1 + side * d):.5g}") for d in (-0.006, 0.018))
         assert not ((before["low"] <= stop) if side > 0 else (before["high"] >= stop)).any()
         assert not ((before["high"] >= goal) if side > 0 else (before["low"] <= goal)).any()
+
+
+def test_resting_entries_pay_the_maker_s_fee_and_are_traded_through(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Entries that rest for a bar, then take, under a trailing stop: fees, prices and the balance by hand."""
+    monkeypatch.setenv("AML100_TRADING__ENTRY_STYLE", "maker_then_taker")
+    monkeypatch.setenv("AML100_TRADING__TRAILING_STOP_PCT", "0.5")
+    path, out = tmp_path / "hyperliquid_perp_BTC_5m.parquet", tmp_path / "out"
+    pq.write_table(pq.read_table(shared / "data" / "market" / path.name).slice(0, ROWS), path)
+    assert main(["backtest", "--data", str(path), "--policy", "mean-reversion", "--out", str(out), "--json"]) == 0
+    bars, metrics = pd.read_parquet(path).set_index("time"), json.loads((out / "metrics.json").read_text())
+    fills, trades = pd.read_csv(out / "fills.csv"), pd.read_csv(out / "trades.csv")
+    signed = np.where(fills["side"] == "buy", 1.0, -1.0) * fills["size"]
+    share = fills["liquidity"].map({"maker": 0.00015, "taker": 0.00045})
+    paid = [truncated(amount) for amount in fills["price"] * fills["size"] * share]
+    np.testing.assert_allclose(fills["fee_usd"], paid, atol=1.1e-6)
+    resting = fills[fills["liquidity"] == "maker"]
+    entries = set(zip(trades["entry_time"], trades["entry_price"], strict=True))
+    assert all((one["time"], one["price"]) in entries for _, one in resting.iterrows())
+    assert 50 < len(resting) < len(trades)
+    for _, one in resting.iterrows():  # at a close, and beyond it in the bar that fills: the one after, from its open
+        decided = [t for t in (one["time"] - 600_000, one["time"] - 300_000) if bars["close"].get(t) == one["price"]]
+        after = bars.loc[[t + 300_000 for t in decided]]
+        through = after["low"] < one["price"] if one["side"] == "buy" else after["high"] > one["price"]
+        assert through.any()
+    spent, fees = float((signed * fills["price"]).sum()), float(fills["fee_usd"].sum())
+    assert signed.sum() == pytest.approx(0.0, abs=1e-9)
+    assert metrics["final_equity"] == pytest.approx(10_000.0 - spent - fees + metrics["funding_usd"], rel=1e-9)
+    assert metrics["fees_usd"] == pytest.approx(fees, abs=1e-6)

@@ -246,7 +246,7 @@ def _send(folder: Path, ready: dict[str, str], synchronous: Synchronous, numbers
                     )
                     sent.clear()
                     started = time.perf_counter()
-                    engine._journal([OrderRecorded(order, OrderStatus.SENT, None, "", 0), PlaceOrders((order,))])
+                    engine.carry_out([OrderRecorded(order, OrderStatus.SENT, None, "", 0), PlaceOrders((order,))])
                     while not engine.executor.is_idle:
                         await engine.executor.wait()
                     answered.append(time.perf_counter() - started)

@@ -1,12 +1,9 @@
-"""The engine: one queue, one consumer, one owner of state.
+"""The engine: one inbox, one consumer, one owner of state.
 
-Streams, timers, operators and answers put events in the queue; the consumer takes them in order, folds each through
-the decision core, journals what it says in one transaction, and only then lets the executor act. Everything that may
-block (requests, training, disk) runs beside it.
-
-With the embedded venue the engine keeps step: the venue sends a marker when a bar has closed and waits until the engine
-answers that everything which followed from it is settled. How fast market time runs is then the venue's business, and
-the same bars give the same run at any speed.
+Streams, timers, operators and answers put events in the inbox; the consumer takes them in order, folds each through
+the decision core and hands what it says to the outbox, which journals it in one transaction and only then lets the
+executor act. Everything that may block (requests, training, disk) runs beside it. What depends on the kind of venue
+lies with a keeper: `StepKeeper` where the venue waits for us, `LiveKeeper` where nobody does.
 """
 
 from __future__ import annotations
@@ -15,37 +12,27 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol, TypeAlias, TypeVar
 
-from aml100.domain.clock import Clock, ManualClock, wall_ms
-from aml100.domain.errors import AmlError, VenueError, VenueUnavailable
+from aml100.domain.clock import Clock, wall_ms
+from aml100.domain.errors import AmlError, VenueError
 from aml100.domain.events import (
-    AskOrders,
     BarsClosed,
-    CancelForeign,
-    CancelOrders,
     Command,
     CommandName,
     CoreEvent,
     Effect,
     FeedChanged,
     FillReceived,
-    OrderChanged,
-    PlaceOrders,
-    Reconciled,
     Record,
     SeriesEnd,
     SettledFunding,
-    StateChanged,
     Tick,
-    TradingState,
 )
 from aml100.domain.market import AssetContext, Bar, BookTop
-from aml100.domain.orders import OrderStatus
 from aml100.domain.units import DAY_MS, ZERO, Coin, decimal_text
 from aml100.engine.archive import Archive
 from aml100.engine.autonomy import Autonomy
@@ -56,13 +43,14 @@ from aml100.engine.execution import AccountVenue, Executor
 from aml100.engine.feeds import FeedBoard
 from aml100.engine.funding import FundingWatch
 from aml100.engine.inbox import Inbox, Overload
+from aml100.engine.instep import StepKeeper
 from aml100.engine.listener import Listeners
 from aml100.engine.live import LiveKeeper
+from aml100.engine.outbox import Outbox
 from aml100.engine.telemetry import Telemetry
 from aml100.engine.watch import Watch
 from aml100.storage.database import Database
-from aml100.storage.entries import Entry, Run, RunStopped
-from aml100.storage.rows import Fact
+from aml100.storage.entries import Run, RunStopped
 from aml100.trading.core import TradingCore
 from aml100.venue.clock import VenueClock
 from aml100.venue.news import (
@@ -77,7 +65,6 @@ from aml100.venue.news import (
 )
 from aml100.venue.rest import VenueRest
 from aml100.venue.session import FrameRefused, StreamUp, VenueComplaint
-from aml100.venue.signing import Json
 from aml100.venue.stream import StreamDown, StreamEvent, VenueStream
 
 log = logging.getLogger(__name__)
@@ -92,8 +79,6 @@ LAGS_TOLD = 8
 HOUSE_EVERY_S = 3_600.0
 ARCHIVE_EVERY_S = 300.0
 T = TypeVar("T")
-ACTIONS = (PlaceOrders, CancelOrders, CancelForeign, AskOrders)
-JOURNAL_FAILING = "engine, journal failing"
 
 
 class MarketFollower(Protocol):
@@ -188,8 +173,24 @@ class Engine:
         if paper is not None:
             paper.listen(self.post)
         self.executor = Executor(
-            self.account_venue, options.account, self.post, clock, self.on_journal_failure, options.order_life_s
+            self.account_venue,
+            options.account,
+            self.post,
+            clock,
+            lambda error: self.outbox.on_failure(error),
+            options.order_life_s,
         )
+        self.outbox = Outbox(
+            core,
+            database,
+            self.executor,
+            self.account_venue,
+            listeners,
+            self.post,
+            clock,
+            in_step=options.in_step,
+        )
+        self.steps = StepKeeper(self, stream) if options.in_step else None
         self.live: LiveKeeper | None = None
         self.loop_lag_ms = 0.0
         self.is_consuming = False
@@ -202,10 +203,6 @@ class Engine:
         self.bars = BarFeed(
             options.coins, core.rules.interval_ms, options.origin, lambda coin: self.core.coin(coin).last_end_ms
         )
-        self._lost_stream = False
-        self._acknowledged = 0
-        self._journal_failed = False
-        self._durable: Future[None] | None = None
         self.started_s = clock.monotonic_s()
         self.deposit = ZERO
         self.run_entry: Run | None = None
@@ -246,8 +243,8 @@ class Engine:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(publisher)
             self._announce()
-            if self.options.in_step:
-                await self._prepare()
+            if self.steps is not None:
+                await self.steps.prepare()
             await stack.enter_async_context(self._stream)
             tasks = [
                 asyncio.create_task(self._read_stream(), name="stream"),
@@ -293,48 +290,6 @@ class Engine:
             },
         )
 
-    def _deposit(self) -> None:
-        """The first money of a new journal."""
-        if self.deposit and not self.core.ledger.book.deposits:
-            self._journal([self.core.ledger.deposit(self.deposit, self.clock.now_ms(), "initial")])
-
-    async def _prepare(self) -> None:
-        """One path for a start and a restart: what the venue knows is folded in before anything is decided."""
-        coins, core = self.options.coins, self.core
-        for coin in coins:
-            wanted = min(core.rules.leverage, core.instruments[coin].max_leverage)
-            refusal = await self.rest.update_leverage(coin, wanted)
-            if refusal is not None:
-                raise VenueError(f"leverage {core.rules.leverage} of {coin}: {refusal}")
-        self._deposit()
-        await self._warm_up()
-        await self._catch_up()
-        if self.database.has_halt_latch():
-            if core.state.trading is not TradingState.HALTED:
-                self.apply(Command(CommandName.HALT, "latch", self.clock.now_ms()))
-        elif core.state.trading is TradingState.HALTED:
-            self.apply(Command(CommandName.RESUME, "offline resume", self.clock.now_ms()))
-        now_s = self.clock.monotonic_s()
-        for coin in coins:
-            self.feeds.expect(coin, now_s)
-        self._journal(core.begin(self.clock.now_ms()))
-
-    async def _warm_up(self) -> None:
-        """History through features and policy: all of it at first, what was missed after a restart."""
-        now_ms = self.clock.now_ms()
-        interval_ms = self.core.rules.interval_ms
-        for coin in self.options.coins:
-            known = self.core.coin(coin)
-            if known.bars_seen and self.options.in_step:
-                continue  # that venue stood still while we were away; it repeats the bar we may not have decided
-            since_ms = known.last_end_ms or 0
-            bars = await self.rest.candles(coin, interval_ms, since_ms, now_ms)
-            closed = [bar for bar in bars if bar.open_ms >= since_ms and bar.end_ms <= now_ms]
-            settled = await self.settled_before(coin, closed)
-            for start in range(0, len(closed), 500):
-                self.take_history(closed[start : start + 500], settled)
-                await asyncio.sleep(0)
-
     def take_history(self, bars: Sequence[Bar], settled: list[SettledFunding]) -> None:
         """Bars without decisions, the rates that they may know taken off `settled` before them."""
         for bar in bars:
@@ -362,34 +317,6 @@ class Engine:
             self.paper.on_news(settled, self.clock.now_ms())
         if self.desk is not None:
             self.desk.on_funding(settled)
-
-    async def _catch_up(self) -> None:
-        """Fills, funding, orders and positions as the venue has them, so that nothing is double and nothing lost.
-
-        What is asked for by client id are the orders of before: a fill that is folded here may send new ones, and the
-        venue not knowing those yet says nothing about them.
-        """
-        book, account = self.core.state.book, self.options.account
-        await self.executor.settle()
-        left_over = self.core.blotter.unsettled()
-        for fill in await self.rest.fills_since(account, self.core.ledger.fills_from_ms()):
-            self.apply(FillReceived(fill))
-        since_ms = min(book.last_funding_ms.values(), default=book.last_fill_ms)
-        for paid in await self.rest.funding_since(account, since_ms):
-            self.apply(paid)
-        for cloid in left_over:
-            found = await self.rest.order_status(account, cloid)
-            self.apply(found or OrderChanged(cloid, OrderStatus.REJECTED, None, "never reached the venue"))
-        await self.reconcile()
-        await self._settle()
-
-    async def reconcile(self) -> Reconciled:
-        """Ask the venue for positions and orders and hold the core's books against them."""
-        state = await self.rest.account(self.options.account)
-        orders = await self.rest.resting_orders(self.options.account)
-        seen = Reconciled(tuple((p.coin, p.size) for p in state.positions), orders)
-        self.apply(seen)
-        return seen
 
     async def _leave(self) -> None:
         """The end of a run: positions as configured, what is under way ends, the journal is on disk."""
@@ -422,7 +349,7 @@ class Engine:
     async def _consume(self) -> None:
         self.is_consuming = True
         while True:
-            await self._handle(await self.inbox.get())
+            await self.handle(await self.inbox.get())
 
     async def _tick(self) -> None:
         """Deadlines, freshness and the lag of the loop, a few times a second."""
@@ -471,14 +398,15 @@ class Engine:
 
     def _poll_autonomy(self) -> None:
         """Take in what trainer and back-test brought, between two events."""
-        self._look_at_journal()
+        self.outbox.look_at_journal()
         self.autonomy.poll(self.clock.now_ms())
         if self.options.max_cycles and self.cycles.completed >= self.options.max_cycles:
             self.request_stop("cycles done")
 
     # --- one item -------------------------------------------------------------------------------------------
 
-    async def _handle(self, item: QueueItem) -> None:
+    async def handle(self, item: QueueItem) -> None:
+        """One item of the inbox, to its end; the consumer's alone."""
         now_s = self.clock.monotonic_s()
         if self.paper is not None and not isinstance(item, _Call):
             self.paper.on_news(item, self.clock.now_ms())
@@ -486,7 +414,8 @@ class Engine:
             case _Call():
                 item.run()
             case SimStep():
-                await self._on_step(item)
+                if self.steps is not None:
+                    await self.steps.on_step(item)
             case CandleUpdate(bar):
                 self._saw(bar.coin, "candle", now_s, bar.open_ms)
                 if self.bars.on_candle(bar, checks=self.live is not None):
@@ -513,14 +442,10 @@ class Engine:
             case FrameRefused() | VenueComplaint():
                 log.warning("stream: %s", item)
             case StreamUp():
-                self._connection(up=True, now_s=now_s)
-                if self._lost_stream and self.options.in_step:
-                    await self._catch_up()
-                self._lost_stream = False
+                await self._connection(up=True, now_s=now_s)
             case StreamDown():
                 log.warning("stream down: %s", item.reason)
-                self._lost_stream = True
-                self._connection(up=False, now_s=now_s)
+                await self._connection(up=False, now_s=now_s)
             case FeedChanged():
                 self.apply(item)
                 self.listeners.on_event("feed", _feed_fields(item))
@@ -535,135 +460,29 @@ class Engine:
             self.apply(change)
             self.listeners.on_event("feed", _feed_fields(change))
 
-    def _connection(self, *, up: bool, now_s: float) -> None:
+    async def _connection(self, *, up: bool, now_s: float) -> None:
         if self.live is not None:
             self.live.on_stream(up=up)
         for change in self.feeds.set_connected(up, now_s):
             self.apply(change)
             self.listeners.on_event("feed", _feed_fields(change))
+        if self.steps is not None:
+            await self.steps.on_stream(up=up)
 
     def apply(self, event: CoreEvent) -> None:
         """Fold one event and do what follows from it."""
         effects = self.core.process(event)
-        self._journal(effects, self.autonomy.on_bars(event.bars) if isinstance(event, BarsClosed) else ())
+        self.outbox.send(effects, self.autonomy.on_bars(event.bars) if isinstance(event, BarsClosed) else ())
 
     def record(self, record: Record) -> None:
         """Journal a fact that is not the core's."""
-        self._journal([record])
+        self.outbox.send([record])
 
     def carry_out(self, effects: Sequence[Effect]) -> None:
         """Journal and do what the core asked for outside `apply`."""
-        self._journal(effects)
-
-    def _journal(self, effects: Sequence[Effect], facts: Sequence[Entry] = ()) -> None:
-        """Records and state go to disk in one transaction; only what acts at the venue waits for it."""
-        if not effects and not facts:
-            return
-        records = [effect for effect in effects if not isinstance(effect, ACTIONS)]
-        actions = [effect for effect in effects if isinstance(effect, ACTIONS)]
-        kept: list[Fact] = [*records, *facts]
-        state, marks = self.core.export_state(), self.core.ledger.book.marks
-        if actions or self.options.in_step:
-            self._durable = self.database.journal(kept, state, marks=marks)
-        else:  # nobody waits for it
-            self.database.note(kept, state, marks)
-        for record in records:
-            if isinstance(record, StateChanged):
-                self._on_state(record.state)
-            self.listeners.on_record(record)
-        if actions and self._durable is not None:
-            self.executor.start(actions, asyncio.wrap_future(self._durable))
-
-    def _on_state(self, state: TradingState) -> None:
-        """A halt closes the transport to everything that adds risk; a resume opens it again."""
-        halted = state is TradingState.HALTED
-        self.executor.reduce_only = halted or self._journal_failed
-        if halted:
-            self.account_venue.refuse_risk("halted")
-        elif not self._journal_failed:
-            self.account_venue.allow_risk()
-        if state is TradingState.TRADING:
-            self.database.clear_latch("engine", self.clock.now_ms())
-
-    def on_journal_failure(self, error: AmlError | str) -> None:
-        """The disk is full, or the database away: no new entry, the position stays managed, loudly."""
-        if not self._journal_failed:
-            log.error("the journal cannot be written, entries stop: %s", error)
-            self._journal_failed = True
-            self.executor.reduce_only, self.executor.refusal = True, "journal failing"
-            if self.core.state.trading is TradingState.TRADING:
-                self.post(Command(CommandName.PAUSE, f"{JOURNAL_FAILING}: {error}", self.clock.now_ms()))
-
-    def _look_at_journal(self) -> None:
-        """It fails without an order that waits for it, too; and once everything is written the pause it caused ends."""
-        failure = self.database.failure
-        if failure is not None:
-            self.on_journal_failure(failure)
-        elif self._journal_failed and not self.database.backlog:
-            log.warning("the journal is written again, everything since is in it")
-            self._journal_failed, self.executor.refusal = False, "halted"
-            state = self.core.state
-            self._on_state(state.trading)
-            ours = state.trading is TradingState.PAUSED and JOURNAL_FAILING in state.reason
-            if ours and not self.core.risk.state.breaker_until_ms:  # a resume would end the breaker's pause as well
-                self.post(Command(CommandName.RESUME, "engine, journal written again", self.clock.now_ms()))
+        self.outbox.send(effects)
 
     # --- bars -----------------------------------------------------------------------------------------------
-
-    async def _on_step(self, step: SimStep) -> None:
-        """The embedded venue's marker: decide the bars that closed, settle what follows, answer."""
-        clock = self.clock
-        if isinstance(clock, ManualClock):
-            clock.set(step.time_ms)
-        if step.stage == "closed":
-            opened_ms = step.time_ms - self.core.rules.interval_ms
-            for coin in self.options.coins:
-                if self.core.coin(coin).last_end_ms >= step.time_ms:
-                    continue
-                for settled in [] if self.funding is None else await self.funding.news(coin, opened_ms):
-                    self.know_funding(settled)
-                self.bars.close_by_time(coin, step.time_ms)
-                if coin in self.bars.waits_for(step.time_ms):
-                    missed = await self._fetch_bar(coin, step.time_ms)
-                    if missed is not None:
-                        self.bars.collect(missed)
-            for end_ms in self.bars.ends():
-                self.close_bars(end_ms, self.bars.take(end_ms), dict(step.ending))
-        await self._settle()
-        if step.stage == "end":
-            self.request_stop("end of data")
-        if self._durable is not None:  # the venue goes on only from what a restart would find here too
-            await asyncio.gather(asyncio.wrap_future(self._durable), return_exceptions=True)
-        sent_so_far = self.executor.requests_sent
-        answer: dict[str, Json] = {"method": "simAck", "step": step.step, "sent": sent_so_far - self._acknowledged}
-        try:
-            await self._stream.send_json(answer)
-        except VenueUnavailable as error:  # it says the same again at the next connection
-            log.warning("step %d not acknowledged: %s", step.step, error)
-        else:
-            self._acknowledged = sent_so_far
-
-    async def _fetch_bar(self, coin: Coin, end_ms: int) -> Bar | None:
-        """The bar that ends here, by REST: after a restart its stream message went to the engine that is gone."""
-        interval_ms = self.core.rules.interval_ms
-        bars = await self.rest.candles(coin, interval_ms, end_ms - interval_ms, end_ms)
-        return next((bar for bar in bars if bar.end_ms == end_ms), None)
-
-    async def _settle(self) -> None:
-        """Until nothing is under way and nothing is queued."""
-        while True:
-            while len(self.inbox):
-                await self._handle(self.inbox.get_nowait())
-            if self.executor.is_idle:
-                return
-            getter = asyncio.ensure_future(self.inbox.get())
-            waiter = asyncio.ensure_future(self.executor.wait())
-            await asyncio.wait({getter, waiter}, return_when=asyncio.FIRST_COMPLETED)
-            waiter.cancel()
-            if getter.done():
-                await self._handle(getter.result())
-            else:
-                getter.cancel()
 
     def close_bars(
         self, end_ms: int, bars: tuple[Bar, ...], ending: Mapping[Coin, SeriesEnd], *, is_late: bool = False

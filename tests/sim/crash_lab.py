@@ -27,8 +27,8 @@ from aml100.config.loading import load_settings
 from aml100.domain.clock import ManualClock
 from aml100.domain.orders import OrderKind
 from aml100.engine.execution import Executor
+from aml100.engine.instep import StepKeeper
 from aml100.engine.listener import Listeners
-from aml100.engine.runtime import Engine
 from aml100.sim import staging
 from aml100.sim.exchange import Exchange
 from aml100.sim.replay import Replay
@@ -48,8 +48,8 @@ POINTS: dict[str, tuple[type, str]] = {
     "cancel request": (Executor, "_cancel"),
     "venue input": (VenueStore, "append"),
     "venue action": (SimServer, "act"),
-    "step acknowledged": (Engine, "_on_step"),
-    "start prepared": (Engine, "_prepare"),
+    "step acknowledged": (StepKeeper, "on_step"),
+    "start prepared": (StepKeeper, "prepare"),
 }
 
 

@@ -141,7 +141,8 @@ class Deciding:
         sized = entry_size(instrument, rules, basis, bar.close, answer.q, others, fallen)
         gates.append(Gate("size", False, sized.refusal) if sized.refusal else passed("size"))
         seen = core.surroundings.conditions(bar.coin, now_ms)
-        gates += core.risk.entry_gates(rules, instrument, equity, sized.size, bar.close, others, seen)
+        stop = rules.stop_distance(core.coin(bar.coin).atr)
+        gates += core.risk.entry_gates(stop, instrument, equity, sized.size, bar.close, others, seen)
         return gates, sized.size
 
     def entry_gates_now(self, coin: Coin, size: Decimal) -> list[Gate]:
@@ -152,7 +153,8 @@ class Deciding:
         if known.closing:
             others -= abs(core.ledger.position(coin).size) * known.close
         seen = core.surroundings.conditions(coin, now_ms)
-        return core.risk.entry_gates(core.rules, core.instruments[coin], equity, size, known.close, others, seen)
+        stop = core.rules.stop_distance(known.atr)
+        return core.risk.entry_gates(stop, core.instruments[coin], equity, size, known.close, others, seen)
 
     def _position_row(self, position: Position, known: CoinState) -> npt.NDArray[np.float64]:
         """What the policy sees of the position; the array is the same every time."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from aml100.domain.events import AskOrders, CancelOrders, Effect, PlaceOrders, RiskChanged
 from aml100.domain.market import Bar
 from aml100.domain.orders import ExitReason, Order, OrderKind, OrderStatus, Side
-from aml100.domain.units import Coin, decimal_from_float
+from aml100.domain.units import Coin
 from aml100.trading.blotter import Tracked
 from aml100.trading.state import CoinState
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 _TRIGGER_BAND = Decimal("0.1")
 _ATTEMPTS = 2
-_WIDEST_STOP = 0.5
-"""Fraction of the entry: a stop by ATR is never farther away."""
 _ASK, _PLACE, _FLATTEN = 0.3, 0.6, 1.5
 """Shares of the deadline (5 s) after which a stop that is not seen resting is asked for, placed again, given up."""
 
@@ -54,11 +52,10 @@ class Protection:
     def _stop_distance(self, coin: Coin, entry_side: Side) -> Decimal:
         """Of a stop from its entry: fixed, or by the ATR of the bar that decided the entry, then kept."""
         core, known = self._core, self._core.coin(coin)
-        multiple = core.rules.atr_stop
-        if not multiple:
+        if not core.rules.atr_stop:
             return core.rules.stop_loss
         if core.ledger.position(coin).side is not entry_side:
-            known.stop_distance = decimal_from_float(round(min(multiple * known.atr, _WIDEST_STOP), 6)) or None
+            known.stop_distance = core.rules.stop_distance(known.atr)
         return known.stop_distance or core.rules.stop_loss
 
     def _trailed(self, coin: Coin, side: Side, level: Decimal) -> Decimal:
@@ -204,7 +201,7 @@ class Protection:
         """
         core = self._core
         effects: list[Effect] = []
-        if not core.rules.stop_loss:
+        if not core.rules.has_stop:
             return effects
         for coin in core.ledger.open_coins():
             known = core.coin(coin)

@@ -13,7 +13,7 @@ from decimal import Decimal
 from aml100.domain.events import Gate, TradeClosed
 from aml100.domain.market import BookTop, Instrument
 from aml100.domain.units import DAY_MS, ZERO
-from aml100.trading.rules import RiskLimits, TradingRules
+from aml100.trading.rules import RiskLimits
 
 
 @dataclass(slots=True)
@@ -111,7 +111,7 @@ class RiskGuards:
 
     def entry_gates(
         self,
-        rules: TradingRules,
+        stop_distance: Decimal,
         instrument: Instrument,
         equity: Decimal,
         size: Decimal,
@@ -119,13 +119,16 @@ class RiskGuards:
         open_notional: Decimal,
         seen: Conditions,
     ) -> list[Gate]:
-        """Every guard's verdict on opening `size` at about `close`; entries need all of them."""
+        """Every guard's verdict on opening `size` at about `close`, with a stop a fraction `stop_distance` away.
+
+        Entries need all of them.
+        """
         if not self.limits.enabled:
             return []
         notional = size * close
         gates = self._pace_gates(equity, seen.now_ms)
         gates.append(self._leverage_gate(equity, notional + open_notional))
-        gates.append(self._liquidation_gate(rules, instrument, equity, notional + open_notional))
+        gates.append(self._liquidation_gate(stop_distance, instrument, equity, notional + open_notional))
         if self.limits.live_guards:
             gates.extend(self._connection_gates(seen, close))
         return gates
@@ -167,13 +170,13 @@ class RiskGuards:
         return _gate("leverage", leverage <= limit, f"leverage {leverage:.2f} over {limit}")
 
     def _liquidation_gate(
-        self, rules: TradingRules, instrument: Instrument, equity: Decimal, notional: Decimal
+        self, stop_distance: Decimal, instrument: Instrument, equity: Decimal, notional: Decimal
     ) -> Gate:
         """Cross margin: the move that eats the equity down to maintenance, which must also lie beyond the stop."""
         if notional <= 0:
             return passed("liquidation")
         distance = float(equity / notional) - 0.5 / instrument.max_leverage
-        needed = max(self.limits.min_liquidation_distance, float(rules.stop_loss))
+        needed = max(self.limits.min_liquidation_distance, float(stop_distance))
         return _gate("liquidation", distance >= needed, f"liquidation {distance:.2%} away, {needed:.2%} needed")
 
     def _connection_gates(self, seen: Conditions, close: Decimal) -> list[Gate]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from typing import Final
 
 from aml100.config.models import Params
 from aml100.domain.units import INTERVALS, ZERO, decimal_from_float
@@ -47,6 +48,10 @@ class RiskLimits:
     min_liquidation_distance: float
     scaling_floor: float = 1.0
     """Share of an entry's size that is left at the breaker's drawdown (the hard stop's where there is no breaker)."""
+
+
+WIDEST_STOP: Final = 0.5
+"""Fraction of the entry: a stop by ATR is never farther away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +147,19 @@ class TradingRules:
             atr_stop=trading.atr_stop_multiple,
             trailing_stop=trading.trailing_stop_frac,
         )
+
+    @property
+    def has_stop(self) -> bool:
+        """Positions of this run are never without a stop (GUARANTEES B1)."""
+        return bool(self.stop_loss or self.atr_stop)
+
+    def stop_distance(self, atr: float) -> Decimal:
+        """Of a stop from its entry, a fraction: by `atr` (a fraction of the price too) where so configured, else fixed.
+
+        0 is no stop; an unknown `atr` (0) falls back on the fixed distance.
+        """
+        by_atr = decimal_from_float(round(min(self.atr_stop * atr, WIDEST_STOP), 6))
+        return by_atr or self.stop_loss
 
     def without_exits_and_risk(self) -> TradingRules:
         """For buy-and-hold: no TP, SL or time exit, and section 9 off."""

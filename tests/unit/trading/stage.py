@@ -17,9 +17,10 @@ from tests.harness import BTC, INSTRUMENT, QUIET_BARS, START_MS, rules_for_tests
 DECIDED_MS = START_MS + (QUIET_BARS - 1) * MINUTE_MS
 
 
-def bar(row: int, close: str = "100") -> Bar:
+def bar(row: int, close: str = "100", high: str = "", low: str = "") -> Bar:
     price = Decimal(close)
-    return Bar(BTC, MINUTE_MS, START_MS + row * MINUTE_MS, price, price, price, price, Decimal(1), 1)
+    top, bottom = Decimal(high or close), Decimal(low or close)
+    return Bar(BTC, MINUTE_MS, START_MS + row * MINUTE_MS, price, top, bottom, price, Decimal(1), 1)
 
 
 class Stage:
@@ -36,8 +37,8 @@ class Stage:
         self.core.begin(DECIDED_MS)
         self._tid = 0
 
-    def close(self, row: int, close: str = "100", **extra: object) -> list[Effect]:
-        one = bar(row, close)
+    def close(self, row: int, close: str = "100", high: str = "", low: str = "", **extra: object) -> list[Effect]:
+        one = bar(row, close, high, low)
         return self.core.process(BarsClosed(one.end_ms, (one,), **extra))  # type: ignore[arg-type]
 
     def answer(self, cloid: Cloid, status: OrderStatus, reason: str = "", oid: int | None = 1) -> list[Effect]:

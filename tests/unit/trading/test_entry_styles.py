@@ -7,13 +7,9 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-import pytest
-
 from aml100.domain.events import Gate
-from aml100.domain.market import instrument_for
 from aml100.domain.orders import Action, Side
 from aml100.domain.units import MINUTE_MS, Coin, truncate_usd
-from aml100.evaluation.course import is_compiled
 from tests.harness import QUIET_BARS, play, quiet, rules_for_tests, series_of
 
 LAST = QUIET_BARS - 1
@@ -95,13 +91,6 @@ def test_the_opposite_signal_takes_a_resting_entry_away() -> None:
     waits = rules_for_tests(entry_style="maker", maker_timeout_bars=5)
     result, _ = play(series_of([*quiet(), *rows]), {**BUY, LAST + 1: Action.SELL}, waits)
     assert all(trade.side is not Side.BUY for trade in result.trades)
-
-
-@pytest.mark.parametrize("style", ["maker", "maker_then_taker"])
-def test_the_compiled_path_knows_that_it_knows_no_resting_entries(style: str) -> None:
-    instrument = instrument_for(Coin("BTC"))
-    assert is_compiled(rules_for_tests(), [instrument])
-    assert not is_compiled(rules_for_tests(entry_style=style), [instrument])
 
 
 def test_while_an_entry_rests_the_same_signal_adds_nothing() -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import pytest
+
 from aml100.domain.events import AskOrders, CancelOrders, Effect, PositionChanged, RiskChanged, Tick
 from aml100.domain.orders import Action, OrderKind, OrderStatus, TimeInForce
+from aml100.domain.units import ZERO
 from tests.harness import BTC, QUIET_BARS
 from tests.unit.trading.stage import Stage, placed_in
 
@@ -16,9 +19,10 @@ def tick(stage: Stage, wall_s: float) -> list[Effect]:
     return stage.core.process(Tick(stage.core.state.now_ms, wall_s))
 
 
-def test_b1_a_stop_nobody_saw_is_asked_for_then_placed_again_then_the_position_goes() -> None:
-    stage = Stage({LAST: Action.BUY})
-    (placed,) = placed_in(stage.close(LAST))
+@pytest.mark.parametrize("stops", [{}, {"stop_loss": ZERO, "atr_stop": 2.0}], ids=["fixed", "by ATR"])
+def test_b1_a_stop_nobody_saw_is_asked_for_then_placed_again_then_the_position_goes(stops: dict[str, object]) -> None:
+    stage = Stage({LAST: Action.BUY}, **stops)
+    (placed,) = placed_in(stage.close(LAST, high="101", low="99"))
     stage.fill(placed.orders[0], "40")
     tick(stage, 100.0)
     (asked,) = (one for one in tick(stage, 101.6) if isinstance(one, AskOrders))

@@ -64,6 +64,20 @@ def test_a_stop_by_atr_is_so_many_mean_ranges_from_the_fill() -> None:
     assert trade.exit_price == Decimal("98.010") * Decimal("0.9999")  # 100.01 less 2 %, to five figures
 
 
+def test_b1_a_stop_by_atr_that_lies_beyond_liquidation_is_no_entry() -> None:
+    restless = [(100.0, 104.0, 96.0, 100.0)] * QUIET_BARS  # an ATR of 8 %
+    fat = rules_for_tests(position_size=Decimal("0.9"), leverage=5, take_profit=ZERO)
+    fat = replace(fat, risk=replace(fat.risk, max_position_notional=ZERO, max_leverage=ZERO))
+    near, far = replace(fat, atr_stop=0.5), replace(fat, atr_stop=3.0)
+    series = series_of([*restless, (100.0, 100.0, 100.0, 100.0)])
+    assert len(play(series, BUY, near)[0].trades) == 1
+    result, _ = play(series, BUY, far)
+    assert result.trades == []
+    refused = [gate for one in result.decisions for gate in one.gates if gate.name == "liquidation" and not gate.ok]
+    assert refused
+    assert "24.00% needed" in refused[0].reason
+
+
 def test_without_a_range_the_stop_is_the_fixed_one() -> None:
     rows = [(100.0, 100.0, 99.0, 99.5), (99.5, 99.5, 99.5, 99.5)]
     result, _ = play(series_of([*quiet(), *rows]), BUY, rules_for_tests(atr_stop=2.0))

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from numba import njit
 
 from aml100.domain.units import MINUTE_MS, Coin
 from aml100.evaluation.kernel import KernelRules
+from aml100.market.compiled import compiled
 from aml100.market.series import BarSeries, Floats
 
 START_MS: Final = 1_700_006_400_000
@@ -73,7 +73,7 @@ TRENDS: Final = Trending()
 SIGNALS: Final = Signalled()
 
 
-@njit(cache=True)
+@compiled()
 def _ar1(keep: float, start: float, shocks: Any) -> Any:
     out = np.empty_like(shocks)
     value = start

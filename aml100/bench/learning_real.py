@@ -19,7 +19,6 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from numba import njit
 
 from aml100.bench.learning_measure import RECIPE, CpuClock, warm_up
 from aml100.domain.units import Coin
@@ -35,6 +34,7 @@ from aml100.learning.scores import daily_returns
 from aml100.learning.settings import TrainingSettings
 from aml100.learning.trainer import WARM_BARS, train
 from aml100.learning.validation import encode_chunked, load_weights
+from aml100.market.compiled import compiled
 from aml100.market.features import FEATURE_COUNT, FEATURES, FeatureFrame, compute_features
 from aml100.market.series import Floats
 from aml100.storage.funding_files import read_funding
@@ -205,7 +205,7 @@ def walk_models(coin: TestedCoin, results: Sequence[TrainingResult], min_q_gap: 
     return joined(parts)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _walk_signal(bars: Any, rules: Any, start: int, signal: Any, state: Any, net: Any, closed: Any) -> None:
     rule, s = rules[0], state[0]
     steps = np.zeros(1, STEP_DTYPE)

@@ -14,11 +14,11 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from aml100.bench.learning_markets import PLANTED_RULES, PULLED, SIGNALS, TRENDS, MeanReverting, Signalled, Trending
 from aml100.evaluation.kernel import Market, flat_positions
 from aml100.evaluation.transition import BUY, HOLD, SELL, STEP_DTYPE, advance
+from aml100.market.compiled import compiled
 from aml100.market.series import BarSeries, Floats
 
 _GRID: Final = 401
@@ -68,7 +68,7 @@ def believe_mean_reverting(series: BarSeries, strength: float, market: MeanRever
     return Belief(values, grid, chance, np.expm1(mean + spread / 2.0), -np.expm1(mean + spread / 2.0))
 
 
-@njit(cache=True)
+@compiled()
 def _filter_linear(returns: Any, keep: float, factor: float) -> Any:
     out = np.empty_like(returns)
     value = 0.0
@@ -102,7 +102,7 @@ def believe_trending(series: BarSeries, strength: float, market: Trending = TREN
     return Belief(values, grid, chance, gain, -gain)
 
 
-@njit(cache=True)
+@compiled()
 def _filter_regime(returns: Any, drift: float, sd: float, turn: float) -> Any:
     out = np.empty_like(returns)
     up = 0.5
@@ -146,7 +146,7 @@ def optimal_actions(belief: Belief, fee: float) -> Table:
     return np.asarray(priced(value).argmax(axis=1), np.int8)
 
 
-@njit(cache=True)
+@compiled()
 def _walk_table(bars: Any, rules: Any, first: int, places: Any, table: Any, state: Any, net: Any, held: Any) -> int:
     """Follow the table from row `first` to the last close; returns the number of trades."""
     rule, s = rules[0], state[0]

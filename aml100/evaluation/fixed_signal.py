@@ -13,7 +13,6 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from aml100.evaluation.kernel import KernelRules, Market, flat_positions
 from aml100.evaluation.transition import (
@@ -37,6 +36,7 @@ from aml100.evaluation.transition import (
     scaled_down,
     trailing_stop,
 )
+from aml100.market.compiled import compiled
 from aml100.market.series import Floats
 
 TRADE_DTYPE: Final = np.dtype(
@@ -66,7 +66,7 @@ class SignalResult:
     trades: Records
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def entry_size(rule: Any, s: Any, multiplier: float, close: float, others: float) -> float:
     """Coins that an entry decided at `close` buys, down to the lot; 0 where it is refused.
 
@@ -82,7 +82,7 @@ def entry_size(rule: Any, s: Any, multiplier: float, close: float, others: float
     return size if size * close >= MIN_NOTIONAL - 1e-9 else 0.0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def begin_trade(s: Any, trade: Any, row: int, is_maker: int) -> None:
     trade.entry_row = row
     trade.is_maker = is_maker
@@ -92,7 +92,7 @@ def begin_trade(s: Any, trade: Any, row: int, is_maker: int) -> None:
     trade.entry_fee = s.fees
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def finish_trade(s: Any, trade: Any, row: int, price: float, reason: int) -> None:
     trade.exit_row = row
     trade.exit_price = price
@@ -103,7 +103,7 @@ def finish_trade(s: Any, trade: Any, row: int, price: float, reason: int) -> Non
     trade.bars_held = s.bars_held
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _skip_flat(actions: Any, t: int, last: int, level: float, equity: Any, position: Any) -> int:
     """Write a flat account's rows until the signal wants something; return the row of that decision."""
     while t < last and actions[t] == HOLD:
@@ -113,14 +113,14 @@ def _skip_flat(actions: Any, t: int, last: int, level: float, equity: Any, posit
     return t
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def is_last(bars: Any, row: int) -> bool:
     """Whether no bar follows this row: its close is marked and guarded like any other, then a position is closed."""
     last: bool = row + 1 >= bars.shape[0] or bars[row + 1].follows == 0
     return last
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _skip_held(bars: Any, rule: Any, actions: Any, t: int, s: Any, floor: float, equity: Any, position: Any) -> int:
     """Write a held position's rows while nothing happens to it; return the last row written (or `t`).
 
@@ -160,7 +160,7 @@ def _skip_held(bars: Any, rule: Any, actions: Any, t: int, s: Any, floor: float,
     return row
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _walk(
     bars: Any,
     rules: Any,

@@ -17,7 +17,6 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
-from numba import njit
 
 from aml100.evaluation.transition import (
     END,
@@ -36,13 +35,14 @@ from aml100.evaluation.transition import (
     plan,
     play,
 )
+from aml100.market.compiled import compiled
 
 BY_RULE: Final = 0
 BY_SIGNAL: Final = 1
 BY_TURN: Final = 2
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _open(bars: Any, rule: Any, k: int, sign: int, s: Any, step: Any) -> tuple[int, float]:
     """An entry decided at the close before bar k: (the bar that fills it, or -1 for none; where it is marked then).
 
@@ -69,7 +69,7 @@ def _open(bars: Any, rule: Any, k: int, sign: int, s: Any, step: Any) -> tuple[i
     return -1, 0.0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _entry(
     bars: Any, allowed: Any, rule: Any, k: int, side: int, flat: Any, turned: Any, held: Any, tried: Any, steps: Any
 ) -> Any:
@@ -107,7 +107,7 @@ def _entry(
     return best, row, how
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def walk_back(bars: Any, allowed: Any, rules: Any) -> Any:
     """One stretch of m bars; `allowed[k]`: something may be decided for the open of bar k.
 

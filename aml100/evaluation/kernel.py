@@ -14,7 +14,6 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from aml100.domain.units import HOUR_MS
 from aml100.evaluation.transition import (
@@ -33,6 +32,7 @@ from aml100.evaluation.transition import (
     Records,
     advance,
 )
+from aml100.market.compiled import compiled
 from aml100.market.features import FEATURES
 from aml100.market.position import POSITION_SIZE, position_features
 from aml100.market.series import BarSeries, Floats, FundingSeries, Ints
@@ -165,7 +165,7 @@ def flat_positions(count: int, equity: float = 1.0) -> Records:
     return states
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _counterfactual(bars: Any, rules: Any, t: Any, states: Any, following: Any, steps: Any) -> None:
     rule = rules[0]
     for row in range(t.shape[0]):
@@ -174,14 +174,14 @@ def _counterfactual(bars: Any, rules: Any, t: Any, states: Any, following: Any, 
             advance(bars, rule, t[row], action, following[row, action], steps[row, action])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _step_batch(bars: Any, rules: Any, t: Any, states: Any, actions: Any, steps: Any) -> None:
     rule = rules[0]
     for row in range(t.shape[0]):
         advance(bars, rule, t[row], actions[row], states[row], steps[row])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _position_rows(states: Any, close: Any, out: Any) -> None:
     for row in range(states.shape[0]):
         s = states[row]

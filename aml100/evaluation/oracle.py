@@ -22,12 +22,12 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from aml100.domain.orders import Action
 from aml100.evaluation.course import Course
 from aml100.evaluation.hindsight import BY_SIGNAL, walk_back
 from aml100.evaluation.kernel import BUY, SELL, KernelRules, Market, Records
+from aml100.market.compiled import compiled
 from aml100.market.series import Floats, Ints
 from aml100.trading.policies import Scheduled
 
@@ -48,7 +48,7 @@ class Hindsight:
     only_leaves: npt.NDArray[np.bool_]
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _insert(lines: Any, slopes: Any, bases: Any, xs: Any, line: int) -> None:
     """Add a line to the tree: at each node the one that is higher in the middle stays, the other goes on down."""
     node, low, high = 1, 0, xs.shape[0] - 1
@@ -71,7 +71,7 @@ def _insert(lines: Any, slopes: Any, bases: Any, xs: Any, line: int) -> None:
             return
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _highest(lines: Any, slopes: Any, bases: Any, xs: Any, place: int) -> int:
     """The line that is highest at xs[place], or _NONE."""
     best = _NONE
@@ -91,7 +91,7 @@ def _highest(lines: Any, slopes: Any, bases: Any, xs: Any, place: int) -> int:
             node, low = 2 * node + 1, middle + 1
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _stretch(
     opens: Any, close: float, paid: Any, allowed: Any, fee: float, slippage: float, reverse: bool, places: Any, xs: Any
 ) -> Any:

@@ -12,7 +12,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from aml100.evaluation.fixed_signal import begin_trade, entry_size, finish_trade, is_last
 from aml100.evaluation.transition import (
@@ -29,9 +28,10 @@ from aml100.evaluation.transition import (
     plan,
     play,
 )
+from aml100.market.compiled import compiled
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _held_notional(bars: Any, places: Any, i: int, states: Any, without: int) -> float:
     """|size| x close of all positions but one coin's; 0 or more. A held coin has a bar at every step."""
     total = 0.0
@@ -41,7 +41,7 @@ def _held_notional(bars: Any, places: Any, i: int, states: Any, without: int) ->
     return total
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _decide(
     bars: Any, rules: Any, places: Any, i: int, actions: Any, multiplier: float, states: Any, a: Any, wanted: Any
 ) -> None:
@@ -71,7 +71,7 @@ def _decide(
         wanted[k, 0], wanted[k, 1], wanted[k, 2], wanted[k, 3] = leaving, entering, taken, size
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _marked(bars: Any, places: Any, i: int, states: Any, entered: Any, equity: float) -> float:
     """The equity with positions opened at the next open already marked where all are: at this step's closes."""
     for k in range(states.shape[0]):
@@ -81,7 +81,7 @@ def _marked(bars: Any, places: Any, i: int, states: Any, entered: Any, equity: f
     return equity
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def walk_together(
     bars: Any,
     rules: Any,

@@ -21,8 +21,9 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 from numba.extending import overload
+
+from aml100.market.compiled import compiled
 
 Records: TypeAlias = npt.NDArray[np.void]
 
@@ -166,7 +167,7 @@ _TENS: Final = np.array([10.0**power for power in range(-_UNIT, 309)])
 """Powers of ten, from a table: raising to a power is most of what rounding a price costs."""
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _ticks(price: float, px_decimals: int) -> float:
     """Ticks in one unit of a price of this size: five significant figures, `px_decimals` decimals at most."""
     exponent = math.floor(math.log10(price))
@@ -181,7 +182,7 @@ def _ticks(price: float, px_decimals: int) -> float:
     return scale
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def round_to_tick(price: float, px_decimals: int) -> float:
     """The nearest price the venue accepts, as domain.units.round_price; a tie is what lies within 1e-8 of one."""
     scale = _ticks(price, px_decimals)
@@ -193,7 +194,7 @@ def round_to_tick(price: float, px_decimals: int) -> float:
     return below / scale
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def passive_price(price: float, side: int, px_decimals: int) -> float:
     """The nearest price the venue accepts that is no worse for this side than asked: down for a buy, up for a sell."""
     scale = _ticks(price, px_decimals)
@@ -202,20 +203,20 @@ def passive_price(price: float, side: int, px_decimals: int) -> float:
     return tick / scale
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _truncate(amount: float) -> float:
     """Toward zero to 6 decimals; the 1e-7 of a step undoes binary rounding of amounts that are exact in decimals."""
     return math.copysign(math.floor(abs(amount) * 1e6 + 1e-7) / 1e6, amount)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _book(s: Any, step: Any, amount: float) -> None:
     s.net += amount
     s.equity += s.unit * amount
     step.net += amount
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _fee(rule: Any, s: Any, step: Any, fill: float, rate: float) -> None:
     fee = -rate * s.size * fill
     if rule.account:
@@ -225,14 +226,14 @@ def _fee(rule: Any, s: Any, step: Any, fill: float, rate: float) -> None:
     _book(s, step, fee)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _move(s: Any, step: Any, origin: float, to: float) -> None:
     amount = s.side * s.size * (to - origin)
     step.price += amount
     _book(s, step, amount)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def leave(rule: Any, s: Any, step: Any, mark: float, level: float, slippage: float, reason: int) -> float:
     """Close the position, last marked at `mark`, at `level` worsened by `slippage`; return the fill price."""
     fill: float = level * (1.0 - s.side * slippage)
@@ -248,7 +249,7 @@ def leave(rule: Any, s: Any, step: Any, mark: float, level: float, slippage: flo
     return fill
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def stop_distance(rule: Any, bar: Any) -> float:
     """Of a stop from its entry, a fraction: fixed, or by the ATR of the bar that decides the entry; 0 for none."""
     if _atr_stop(rule) > 0.0:
@@ -259,13 +260,13 @@ def stop_distance(rule: Any, bar: Any) -> float:
     return fixed
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _level(rule: Any, base: float, move: float) -> float:
     level: float = round_to_tick(base * (1.0 + move), rule.px_decimals)
     return level
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def scaled_down(rule: Any, s: Any) -> float:
     """Share of an entry's size that the account's drawdown leaves: 1 at the peak, the floor at the breaker's."""
     limit = rule.breaker_dd if rule.breaker_dd > 0.0 else rule.hard_dd
@@ -276,7 +277,7 @@ def scaled_down(rule: Any, s: Any) -> float:
     return share
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def enter(
     rule: Any, s: Any, step: Any, side: int, size: float, coins: float, level: float, close: float, distance: float
 ) -> None:
@@ -314,7 +315,7 @@ def enter(
     step.entered = side
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def rest(rule: Any, s: Any, side: int, size: float, coins: float, now: Any, after: Any) -> bool:
     """Put a post-only entry at the decision's close into the book at the next open; False where the venue refuses it.
 
@@ -335,7 +336,7 @@ def rest(rule: Any, s: Any, side: int, size: float, coins: float, now: Any, afte
     return True
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def open_entry(
     rule: Any, s: Any, step: Any, side: int, taken: bool, size: float, coins: float, others: float, now: Any, after: Any
 ) -> bool:
@@ -356,7 +357,7 @@ def open_entry(
     return True
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def is_met(s: Any, bar: Any) -> bool:
     """Whether this bar trades through the resting entry; else it has waited one bar more."""
     met: bool = bar.low < s.entry if s.resting > 0 else bar.high > s.entry
@@ -365,7 +366,7 @@ def is_met(s: Any, bar: Any) -> bool:
     return met
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def fill(rule: Any, s: Any, step: Any) -> None:
     """The resting entry fills at its price, as maker; mark the position there."""
     s.side = s.resting
@@ -379,7 +380,7 @@ def fill(rule: Any, s: Any, step: Any) -> None:
     step.entered = s.side
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def accrue(rule: Any, s: Any, step: Any, bar: Any) -> None:
     """Funding on the notional at the bar's open, before any fill there."""
     if bar.funding != 0.0:
@@ -391,7 +392,7 @@ def accrue(rule: Any, s: Any, step: Any, bar: Any) -> None:
         _book(s, step, paid)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def play(rule: Any, s: Any, step: Any, bar: Any, mark: float) -> float:
     """The range of a bar for a held position last marked at `mark`: stop, else target, else the close as mark.
 
@@ -409,7 +410,7 @@ def play(rule: Any, s: Any, step: Any, bar: Any, mark: float) -> float:
     return 0.0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def trail(rule: Any, bars: Any, t: int, s: Any) -> bool:
     """The stop follows the close of bar t where that makes it tighter, never back; whether it moves."""
     if s.stop == 0.0:
@@ -425,7 +426,7 @@ def trail(rule: Any, bars: Any, t: int, s: Any) -> bool:
     return True
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def at_open(rule: Any, bars: Any, t: int, s: Any, step: Any, leaving: int) -> float:
     """What happens to a position at the open of bar t+1; returns the fill price, 0 where it stays.
 
@@ -444,7 +445,7 @@ def at_open(rule: Any, bars: Any, t: int, s: Any, step: Any, leaving: int) -> fl
     return leave(rule, s, step, now.close, after.open, rule.slippage, leaving)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def guard(rule: Any, s: Any, ordinal: int) -> bool:
     """Breaker and hard stop at the close that ends at `ordinal`: whether nothing may be held or opened now."""
     if rule.breaker_dd <= 0.0 and rule.hard_dd <= 0.0:
@@ -463,7 +464,7 @@ def guard(rule: Any, s: Any, ordinal: int) -> bool:
     return paused
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def plan(rule: Any, s: Any, bar: Any, action: int) -> tuple[int, int, bool]:
     """What is done at the next open, decided at this bar's close.
 
@@ -491,7 +492,7 @@ def plan(rule: Any, s: Any, bar: Any, action: int) -> tuple[int, int, bool]:
     return SIGNAL, wanted if rule.reverse else 0, False
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def advance(bars: Any, rule: Any, t: int, action: int, s: Any, step: Any) -> None:
     """One step of a unit position, in place: decided at the close of bar t, ends at the close of bar t+1.
 

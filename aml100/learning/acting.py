@@ -12,20 +12,33 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from aml100.evaluation.kernel import Market, flat_positions
 from aml100.evaluation.transition import POSITION_DTYPE, STEP_DTYPE, Records, advance
 from aml100.learning.inference import CompiledWeights, Floats32, greedy_action, price_actions
 from aml100.learning.reward import RewardConfig, Shaping, sum_terms, terms_of_step
+from aml100.market.compiled import compiled
 from aml100.market.position import POSITION_SIZE, position_features
 from aml100.market.series import Floats
 
 Actions = npt.NDArray[np.int8]
 
 
-@njit(cache=True, nogil=True)
-def _roll_out(bars, rules, first, share, w_position, w_duel, b_duel, epsilon, draws, live, met, taken):  # type: ignore[no-untyped-def]
+@compiled()
+def _roll_out(
+    bars: Any,
+    rules: Any,
+    first: Any,
+    share: Any,
+    w_position: Any,
+    w_duel: Any,
+    b_duel: Any,
+    epsilon: float,
+    draws: Any,
+    live: Any,
+    met: Any,
+    taken: Any,
+) -> None:
     rule = rules[0]
     stretches, length = share.shape[0], share.shape[1]
     row = np.zeros(POSITION_SIZE, np.float64)
@@ -80,7 +93,7 @@ def roll_out(
     return met, taken
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _walk(
     bars: Any,
     rules: Any,

@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import gymnasium
 import numpy as np
 import numpy.typing as npt
-from numba import njit, typeof
+from numba import typeof
 
 from aml100.evaluation.kernel import ACTIONS, POSITION_DTYPE, STEP_DTYPE, KernelRules, Records, flat_positions
 from aml100.evaluation.transition import advance
 from aml100.learning.arena import Arena, Float32s
 from aml100.learning.inference import SCALED_LIMIT
 from aml100.learning.reward import REWARD_TERMS, WEIGHTS_DTYPE, RewardConfig, sum_terms, terms_of_step
+from aml100.market.compiled import compiled
 from aml100.market.features import FEATURES
 from aml100.market.position import POSITION_SIZE, position_features
 from aml100.market.series import BarSeries, Floats, FundingSeries, Ints
@@ -67,13 +68,13 @@ def _world_of(rules: Records) -> Records:
     return world
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _describe(s: Any, close: float, out: Any) -> None:
     drawdown = max(0.0, 1.0 - s.equity / s.peak)
     position_features(s.side, s.entry, close, s.bars_held, s.target, s.stop, drawdown, s.wins, s.holds, out)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _step_one(bars: Any, signals: Any, worlds: Any, action: int, position: Any) -> tuple[float, int]:
     """One step of one environment; returns the reward and a code of _ENDED and _RUINED bits, or _BAD_ACTION."""
     if action < 0 or action >= ACTIONS:
@@ -101,7 +102,7 @@ def _step_one(bars: Any, signals: Any, worlds: Any, action: int, position: Any) 
     return sum_terms(terms), _ENDED * world.step.truncated + _RUINED * world.step.terminated
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _step_many(
     bars: Any,
     signals: Any,

@@ -13,9 +13,9 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from aml100.learning.network import ACTIONS, QNetwork
+from aml100.market.compiled import compiled
 
 Floats32 = npt.NDArray[np.float32]
 
@@ -40,7 +40,7 @@ class HeadWeights:
         )
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy", inline="always")
+@compiled(fastmath=_FAST, error_model="numpy", inline="always")
 def _hidden(share: Any, position: Any, weights: Any, hidden: Any) -> None:
     for j in range(hidden.shape[0]):
         hidden[j] = share[j]
@@ -51,7 +51,7 @@ def _hidden(share: Any, position: Any, weights: Any, hidden: Any) -> None:
                 hidden[j] += value * weights[i, j]
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy", inline="always")
+@compiled(fastmath=_FAST, error_model="numpy", inline="always")
 def _outputs(hidden: Any, duel: Any, bias: Any) -> tuple[Any, Any, Any, Any]:
     v, h, b, s = bias[0], bias[1], bias[2], bias[3]
     for j in range(hidden.shape[0]):
@@ -64,7 +64,7 @@ def _outputs(hidden: Any, duel: Any, bias: Any) -> tuple[Any, Any, Any, Any]:
     return base, h, b, s
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
+@compiled(fastmath=_FAST, error_model="numpy")
 def _next_values(
     share_on: Any, share_target: Any, following: Any, on: Any, on_duel: Any, on_bias: Any, target: Any,
     target_duel: Any, target_bias: Any, values: Any,
@@ -99,7 +99,7 @@ def next_values(
     return values
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
+@compiled(fastmath=_FAST, error_model="numpy")
 def _forward(share: Any, position: Any, weights: Any, duel: Any, bias: Any, q: Any, mean: Any) -> None:
     hidden = np.empty(share.shape[2], np.float32)
     for i in range(position.shape[0]):
@@ -118,7 +118,7 @@ def _forward(share: Any, position: Any, weights: Any, duel: Any, bias: Any, q: A
                 q[i, length, k, 2] = base + s
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
+@compiled(fastmath=_FAST, error_model="numpy")
 def _backward(
     share: Any, position: Any, weights: Any, duel: Any, q: Any, goals: Any, weight: Any, over: Any, penalty: float,
     d_share: Any, d_weights: Any, d_duel: Any, d_bias: Any, errors: Any,

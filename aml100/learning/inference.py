@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from aml100.market.compiled import compiled
 
 Floats32 = npt.NDArray[np.float32]
 
@@ -67,7 +68,7 @@ class CompiledWeights:
         )
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def scale_row(
     row: npt.NDArray[np.float64], mean: npt.NDArray[np.float64], inverse_sd: npt.NDArray[np.float64], out: Floats32
 ) -> None:
@@ -77,12 +78,12 @@ def scale_row(
         out[i] = np.float32(min(max(value, -SCALED_LIMIT), SCALED_LIMIT))
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def _sigmoid(x: Any) -> Any:
     return np.float32(1.0) / (np.float32(1.0) + np.exp(-x))
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def step_lstm(
     x: Floats32,
     h: Floats32,
@@ -116,7 +117,7 @@ def step_lstm(
             h[layer, j] = _sigmoid(gates[3 * hidden + j]) * np.float32(math.tanh(c[layer, j]))
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def share_of_market(h_top: Floats32, w_market: Floats32, b_market: Floats32, out: Floats32) -> None:
     """The head's part that every position of a bar shares: `h_top` [H] gives `out` [D]."""
     out[:] = b_market
@@ -126,7 +127,7 @@ def share_of_market(h_top: Floats32, w_market: Floats32, b_market: Floats32, out
             out[j] += value * w_market[i, j]
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def price_actions(
     market_share: Floats32,
     position: npt.NDArray[np.float64],
@@ -157,7 +158,7 @@ def price_actions(
     q[2] = state_value + sell - centre
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def greedy_action(q: npt.NDArray[np.float64], side: float, min_q_gap: float) -> int:
     """The best action, HOLD on ties; an entry whose gap to the second best is not above `min_q_gap` becomes HOLD.
 

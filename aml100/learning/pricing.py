@@ -13,7 +13,6 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from aml100.evaluation.kernel import Market, flat_positions
 from aml100.evaluation.transition import (
@@ -27,6 +26,7 @@ from aml100.evaluation.transition import (
     trailing_stop,
 )
 from aml100.learning.reward import sum_terms, terms_of_step
+from aml100.market.compiled import compiled
 from aml100.market.position import POSITION_SIZE, position_features
 from aml100.market.series import Floats, Ints
 
@@ -40,7 +40,7 @@ _OLDEST_BARS: Final = 500
 """The greatest age of a drawn position where there is no time exit."""
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _draw(s: Any, rule: Any, bar: Any, side: int, bar_sd: float, u: Any) -> None:
     """Fill `s`, a flat account's record, with a position that might be held at this bar's close."""
     close = bar.close
@@ -75,7 +75,7 @@ def _draw(s: Any, rule: Any, bar: Any, side: int, bar_sd: float, u: Any) -> None
         s.target = entry * (1.0 + side * rule.take_profit)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _draw_many(bars: Any, rules: Any, rows: Any, sides: Any, bar_sd: float, draws: Any, states: Any) -> None:
     for i in range(rows.shape[0]):
         _draw(states[i], rules[0], bars[rows[i]], sides[i], bar_sd, draws[i])
@@ -99,13 +99,13 @@ def random_positions(
     return states
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _describe(s: Any, close: float, out: Any) -> None:
     drawdown = max(0.0, 1.0 - s.equity / s.peak)
     position_features(s.side, s.entry, close, s.bars_held, s.target, s.stop, drawdown, s.wins, s.holds, out)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _price(
     bars: Any,
     rules: Any,

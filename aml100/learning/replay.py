@@ -11,7 +11,8 @@ from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from aml100.market.compiled import compiled
 
 EPSILON: Final = 1e-6
 """Keeps a slot with no error at all reachable."""
@@ -20,7 +21,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _tree_set(tree: Floats, leaves: int, slots: Ints, values: Floats) -> None:
     """Write leaves and recompute their ancestors as the sum of two children: no drift builds up.
 
@@ -45,7 +46,7 @@ def _tree_set(tree: Floats, leaves: int, slots: Ints, values: Floats) -> None:
         level >>= 1
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _tree_find(tree: Floats, leaves: int, masses: Floats, slots: Ints) -> None:
     """For each mass in [0, total) the slot whose interval of the cumulated priorities holds it.
 
@@ -66,14 +67,14 @@ def _tree_find(tree: Floats, leaves: int, masses: Floats, slots: Ints) -> None:
         slots[k] -= leaves
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _add(tree: Floats, leaves: int, first: int, capacity: int, largest: float, slots: Ints) -> None:
     for k in range(slots.shape[0]):
         slots[k] = (first + k) % capacity
     _tree_set(tree, leaves, slots, np.full(slots.shape[0], largest))
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _sample(
     tree: Floats, leaves: int, beta: float, draws: Floats, slots: Ints, weights: npt.NDArray[np.float32]
 ) -> None:
@@ -92,7 +93,7 @@ def _sample(
         weights[k] = (draws[k] / least) ** -beta
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _update(tree: Floats, leaves: int, alpha: float, slots: Ints, errors: Floats, largest: float) -> float:
     """The largest priority yet; NaN, and nothing written, where an error is not a finite number."""
     values = np.empty(errors.shape[0], np.float64)
@@ -216,7 +217,7 @@ class PrioritizedReplay:
         self._sums.set(np.arange(self.capacity), np.ascontiguousarray(state["priorities"]))
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def n_step_returns(
     reward: Floats, discount: Floats, ends: npt.NDArray[np.bool_], n: int, total: Floats, left: Floats, last: Ints
 ) -> None:

@@ -21,9 +21,9 @@ from enum import StrEnum
 from typing import Any, Final
 
 import numpy as np
-from numba import njit
 
 from aml100.evaluation.kernel import Records
+from aml100.market.compiled import compiled
 from aml100.market.series import Floats
 
 REWARD_TERMS: Final = ("pnl", "win", "streak", "trend", "hold")
@@ -91,25 +91,25 @@ def calm_factor(weights: Records, volatility: Floats) -> Floats:
     return reference / np.fmax(volatility, reference)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _streak_potential(weight: Any, wins: int) -> float:
     bonus: float = min(weight.streak_step * wins, weight.streak_max)
     return bonus
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _trend_potential(weight: Any, side: int, trend: float) -> float:
     bonus: float = weight.trend if side * trend > 0.0 else 0.0
     return bonus
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _hold_potential(weight: Any, holds: int) -> float:
     penalty: float = weight.hold_step * min(holds, weight.hold_cap)
     return penalty
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def terms_of_step(
     weight: Any, step: Any, before: Any, after: Any, calm: float, trend: float, trend_after: float
 ) -> tuple[float, float, float, float, float]:
@@ -132,13 +132,13 @@ def terms_of_step(
     return pnl, win, streak, held_with - _trend_potential(weight, before.side, trend), hold
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def sum_terms(terms: tuple[float, float, float, float, float]) -> float:
     """The reward."""
     return terms[0] + terms[1] + terms[2] + terms[3] + terms[4]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _rewards(
     weights: Any,
     steps: Any,

@@ -19,9 +19,9 @@ from typing import Final, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from aml100.domain.units import HOUR_MS, MINUTE_MS
+from aml100.market.compiled import compiled
 from aml100.market.regime import RegimeThresholds, trend_sign, trend_strength
 from aml100.market.series import Floats, Ints
 
@@ -69,8 +69,7 @@ def _compiled(function: _Function) -> _Function:
     Every function is written out where it is called: handing arrays on costs more than the sums themselves. Division
     by zero gives inf, as in numpy; where it can occur the code asks beforehand.
     """
-    compiled: _Function = njit(cache=True, error_model="numpy", _nrt=False, inline="always")(function)  # type: ignore[call-overload]
-    return compiled
+    return compiled(error_model="numpy", _nrt=False, inline="always")(function)
 
 
 def _circle(points: int, turns: float) -> Floats:

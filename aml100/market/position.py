@@ -10,7 +10,8 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from aml100.market.compiled import compiled
 
 POSITION_FEATURES: Final = (
     "side",
@@ -28,7 +29,7 @@ HOLDS_COUNTED: Final = 3.0
 """More in a row look the same."""
 
 
-@njit(cache=True, inline="always")
+@compiled(inline="always")
 def position_features(
     side: float,
     entry: float,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from numba import njit
+from aml100.market.compiled import compiled
 
 
 class Regime(StrEnum):
@@ -59,7 +59,7 @@ def _chance_spread() -> float:
 CHANCE_SPREAD: Final = _chance_spread()
 
 
-@njit(cache=True)
+@compiled()
 def trend_sign(fast: float, slow: float, up_frac: float, down_frac: float) -> int:
     """+1 where the fast mean stands more than `up_frac` above the slow one, -1 below by `down_frac`, else 0."""
     if fast > slow * (1.0 + up_frac):
@@ -69,7 +69,7 @@ def trend_sign(fast: float, slow: float, up_frac: float, down_frac: float) -> in
     return 0
 
 
-@njit(cache=True)
+@compiled()
 def trend_strength(fast: float, slow: float, volatility: float) -> float:
     """Distance of the means in standard deviations of chance; 0 where the market does not move at all.
 

@@ -15,7 +15,6 @@ from typing import Any, TypeAlias
 
 import msgspec
 import numpy as np
-from numba import njit
 
 from aml100.domain.errors import AmlError
 from aml100.domain.market import Bar
@@ -24,6 +23,7 @@ from aml100.domain.units import DAY_MS, HOUR_MS, Coin
 from aml100.evaluation.kernel import ATR_BAR_DTYPE, BAR_DTYPE, KernelRules, flat_positions
 from aml100.evaluation.transition import HOLD, POSITION_DTYPE, STEP_DTYPE, advance
 from aml100.learning.bundle import Bundle, ModelPolicy
+from aml100.market.compiled import compiled
 from aml100.market.features import FEATURES, compute_features
 from aml100.market.position import POSITION_SIZE, position_features
 from aml100.market.series import BarSeries, Floats, FundingSeries, Ints
@@ -43,7 +43,7 @@ class WalkRules:
     hourly_rate: float = 0.0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _advance(pair: Any, rules: Any, action: int, state: Any, step: Any) -> None:
     advance(pair, rules[0], 0, action, state[0], step[0])
 

@@ -64,6 +64,15 @@ class TradingParams(Section):
     confidence_sizing: bool = Field(True, description="Scale the size 0.5 to 1.5 with the Q gap.")
     interval: BarInterval = Field("1m", description="Length of a bar; the interval of a --data file wins.")
 
+    @model_validator(mode="after")
+    def _trailing_stop_starts_somewhere(self) -> Self:
+        if self.trailing_stop_pct and not (self.stop_loss_pct or self.atr_stop_multiple):
+            raise ValueError(
+                f"trading.trailing_stop_pct: {self.trailing_stop_pct:g} is refused; allowed: 0 where neither "
+                "stop_loss_pct nor atr_stop_multiple gives the stop that it moves"
+            )
+        return self
+
     @property
     def take_profit_frac(self) -> Decimal:
         return percent_as_frac(self.take_profit_pct)

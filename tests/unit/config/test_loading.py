@@ -206,6 +206,15 @@ def test_live_min_phase_must_be_one_of_the_phases(tmp_path: Path) -> None:
     assert "Foundation, Growth, Production" in line
 
 
+def test_a_trailing_stop_needs_a_stop_that_it_moves(tmp_path: Path) -> None:
+    path = write(tmp_path, "params.json", {"trading": {"trailing_stop_pct": 1.0, "stop_loss_pct": 0.0}})
+    assert refusal(tmp_path).startswith(f"{path}: trading.trailing_stop_pct: 1 is refused; allowed: 0 where")
+    write(
+        tmp_path, "params.json", {"trading": {"trailing_stop_pct": 1.0, "atr_stop_multiple": 2, "stop_loss_pct": 0.0}}
+    )
+    load_settings(tmp_path, {})
+
+
 def test_a_reserve_as_large_as_the_budget_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, "venue.json", {"ip_weight_reserve": 1200})
     assert refusal(tmp_path).startswith(f"{path}: ip_weight_reserve")

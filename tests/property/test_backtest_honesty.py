@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from aml100.config.loading import load_settings
 from aml100.config.models import Params
-from aml100.domain.orders import Action
+from aml100.domain.events import TradeClosed
+from aml100.domain.orders import Action, OrderKind
 from aml100.domain.units import MINUTE_MS, ZERO, Coin
 from aml100.evaluation.backtest import BacktestResult
 from aml100.evaluation.baselines import random_signals, signal_of
@@ -30,27 +31,59 @@ MADE = synthetic_series("regimes", BTC, MINUTE_MS, 1_700_006_400_000, 1_600, 5, 
 WARMUP = 400
 
 
+OPTIONS = {
+    "AML100_TRADING__ENTRY_STYLE": "maker_then_taker",
+    "AML100_TRADING__MAKER_TIMEOUT_BARS": "2",
+    "AML100_TRADING__TRAILING_STOP_PCT": "0.25",
+    "AML100_TRADING__ATR_STOP_MULTIPLE": "3",
+    "AML100_RISK__DRAWDOWN_SCALING": "true",
+    "AML100_RISK__STATUS_SIZING": "true",
+    "AML100_OBJECTIVES__CYCLE_DAYS": "0.25",
+}
+
+
 def run(series: BarSeries, name: str) -> BacktestResult:
-    return build_backtest(load_settings(None, {}), [series], {}, choose_baseline(name, 4), warmup_bars=WARMUP).run()
+    settled = load_settings(None, OPTIONS if name.endswith("options") else {})
+    policy = choose_baseline(name.removesuffix(" options"), 4)
+    return build_backtest(settled, [series], {}, policy, warmup_bars=WARMUP).run()
 
 
-WHOLE = {name: run(MADE, name) for name in ("mean-reversion", "random")}
+WHOLE = {name: run(MADE, name) for name in ("mean-reversion", "random", "mean-reversion options")}
 
 
-@settings(max_examples=25, deadline=None)
+def left_at_open(trade: TradeClosed, level: float) -> bool:
+    """A trailing stop that the market opened beyond: it belongs to the bar that opens there."""
+    return abs(float(trade.exit_price) / level - 1.0) <= 1.01e-4
+
+
+@settings(max_examples=35, deadline=None)
 @given(st.integers(WARMUP + 2, len(MADE) - 1), st.sampled_from(sorted(WHOLE)))
 @example(WARMUP + 2, "random")
 def test_truncating_at_any_bar_changes_no_earlier_trade_decision_or_equity(bars: int, name: str) -> None:
     short, whole = run(MADE.rows(0, bars), name), WHOLE[name]
     last_open, end_ms = int(MADE.open_ms[bars - 1]), int(MADE.open_ms[bars - 1]) + MINUTE_MS
     done = [trade for trade in short.trades if trade.exit_reason != "end"]
-    earlier = [trade for trade in whole.trades if trade.exit_ms <= last_open or (
-        trade.exit_ms == end_ms and trade.exit_reason in ("stop_loss", "take_profit"))]  # fmt: skip
+    inside = {"stop_loss", "take_profit"}
+    earlier = [
+        trade
+        for trade in whole.trades
+        if trade.exit_ms <= last_open or (trade.exit_ms == end_ms and trade.exit_reason in inside and trade in done)
+    ]
     assert done == earlier
+    missed = [trade for trade in whole.trades if trade.exit_ms == end_ms and trade.exit_reason in inside]
+    assert all(trade in done or left_at_open(trade, MADE.open[bars]) for trade in missed)
     assert len(short.trades) - len(done) <= 1
     before = [one for one in whole.decisions if one.bar_ms < last_open]
     assert [one for one in short.decisions if one.bar_ms < last_open] == before
     assert short.equity[: bars - 1] == whole.equity[: bars - 1]
+
+
+def test_the_options_make_trades_of_every_kind() -> None:
+    made = WHOLE["mean-reversion options"]
+    entries = [done.fill for done in made.fills if done.kind is OrderKind.ENTRY]
+    assert len(made.trades) > 15
+    assert {fill.is_taker for fill in entries} == {True, False}
+    assert "stop_loss" in {trade.exit_reason for trade in made.trades}
 
 
 wild = st.integers(0, 2**32)

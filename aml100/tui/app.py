@@ -24,6 +24,7 @@ from aml100.domain.clock import Clock, SystemClock
 from aml100.domain.errors import AmlError
 from aml100.tui.commands import COMMAND_TABLE, checked_keys
 from aml100.tui.figures import moment
+from aml100.tui.freshness import SLOWEST_FPS, Freshness
 from aml100.tui.looking import Looking
 from aml100.tui.palette import CommandPalette
 from aml100.tui.screens.base import ConsoleScreen
@@ -38,6 +39,7 @@ CHART_S: Final = 1.0
 CHART_FRAMES: Final = 5
 MISSED_S: Final = 30.0
 ENGINE_POLL_S: Final = 0.25
+NOTHING: Final[frozenset[str]] = frozenset()
 
 SCREENS: Final = {
     "why": ("lists", "WhyScreen"),
@@ -126,6 +128,7 @@ class ConsoleApp(Looking):
         self._load = load
         self._engine_failed = engine_failed
         self._beat = 0
+        self._freshness = Freshness()
         self._notice = ""
         self._notice_until_s = 0.0
         self._told_missed = False
@@ -222,6 +225,9 @@ class ConsoleApp(Looking):
             seen_ms=self.source.seen_ms,
             keys=self._keys,
             prices=self.prices if past is None else None,
+            fresh=self._freshness.of(self.source.latest, now_s)
+            if past is None and self.fps >= SLOWEST_FPS
+            else NOTHING,
             replay=None if past is None else past.where(),
         )
 

@@ -106,11 +106,18 @@ def _ask_reset(snapshot: Snapshot | None) -> tuple[str, ...]:
     )
 
 
+def _untouched(snapshot: Snapshot | None) -> str:
+    """What becomes of positions when the model changes."""
+    if snapshot is not None and not snapshot.positions:
+        return f"nothing else changes: {_exposure(snapshot)}"
+    return f"{_exposure(snapshot)}: stays as it is under its stop"
+
+
 def _ask_promote(snapshot: Snapshot | None) -> tuple[str, ...]:
     model = snapshot.model.name if snapshot is not None else "the champion"
     return (
         f"the chosen model trades from the next bar on, in place of {model}",
-        f"{_exposure(snapshot)} stays as it is under its stop",
+        _untouched(snapshot),
         "no validation is asked: this is your decision; roll back undoes it",
     )
 
@@ -119,7 +126,7 @@ def _ask_rollback(snapshot: Snapshot | None) -> tuple[str, ...]:
     model = snapshot.model.name if snapshot is not None else "the champion"
     return (
         f"the champion before {model} trades again from the next bar on",
-        f"{_exposure(snapshot)} stays as it is under its stop",
+        _untouched(snapshot),
     )
 
 

@@ -40,6 +40,9 @@ ROLES: Final = (
 )
 """Every role; `themes.inks_of` says how each looks."""
 
+EMPHASIS: Final = "+"
+"""Ends the name of a role that is underlined besides."""
+
 ON_GROUND: Final = frozenset(ROLES[: ROLES.index("chip")]) - {"key"}
 """Roles without a background of their own: their blanks all look the same."""
 
@@ -84,6 +87,15 @@ def line(*parts: str | Span) -> Line:
     (('equity ', 'text'), ('10,000', 'strong'))
     """
     return tuple((part, "text") if isinstance(part, str) else part for part in parts)
+
+
+def emphasised(role: str) -> str:
+    """The same look, underlined.
+
+    >>> emphasised("good")
+    'good+'
+    """
+    return role + EMPHASIS
 
 
 def plain(spans: Line) -> str:

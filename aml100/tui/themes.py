@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from rich.style import Style
 from textual.theme import BUILTIN_THEMES, Theme
 
-from aml100.tui.ink import ROLES
+from aml100.tui.ink import ROLES, emphasised
 
 
 class Palette(NamedTuple):
@@ -161,13 +161,14 @@ _PAIR_OF: Final = {
 
 @cache
 def inks_of(name: str) -> dict[str, Style]:
-    """The style of every role of `ink.ROLES` in one of `PALETTES`; of another theme's name, those of the first one."""
+    """The style of every role of `ink.ROLES`, plain and emphasised, in one of `PALETTES`; of another theme's name, those of the first one."""
     palette = PALETTES.get(name, PALETTES["dark"])
     pairs = {**palette.pairs, "rule": (palette.rule, palette.ground)}
     inks = {}
     for role in ROLES:
         text, background = pairs[_PAIR_OF.get(role, role).replace("-", "_")]
         inks[role] = Style(color=_rich(text), bgcolor=_rich(background), bold=role in BOLD or None)
+        inks[emphasised(role)] = inks[role] + Style(underline=True)
     return inks
 
 

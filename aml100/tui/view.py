@@ -13,7 +13,7 @@ import msgspec
 
 from aml100.control.protocol import Snapshot
 from aml100.tui import figures
-from aml100.tui.ink import Line, line
+from aml100.tui.ink import Line, emphasised, line
 
 
 class LinkState(StrEnum):
@@ -87,8 +87,14 @@ class View(msgspec.Struct, frozen=True):
     """Keys that were remapped, by command id."""
     prices: Prices | None = None
     """What the price chart shows where the operator chose a coin; None: the engine's choice."""
+    fresh: frozenset[str] = frozenset()
+    """What changed a moment ago, by the names of `freshness.facts_of`."""
     replay: Replay | None = None
     """Where in the past `snapshot` is taken from; None: it is the newest one."""
+
+    def role(self, role: str, *facts: str) -> str:
+        """The role, emphasised while one of the facts is fresh."""
+        return emphasised(role) if any(fact in self.fresh for fact in facts) else role
 
     @property
     def age_note(self) -> Line:

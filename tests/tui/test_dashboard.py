@@ -127,7 +127,7 @@ async def test_wide_dashboard_lists_the_trades_that_were_closed() -> None:
     """C4: what they made, how they ended and how long they took, beside the decisions."""
     text = await text_of(SNAPSHOT, 200, 60)
     assert "─ trades ─" in text
-    assert "12:02  BTC   short  -2.35  stop_loss" in text
+    assert "12:02  BTC   short  -2.35  SL" in text
     assert "none closed yet" in await text_of(changed(trades=()), 200, 60)
 
 

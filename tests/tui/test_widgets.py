@@ -8,7 +8,7 @@ import sys
 import pytest
 from textual.color import Color
 
-from aml100.tui.ink import ROLES, Column, cells, cut_words, first_fit, fit, line, pack, plain, rule, table
+from aml100.tui.ink import ROLES, Column, cells, cut_words, emphasised, first_fit, fit, line, pack, plain, rule, table
 from aml100.tui.themes import PALETTES, inks_of
 from aml100.tui.widgets.chart import bars, curve
 
@@ -56,7 +56,7 @@ def test_good_and_bad_are_not_red_and_green_for_the_colour_blind() -> None:
 def test_every_role_has_a_look(name: str) -> None:
     """C27: what is painted is what the contrast test measures."""
     inks = inks_of(name)
-    assert set(inks) == set(ROLES)
+    assert set(inks) == {*ROLES, *map(emphasised, ROLES)}
     painted = {(style.color.name, style.bgcolor.name) for style in inks.values() if style.color and style.bgcolor}
     bare = {tuple(colour.removeprefix("ansi_") for colour in pair) for pair in PALETTES[name].pairs.values()}
     assert painted - bare == {tuple(c.removeprefix("ansi_") for c in (PALETTES[name].rule, PALETTES[name].ground))}

@@ -23,7 +23,7 @@ def position_lines(view: View, width: int, height: int) -> list[Line]:
     room = height - 1
     shown = 0
     for position in snapshot.positions:
-        block = position_block(position, width)
+        block = position_block(position, width, view)
         if len(body) + len(block) > room and shown:
             break
         body.extend(block)
@@ -79,14 +79,15 @@ def safety_line(snapshot: Snapshot, width: int) -> Line:
     )
 
 
-def position_block(position: PositionView, width: int) -> list[Line]:
+def position_block(position: PositionView, width: int, view: View) -> list[Line]:
     """Three rows. Where size, entry and profit have no room beside each other, the entry opens the second row."""
-    short = position.size.startswith("-")
+    short, coin = position.size.startswith("-"), position.coin
+    size_role = view.role("text", f"position {coin}")
     gain = line((figures.money(position.unrealised, signed=True), figures.tone(figures.as_float(position.unrealised))))
     head = line(
-        (f" {position.coin} ", "strong"),
+        (f" {coin} ", "strong"),
         ("▼ SHORT " if short else "▲ LONG ", "bad" if short else "good"),
-        position.size.lstrip("-"),
+        (position.size.lstrip("-"), size_role),
     )
     entry = figures.price(position.entry_price)
     whole = (*head, (f" @ {entry}", "text"))
@@ -96,16 +97,16 @@ def position_block(position: PositionView, width: int) -> list[Line]:
         width,
         [
             line((" entry ", "dim"), entry) if not fits else (),
-            line((" TP ", "dim"), figures.price(position.target_price)),
-            line(("SL ", "dim"), figures.price(position.stop_price)),
+            line((" TP ", "dim"), (figures.price(position.target_price), view.role("text", f"target {coin}"))),
+            line(("SL ", "dim"), (figures.price(position.stop_price), view.role("text", f"stop {coin}"))),
             line(("mark ", "dim"), figures.price(position.mark)),
             line(("bars ", "dim"), str(position.bars_held)),
         ],
     )
-    return [first, second, protection_line(position, width)]
+    return [first, second, protection_line(position, width, view.role("good", f"protection {coin}"))]
 
 
-def protection_line(position: PositionView, width: int) -> Line:
+def protection_line(position: PositionView, width: int, role: str = "good") -> Line:
     """PROTECTED with the stop's id and age, or NAKED."""
     if not position.protected:
         return first_fit(
@@ -117,7 +118,7 @@ def protection_line(position: PositionView, width: int) -> Line:
     return pack(
         width,
         [
-            line((" ✓ PROTECTED", "good")),
+            line((" ", "text"), ("✓ PROTECTED", role)),
             line(("stop ", "dim"), oid),
             line(("age ", "dim"), figures.span(position.stop_age_s)),
             line(("bars ", "dim"), str(position.bars_held)) if width < 60 else (),
@@ -139,9 +140,11 @@ def performance_lines(view: View, width: int, height: int) -> list[Line]:
             width,
             [
                 line(
-                    " win rate ", (figures.percent(result.win_rate_pct, 1), "strong"), (f" of {result.trades}", "dim")
+                    " win rate ",
+                    (figures.percent(result.win_rate_pct, 1), view.role("strong", "trades")),
+                    (f" of {result.trades}", "dim"),
                 ),
-                line("PF ", (figures.number(result.profit_factor), "strong")),
+                line("PF ", (figures.number(result.profit_factor), view.role("strong", "trades"))),
                 line(("order ", "dim"), _latency(snapshot)),
             ],
         ),
@@ -230,6 +233,9 @@ def decision_lines(view: View, width: int, height: int) -> list[Line]:
     return headed("decisions", view, width, body, line(("UTC · Q of HOLD BUY SELL · y says why", "dim")))
 
 
+SHORT_REASONS = {"take_profit": "TP", "stop_loss": "SL", "liquidation": "liquid."}
+
+
 def closed_lines(view: View, width: int, height: int) -> list[Line]:
     """The trades that were closed, newest first: when, which way, what they made, how they ended, how long it took."""
     snapshot = view.snapshot
@@ -237,20 +243,23 @@ def closed_lines(view: View, width: int, height: int) -> list[Line]:
         return waiting("trades", view, width)
     columns = [
         Column(" exit"),
-        Column("coin"),
+        Column("coin", rank=1),
         Column("side"),
         Column("USD", numeric=True),
-        Column("reason"),
-        Column("held", numeric=True, rank=1),
-        Column("price moved", numeric=True, rank=2),
+        Column("by"),
+        Column("held", numeric=True, rank=2),
+        Column("price moved", numeric=True, rank=3),
     ]
     body: list[list[Span]] = [
         [
             (f" {figures.minute(one.exit_ms)}", "dim"),
             (one.coin, "text"),
             ("long" if one.side == "buy" else "short", "text"),
-            (figures.money(one.pnl, signed=True), figures.tone(figures.as_float(one.pnl))),
-            (one.exit_reason, "dim"),
+            (
+                figures.money(one.pnl, signed=True),
+                view.role(figures.tone(figures.as_float(one.pnl)), *(["trades"] if one is snapshot.trades[0] else [])),
+            ),
+            (SHORT_REASONS.get(one.exit_reason, one.exit_reason), "dim"),
             (figures.calm_span((one.exit_ms - one.entry_ms) / 1000), "dim"),
             (figures.percent(move_pct(one), signed=True), "dim"),
         ]
@@ -287,7 +296,8 @@ def feed_lines(view: View, width: int, height: int) -> list[Line]:
         fresh = one.state == "LIVE"
         age = figures.calm_span(one.age_ms / 1000) if fresh else figures.span(one.age_ms / 1000)
         word = f"was {one.state}" if view.age_note else one.state
-        shown.append(line((f" {glyph} {word}", role), f" {one.coin} {one.channel} ", (age, "dim"), gaps))
+        role = view.role(role, f"feed {one.coin} {one.channel}")
+        shown.append(line((f" {glyph} ", role), (word, role), f" {one.coin} {one.channel} ", (age, "dim"), gaps))
     body: list[Line] = []
     room = height - 1
     hidden = 0

@@ -49,7 +49,7 @@ def banner_lines(view: View, width: int, _height: int) -> list[Line]:
         head = line((" mode ? ", "chip"), " ", ("no word from the engine yet", "dim"))
         return [spread(head, tail, width), _console_line(view, width)]
     fresh = view.link.state is LinkState.LIVE and view.replay is None
-    state = (f" {state_word(snapshot.state)} ", STATE_ROLES.get(snapshot.state, "alarm"))
+    state = (f" {state_word(snapshot.state)} ", view.role(STATE_ROLES.get(snapshot.state, "alarm"), "state"))
     chips = line(
         (f" mode {snapshot.mode} ", f"mode-{snapshot.mode.lower()}" if _known(snapshot.mode) else "alarm"),
         " ",
@@ -134,7 +134,7 @@ def _facts_line(view: View, snapshot: Snapshot, width: int) -> Line:
         line((f"lag {snapshot.loop_lag_ms:.0f} ms", lag_role)),
         line((f"up {figures.calm_span(snapshot.uptime_s)}", "dim")),
         line(("orders ", "dim"), _latency(snapshot)),
-        line((f"model {snapshot.model.name}", "dim")),
+        line((f"model {snapshot.model.name}", view.role("dim", "model"))),
         line((f"run {snapshot.run_id}", "dim")),
         line((f"engine {snapshot.pid}", "dim")),
     ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from aml100.control.protocol import EvidenceView, ObjectiveView, PhaseView
 from aml100.tui import figures
-from aml100.tui.ink import Line, cells, cut_words, first_fit, gauge, line, pack, spread, wrapped
+from aml100.tui.ink import Line, cells, cut_words, emphasised, first_fit, gauge, line, pack, spread, wrapped
 from aml100.tui.view import View
 from aml100.tui.widgets.panels import VERDICTS, headed, waiting
 
@@ -54,7 +54,7 @@ def phase_lines(view: View, width: int, height: int) -> list[Line]:
     if snapshot is None:
         return waiting("phase", view, width)
     phase = snapshot.phase
-    body = [objective_line(one, width) for one in phase.objectives]
+    body = [objective_line(one, width, fresh=f"objective {one.name}" in view.fresh) for one in phase.objectives]
     body.append(cycle_line(phase, width))
     spare = height - 1 - len(body)
     for extra in (last_line(phase, width), *_sentences(phase, width, roomy=spare >= ROOM_FOR_ALL)):
@@ -68,12 +68,12 @@ def phase_lines(view: View, width: int, height: int) -> list[Line]:
     noted = [one for one in phase.objectives if one.note and one.value is not None]
     if noted and spare >= len(noted):
         body = _with_notes(phase, body, width)
-    return headed(f"phase {phase.name}", view, width, body, cycles_note(phase))
+    return headed(f"phase {phase.name}", view, width, body, cycles_note(phase, view.role("strong", "cycles")))
 
 
-def cycles_note(phase: PhaseView) -> Line:
+def cycles_note(phase: PhaseView, role: str = "strong") -> Line:
     """`cycles 1/3`, and whether any of it is only provisional."""
-    note = line((f"cycles {phase.cycles_done}/{phase.cycles_required}", "strong"))
+    note = line((f"cycles {phase.cycles_done}/{phase.cycles_required}", role))
     return (*note, (" PROVISIONAL", "warn")) if phase.provisional else note
 
 
@@ -94,11 +94,12 @@ def note_words(one: ObjectiveView) -> str:
     return "figure met; evidence missing: " + ", ".join(EVIDENCE_LABELS.get(name, name) for name in wanted.split(", "))
 
 
-def objective_line(one: ObjectiveView, width: int) -> Line:
+def objective_line(one: ObjectiveView, width: int, *, fresh: bool = False) -> Line:
     """`return /month  1.21 ≥ 2 %  95 %: 0.30  ✗ FAIL`, or the note in place of a value that is unknown."""
     label, unit = label_of(one.name)
     sign = "≤" if "drawdown" in one.name else "≥"
     glyph, role = VERDICTS.get(one.state, ("○", "dim"))
+    role = emphasised(role) if fresh else role
     verdict = line((f"{glyph} {one.state}", role))
     short = line((glyph, role))
     threshold = f"{sign} {figures.trimmed(one.threshold)}{unit}"

@@ -31,7 +31,7 @@ def trade_rows(view: View, width: int, order: int) -> list[Row]:
         return [WAITING]
     rows = [section("positions", view, width)]
     for position in snapshot.positions:
-        block = position_block(position, min(width, 100))
+        block = position_block(position, min(width, 100), view)
         for at, spans in enumerate(block):
             rows.append(Row(f"position {position.coin} {at}", spans, position if at == 0 else None))
     if not snapshot.positions:

@@ -225,11 +225,12 @@ class ConsoleApp(Looking):
             seen_ms=self.source.seen_ms,
             keys=self._keys,
             prices=self.prices if past is None else None,
-            fresh=self._freshness.of(self.source.latest, now_s)
-            if past is None and self.fps >= SLOWEST_FPS
-            else NOTHING,
+            fresh=self._fresh(now_s) if past is None else NOTHING,
             replay=None if past is None else past.where(),
         )
+
+    def _fresh(self, now_s: float) -> frozenset[str]:
+        return self._freshness.of(self.source.latest, now_s) if self.fps >= SLOWEST_FPS else NOTHING
 
     def _tell_missed(self) -> None:
         """Once, after the first snapshot: what was raised while nobody watched (GUARANTEES C29)."""

@@ -161,7 +161,7 @@ _PAIR_OF: Final = {
 
 @cache
 def inks_of(name: str) -> dict[str, Style]:
-    """The style of every role of `ink.ROLES`, plain and emphasised, in one of `PALETTES`; of another theme's name, those of the first one."""
+    """The style of every role of `ink.ROLES`, plain and emphasised, in a palette; of another name, in the first one."""
     palette = PALETTES.get(name, PALETTES["dark"])
     pairs = {**palette.pairs, "rule": (palette.rule, palette.ground)}
     inks = {}

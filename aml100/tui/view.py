@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -104,6 +104,9 @@ class View(msgspec.Struct, frozen=True):
         word = "OFFLINE" if self.link.state is not LinkState.STALE else "STALE"
         return line((f"{word} {figures.span(self.link.age_s)}", "warn"))
 
+
+CALM: Final = View(None, Link(LinkState.LIVE))
+"""For what is painted outside a frame: nothing in it is fresh."""
 
 Painter: TypeAlias = Callable[[View, int, int], list[Line]]
 """Lines for a view in a width and a height of cells."""

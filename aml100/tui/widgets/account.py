@@ -5,7 +5,7 @@ from __future__ import annotations
 from aml100.control.protocol import PositionView, Snapshot, TradeView, TrainingView
 from aml100.tui import figures
 from aml100.tui.ink import Column, Line, Span, cells, cut_words, first_fit, line, pack, spread, table
-from aml100.tui.view import View
+from aml100.tui.view import CALM, View
 from aml100.tui.widgets.curves import ACTION_ROLES
 from aml100.tui.widgets.panels import headed, waiting
 
@@ -79,7 +79,7 @@ def safety_line(snapshot: Snapshot, width: int) -> Line:
     )
 
 
-def position_block(position: PositionView, width: int, view: View) -> list[Line]:
+def position_block(position: PositionView, width: int, view: View = CALM) -> list[Line]:
     """Three rows. Where size, entry and profit have no room beside each other, the entry opens the second row."""
     short, coin = position.size.startswith("-"), position.coin
     size_role = view.role("text", f"position {coin}")

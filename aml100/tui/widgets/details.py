@@ -25,7 +25,6 @@ from aml100.control.protocol import (
 )
 from aml100.tui import figures
 from aml100.tui.ink import Line, line, plain, to_ascii, wrapped
-from aml100.tui.view import Link, LinkState, View
 from aml100.tui.widgets.account import position_block
 from aml100.tui.widgets.curves import ACTION_ROLES
 from aml100.tui.widgets.dialogs import Dialog
@@ -50,7 +49,7 @@ def described(item: object) -> tuple[str, list[Line]]:
             return f"Order: {item.coin} {item.kind}", order_details(item)
         case PositionView():
             return f"Position: {item.coin}", [
-                *position_block(item, WIDTH, View(None, Link(LinkState.LIVE))),
+                *position_block(item, WIDTH),
                 *_position_words(item),
             ]
         case DecisionView():

@@ -233,7 +233,7 @@ def signal(seed: int, length: int) -> npt.NDArray[np.int8]:
     return np.random.default_rng(seed).choice([0, 0, 1, 2], length).astype(np.int8)
 
 
-def compare(result: SignalResult, reference: Reference) -> None:
+def assert_same_results(result: SignalResult, reference: Reference) -> None:
     assert len(result.trades) == len(reference.trades)
     for ours, wanted in zip(result.trades, reference.trades, strict=True):
         assert (ours["entry_row"], ours["exit_row"]) == (wanted.entry_row, wanted.exit_row)
@@ -278,7 +278,7 @@ def test_a_fixed_signal_makes_the_trades_and_the_equity_of_the_exact_reference(
         rules = replace(rules, px_decimals=4)
     reference = Reference(series, rates_of(funding), rules).run(actions, start, confidence)
     result = backtest_signal(Market.from_series(series, funding), rules, actions, start=start, confidence=confidence)
-    compare(result, reference)
+    assert_same_results(result, reference)
 
 
 @settings(max_examples=200, deadline=None)
@@ -350,4 +350,4 @@ def test_real_bars_and_real_funding_give_the_trades_of_the_reference(shared: Pat
     reference = Reference(series, rates_of(funding), rules).run(actions, 100, None)
     assert len(reference.trades) > 200
     assert {trade.reason for trade in reference.trades} >= {"signal", "time", "take_profit", "stop_loss"}
-    compare(backtest_signal(Market.from_series(series, funding), rules, actions, start=100), reference)
+    assert_same_results(backtest_signal(Market.from_series(series, funding), rules, actions, start=100), reference)

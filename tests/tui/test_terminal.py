@@ -97,7 +97,7 @@ def test_closed_terminal_ends_the_console(terminal: Terminal) -> None:
     """C28: gone within five seconds, no orphan."""
     terminal.wait_for(b"10,123.46")
     os.close(terminal.master)
-    terminal.child.wait(LEAVE_S)
+    assert terminal.child.wait(LEAVE_S) == 0, "it left by itself, in time"
 
 
 def test_interrupt_only_asks(terminal: Terminal) -> None:

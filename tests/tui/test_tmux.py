@@ -55,6 +55,12 @@ class Tmux:
     def screen(self) -> str:
         return self.do("capture-pane", "-p")
 
+    def modes(self) -> str:
+        """Which of canonical input and echo the shell's terminal has; both after a console that cleaned up."""
+        self.type("clear; stty -a | grep -o -w -e icanon -e echo | tr '\\n' ' '; echo to''ld")
+        before, _, _ = self.wait_for("told").partition("told")
+        return before.splitlines()[-1].strip()
+
     def wait_for(self, *wanted: str, without: str = "\0") -> str:
         """The screen once it holds every wanted text, and not the other one."""
 
@@ -149,8 +155,7 @@ def test_suspended_console_gives_the_terminal_back_and_returns(tmux: Tmux, state
     tmux.wait_for("Leave the console?")
     tmux.keys("d")
     tmux.wait_for("prompt>", without="10,123.46 USD")
-    tmux.type("stty -a | grep -o -w -e icanon -e echo | tr '\\n' ' '")
-    tmux.wait_for("icanon echo")
+    assert tmux.modes() == "icanon echo"
 
 
 def test_crashed_console_leaves_a_sane_terminal(tmux: Tmux, tmp_path: Path) -> None:
@@ -172,8 +177,7 @@ def test_crashed_console_leaves_a_sane_terminal(tmux: Tmux, tmp_path: Path) -> N
     )
     tmux.type(shlex.join([sys.executable, str(script)]))
     tmux.wait_for("a mistake of ours", "prompt>")
-    tmux.type("clear; stty -a | grep -o -w -e icanon -e echo | tr '\\n' ' '")
-    tmux.wait_for("icanon echo")
+    assert tmux.modes() == "icanon echo"
 
 
 @pytest.mark.parametrize(("options", "most"), [((), 2000), (("--low-bandwidth",), 500)])
@@ -203,4 +207,4 @@ def test_ids_reach_the_clipboard_of_the_terminal(tmux: Tmux, state: Path) -> Non
     tmux.keys("Down")
     tmux.keys("c")
     _until(lambda: "1234567 0x" + "a" * 32 in tmux.do("show-buffer"), lambda: tmux.do("show-buffer"))
-    tmux.wait_for("copied 1234567")
+    assert "copied 1234567" in tmux.wait_for("copied 1234567")

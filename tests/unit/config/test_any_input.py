@@ -36,7 +36,7 @@ DOCUMENTS = st.recursive(
 )
 
 
-def load_or_one_line(folder: Path, environ: dict[str, str]) -> None:
+def assert_loaded_or_one_line(folder: Path, environ: dict[str, str]) -> None:
     line = ""
     try:
         assert flatten(load_settings(folder, environ))
@@ -51,14 +51,14 @@ def load_or_one_line(folder: Path, environ: dict[str, str]) -> None:
 @given(document=DOCUMENTS)
 def test_any_document(name: str, document: object, tmp_path: Path) -> None:
     (tmp_path / name).write_text(json.dumps(document), encoding="utf-8")
-    load_or_one_line(tmp_path, {})
+    assert_loaded_or_one_line(tmp_path, {})
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=40))
 def test_any_bytes(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "params.json").write_bytes(content)
-    load_or_one_line(tmp_path, {})
+    assert_loaded_or_one_line(tmp_path, {})
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -70,7 +70,7 @@ def test_any_bytes(content: bytes, tmp_path: Path) -> None:
     text=st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=12),
 )
 def test_any_variable(name: str, text: str, tmp_path: Path) -> None:
-    load_or_one_line(tmp_path, {f"AML100_{name}": text})
+    assert_loaded_or_one_line(tmp_path, {f"AML100_{name}": text})
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -298,12 +298,13 @@ class CycleKeeper:
         return self._objectives.phase_names[earned] if earned >= 0 else ""
 
     def _objective(self, result: ObjectiveResult, progress: float) -> ObjectiveView:
-        """As the screen shows it; a return compounded to a month from a few minutes says nothing yet."""
+        """As the screen shows it; a return compounded to a month from less than a day says nothing."""
         name = _shown_name(result.name)
         threshold = _shown(result.name, result.threshold)
         assert threshold is not None
         bound = _shown(result.name, self._bounds.get(result.name))
-        if result.name == "monthly_return" and progress < EARLIEST_RETURN:
+        too_early = progress < EARLIEST_RETURN or progress * self._objectives.cycle_days < 1.0
+        if result.name == "monthly_return" and too_early:
             return ObjectiveView(name, None, threshold, None, Verdict.UNKNOWN.value, "too early", bound)
         value = _shown(result.name, result.value)
         return ObjectiveView(name, value, threshold, result.met, result.state.value, result.note, bound)

@@ -147,14 +147,15 @@ class Telemetry:
                 self.trades.append(record)
                 self.fees += float(record.fees)
                 self.say(
-                    f"{record.coin} {record.side} closed: {record.exit_reason}, {decimal_text(record.pnl)} USD net",
+                    f"{record.coin} {record.side} closed: {record.exit_reason}, {record.pnl:+.2f} USD net",
                     record.exit_ms,
                 )
             case FillRecorded():
                 fill = record.fill
+                kind = record.kind or "foreign"
+                why = kind if record.reason in ("", kind) else f"{kind}: {record.reason}"
                 self.say(
-                    f"{fill.coin} {fill.side} {decimal_text(fill.size)} filled at {decimal_text(fill.price)}"
-                    f" ({record.kind or 'foreign'}: {record.reason})",
+                    f"{fill.coin} {fill.side} {decimal_text(fill.size)} filled at {decimal_text(fill.price)} ({why})",
                     fill.time_ms,
                 )
             case OrderRecorded():

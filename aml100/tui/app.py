@@ -135,6 +135,7 @@ class ConsoleApp(Looking):
         for name in PALETTES:
             self.register_theme(theme_of(name))
         self.set_reactive(App.theme, theme)
+        self.stylesheet.set_variables(self.get_css_variables())
         self.set_class(ascii, "-ascii")
 
     @property

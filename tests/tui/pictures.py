@@ -1,13 +1,12 @@
 """Takes docs/screens/*.svg from the real console on a real engine: `make screens`. No test by itself.
 
-The engine is that of `make run`, only faster: the embedded venue, a made-up market, a model trained on the spot. The
-pictures differ from run to run as any two days do.
+The engine is that of `make run`: the embedded venue, a made-up market, a model trained on the spot, `demo/` for the
+settings. The pictures differ from run to run as any two days do.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import subprocess
 import sys
@@ -15,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from aml100.control.attach import OperatorClient
-from aml100.control.protocol import Hello
+from aml100.control.protocol import Hello, Snapshot
 from aml100.domain.clock import SystemClock
 from aml100.tui.app import ConsoleApp
 from aml100.tui.source import EngineSource
@@ -26,15 +25,18 @@ PICTURES = {
     "feed": ("e",), "alerts": ("a",), "log": ("l",), "flatten": ("d", "f"),
     "replay": ("escape", "d", "b", "shift+left"),
 }  # fmt: skip
-DEMO = {
-    "AML100_OBJECTIVES__CYCLE_DAYS": "0.25",
-    "AML100_MODEL__LSTM_LAYERS": "1",
-    "AML100_MODEL__LSTM_HIDDEN": "64",
-    "AML100_TRAINING__LEARNING_RATE": "0.001",
-}
+ROOT = FOLDER.parents[1]
+DEMO = ("--config", str(ROOT / "demo"), "--speed", "60", "--warmup-bars", "20000")
 FRAME_S = 0.5
-TRADES = 12
-LONGEST_S = 300.0
+TRADES = 4
+LONGEST_S = 900.0
+
+
+def worth_a_picture(seen: Snapshot | None) -> bool:
+    """A trained model decides, it has closed some trades, and a position stands under its stop."""
+    if seen is None or seen.model.id is None or len(seen.trades) < TRADES:
+        return False
+    return any(one.protected and one.bars_held > 2 for one in seen.positions)
 
 
 async def take(state: Path) -> None:
@@ -43,7 +45,7 @@ async def take(state: Path) -> None:
     app = ConsoleApp(source, folder=state.parent)
     async with app.run_test(size=(120, 40)) as pilot:
         async with asyncio.timeout(LONGEST_S):
-            while source.latest is None or len(source.latest.trades) < TRADES or not source.latest.positions:
+            while not worth_a_picture(source.latest):
                 await pilot.pause(FRAME_S)
         for name, keys in PICTURES.items():
             for key in keys:
@@ -60,9 +62,9 @@ def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         state = Path(folder) / "state.db"
-        command = [sys.executable, "-m", "aml100", "run", "--no-tui", "--speed", "120", "--state", str(state)]
+        command = [sys.executable, "-m", "aml100", "run", "--no-tui", *DEMO, "--state", str(state)]
         with (Path(folder) / "engine.log").open("wb") as log:
-            engine = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **DEMO})
+            engine = subprocess.Popen(command, stdout=log, stderr=log)
             try:
                 asyncio.run(take(state))
             finally:

@@ -6,6 +6,7 @@ import gc
 
 import pytest
 from desk import NOON_MS, Desk, changed
+from textual.color import Color
 
 from aml100.control.protocol import Snapshot
 from aml100.tui.themes import PALETTES
@@ -55,6 +56,17 @@ async def test_screens_say_the_same_in_every_theme(theme: str, key: str) -> None
     async with themed.open(100, 30) as pilot:
         await pilot.press(key)
         assert await themed.settle(pilot) == wanted
+
+
+@pytest.mark.parametrize("theme", PALETTES)
+async def test_dialogs_wear_the_theme_too(theme: str) -> None:
+    """C25, C27: the ground of a dialog is the theme's, from the first frame on."""
+    desk = Desk(theme=theme)
+    async with desk.open() as pilot:
+        await pilot.press("f")
+        await desk.settle(pilot)
+        ground = desk.app.screen.query_one(".dialog").styles.background
+        assert ground == Color.parse(PALETTES[theme].ground)
 
 
 async def test_console_keeps_nothing_of_old_snapshots() -> None:

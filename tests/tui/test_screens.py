@@ -29,7 +29,7 @@ from aml100.tui.widgets.listing import Listing
         ),
         ("e", ["BTC   activeAssetCtx", "0.9 s ago", "1.8 ms", "loop lag      3.2 ms", "synthetic:regimes"]),
         ("o", ["phase 1 Foundation", "gates honest", "95 % ≥ -0.40", "PROVISIONAL", "day 12.9 of 30", "luck 31 %"]),
-        ("o", ["closed trades", "26 ≥ 100   32 d to go", "cycles 1/3"]),
+        ("o", ["closed trades", "26 ≥ 100 32 d to go", "cycles 1/3"]),
         ("a", ["feed_stale", "BTC activeAssetCtx is silent", "order_rejected ×3"]),
         ("l", ["bar 59 closed, nothing to do", "INFO"]),
     ],
@@ -82,6 +82,19 @@ async def test_log_follows_its_end_until_it_is_scrolled() -> None:
         first = (await desk.settle(pilot)).splitlines()[2]
         desk.source.latest = changed(log=(*SNAPSHOT.log[1:], more, LogLine(more.time_ms + 1, "info", "and more")))
         assert (await desk.settle(pilot)).splitlines()[2] == first
+
+
+@pytest.mark.parametrize("key", "ytlm")
+async def test_list_never_scrolls_sideways(key: str) -> None:
+    """A row is as wide as the screen, with the scroll bar beside it and without: no bar below takes a row."""
+    desk = Desk()
+    async with desk.open() as pilot:
+        await pilot.press(key)
+        await desk.settle(pilot)
+        await desk.settle(pilot)
+        listing = desk.app.screen.query_one(Listing)
+        assert listing.show_vertical_scrollbar or key == "m"
+        assert not listing.show_horizontal_scrollbar
 
 
 async def test_list_newest_first_keeps_the_row_being_read() -> None:

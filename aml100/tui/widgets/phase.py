@@ -24,7 +24,7 @@ LABELS = {
     "trade_density": ("trade density", " %"),
 }
 EVIDENCE_LABELS = {
-    "sharpe_bound": "Sharpe, lower bound",
+    "sharpe_bound": "Sharpe lower bound",
     "dsr": "deflated Sharpe",
     "pbo": "odds of overfitting",
     "trades": "closed trades",
@@ -192,9 +192,9 @@ def evidence_line(one: EvidenceView, width: int) -> Line:
     label = EVIDENCE_LABELS.get(one.name, one.name.replace("_", " "))
     asked = f"{'≤' if one.name in AT_MOST else '≥'} {figures.trimmed(one.threshold)}"
     value = figures.UNKNOWN if one.value is None else f"{one.value:.4g}"
-    head = line((f" {glyph} ", role), f"{label:<20}", (f"{value:>7} ", "strong"), (f"{asked:<8}", "dim"))
-    wait = "" if one.met else "not known yet" if one.days_to_go is None else f"{days(one.days_to_go)} to go"
-    waiting_words = (f"{wait:<15}", "warn")
+    head = line((f" {glyph} ", role), f"{label:<19}", (f"{value:>6} ", "strong"), (f"{asked:<6}", "dim"))
+    wait = "" if one.met else "unknown" if one.days_to_go is None else f"{days(one.days_to_go)} to go"
+    waiting_words = (f"{wait:<12}", "warn")
     meaning = (EVIDENCE_MEANINGS.get(one.name, ""), "dim")
-    bare = line((f" {glyph} ", role), f"{label:<20}", (f"{value:>7} ", "strong"), (asked, "dim"))
+    bare = line((f" {glyph} ", role), f"{label:<19}", (f"{value:>6} ", "strong"), (asked, "dim"))
     return first_fit(width, (*head, waiting_words, meaning), (*head, (wait, "warn")), bare)

@@ -25,13 +25,13 @@ from aml100.evaluation.transition import (
     STEP_DTYPE,
     Records,
     at_open,
+    decide,
     fill,
     guard,
     has_options,
     is_met,
     leave,
     open_entry,
-    plan,
     play,
     scaled_down,
     trailing_stop,
@@ -211,7 +211,7 @@ def _walk(
                 position[t] = 0.0
             continue
         after = bars[t + 1]
-        leaving, entering, taken = plan(rule, s, now, actions[t])
+        leaving, entering, taken = decide(rule, s, now, actions[t])
         if guard(rule, s, now.ordinal):
             leaving, entering = (RISK if s.side != 0 else NOT_CLOSED), 0
             s.resting = 0

@@ -27,12 +27,12 @@ from aml100.evaluation.transition import (
     STEP_DTYPE,
     TIME,
     at_open,
+    decide,
     fill,
     has_options,
     is_met,
     leave,
     open_entry,
-    plan,
     play,
 )
 from aml100.market.compiled import compiled
@@ -60,7 +60,7 @@ def _open(bars: Any, rule: Any, k: int, sign: int, s: Any, step: Any) -> tuple[i
         if is_met(s, bars[j]):
             fill(rule, s, step)
             return j, s.entry
-        _, entering, taken = plan(rule, s, bars[j], HOLD)
+        _, entering, taken = decide(rule, s, bars[j], HOLD)
         j += 1
         if j == m:
             break

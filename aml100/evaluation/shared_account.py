@@ -19,13 +19,13 @@ from aml100.evaluation.transition import (
     NOT_CLOSED,
     RISK,
     at_open,
+    decide,
     fill,
     guard,
     has_options,
     is_met,
     leave,
     open_entry,
-    plan,
     play,
 )
 from aml100.market.compiled import compiled
@@ -60,7 +60,7 @@ def _decide(
         if t < 0 or is_last(bars, t):
             continue
         s, now = states[k], bars[t]
-        leaving, entering, taken = plan(rules[k], s, now, actions[t])
+        leaving, entering, taken = decide(rules[k], s, now, actions[t])
         if paused:
             leaving, entering = (RISK if s.side != 0 else NOT_CLOSED), 0
             s.resting = 0

@@ -1,6 +1,6 @@
 """One position, one bar, compiled: what SPEC section 6 says, in the order in which it happens.
 
-A step is decided at the close of bar t and ends at the close of bar t+1. It is made of `plan` (what the action means),
+A step is decided at the close of bar t and ends at the close of bar t+1. It is made of `decide` (what the action means),
 `guard` (breaker and hard stop), `at_open` (the trailing stop moves, funding, exits), `enter` or `rest` (an entry taken
 at once, or put into the book), `is_met` and `fill` (the market trades through it) and `play` (the range of t+1, stop
 before target), all acting on one record of POSITION_DTYPE. Two accountings differ in a few lines:
@@ -167,7 +167,7 @@ _TENS: Final = np.array([10.0**power for power in range(-_UNIT, 309)])
 """Powers of ten, from a table: raising to a power is most of what rounding a price costs."""
 
 
-@compiled(error_model="numpy")
+@compiled(error_model="numpy", inline="always")
 def _ticks(price: float, px_decimals: int) -> float:
     """Ticks in one unit of a price of this size: five significant figures, `px_decimals` decimals at most."""
     exponent = math.floor(math.log10(price))
@@ -465,31 +465,46 @@ def guard(rule: Any, s: Any, ordinal: int) -> bool:
 
 
 @compiled(error_model="numpy")
-def plan(rule: Any, s: Any, bar: Any, action: int) -> tuple[int, int, bool]:
-    """What is done at the next open, decided at this bar's close.
+def decide(rule: Any, s: Any, bar: Any, action: int) -> tuple[int, int, bool]:
+    """`plan`, or `plan_resting` where an entry is in the book: (exit reason, side to open, whether it is that one's)."""
+    if has_options(rule) and s.resting != 0:
+        entering, taken = plan_resting(rule, s, bar, action)
+        return NOT_CLOSED, entering, taken
+    leaving, entering = plan(rule, s, bar, action)
+    return leaving, entering, False
 
-    Returns (exit reason or NOT_CLOSED, side to open or 0, whether that side is the resting entry's, whose time is over
-    and which is taken now). A resting entry keeps others away; the opposite signal takes it back for good.
-    """
+
+@compiled(error_model="numpy")
+def plan(rule: Any, s: Any, bar: Any, action: int) -> tuple[int, int]:
+    """What is done at the next open, decided at this bar's close: (exit reason or NOT_CLOSED, side to open or 0)."""
     decides = rule.decision_bars <= 1 or bar.ordinal % rule.decision_bars == 0
     if decides:
         s.holds = min(s.holds + 1, 32_000) if action == HOLD else 0
     if s.side != 0 and rule.max_hold > 0 and s.bars_held >= rule.max_hold:
-        return TIME, 0, False
-    wanted = 0
-    if decides and action != HOLD:
-        wanted = 1 if action == BUY else -1
-    if has_options(rule) and s.resting != 0:
-        side, over = s.resting, s.bars_held >= _maker_bars(rule)
-        if wanted == -side or over:
-            s.resting = 0
-        taken = over and wanted != -side and _entry_style(rule) == MAKER_THEN_TAKER
-        return NOT_CLOSED, side if taken else 0, taken
-    if wanted == 0 or s.side == wanted:
-        return NOT_CLOSED, 0, False
+        return TIME, 0
+    if not decides or action == HOLD:
+        return NOT_CLOSED, 0
+    wanted = 1 if action == BUY else -1
     if s.side == 0:
-        return NOT_CLOSED, wanted, False
-    return SIGNAL, wanted if rule.reverse else 0, False
+        return NOT_CLOSED, wanted
+    if s.side == wanted:
+        return NOT_CLOSED, 0
+    return SIGNAL, wanted if rule.reverse else 0
+
+
+@compiled(error_model="numpy")
+def plan_resting(rule: Any, s: Any, bar: Any, action: int) -> tuple[int, bool]:
+    """What becomes of an entry in the book: (side to open at the next open or 0, whether that is the entry's own).
+
+    One whose time is over is taken back, or taken at the market. Until then it keeps others away; the opposite signal
+    takes it back for good.
+    """
+    side, over = s.resting, s.bars_held >= _maker_bars(rule)
+    _, wanted = plan(rule, s, bar, action)
+    if wanted == -side or over:
+        s.resting = 0
+    taken = over and wanted != -side and _entry_style(rule) == MAKER_THEN_TAKER
+    return side if taken else 0, taken
 
 
 @compiled(error_model="numpy")
@@ -510,17 +525,26 @@ def advance(bars: Any, rule: Any, t: int, action: int, s: Any, step: Any) -> Non
             leave(rule, s, step, now.close, now.close, rule.slippage, END)
     else:
         after = bars[t + 1]
-        leaving, entering, taken = plan(rule, s, now, action)
+        leaving, entering, taken = decide(rule, s, now, action)
         if has_options(rule) and guard(rule, s, now.ordinal):
             leaving, entering = (RISK if s.side != 0 else NOT_CLOSED), 0
             s.resting = 0
         mark, coins = now.close, 0.0
         if entering != 0:
             coins = s.unit / s.entry if taken else s.equity * rule.notional_frac * scaled_down(rule, s) / mark
-        if s.side != 0:
-            at_open(rule, bars, t, s, step, leaving)
-        if entering != 0 and open_entry(rule, s, step, entering, taken, 0.0, coins, 0.0, now, after):
-            mark = after.open
+        if has_options(rule):
+            if s.side != 0:
+                at_open(rule, bars, t, s, step, leaving)
+            if entering != 0 and open_entry(rule, s, step, entering, taken, 0.0, coins, 0.0, now, after):
+                mark = after.open
+        else:
+            if s.side != 0:
+                accrue(rule, s, step, after)
+                if leaving != NOT_CLOSED:
+                    leave(rule, s, step, mark, after.open, rule.slippage, leaving)
+            if entering != 0:
+                enter(rule, s, step, entering, 0.0, coins, after.open, mark, rule.stop_loss)
+                mark = after.open
         if has_options(rule) and s.resting != 0 and is_met(s, after):
             fill(rule, s, step)
             mark = s.entry

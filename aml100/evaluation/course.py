@@ -19,7 +19,7 @@ from aml100.domain.orders import Fill, Side
 from aml100.domain.units import decimal_from_float
 from aml100.evaluation.fixed_signal import SignalResult, backtest_signal
 from aml100.evaluation.kernel import EXIT_REASONS, KernelRules, Market, Records
-from aml100.evaluation.transition import END, STOP_LOSS, TAKE_PROFIT
+from aml100.evaluation.transition import END, STOP_LOSS, TAKE_PROFIT, WIDEST_STOP
 from aml100.market.features import FEATURES, FeatureFrame, compute_features
 from aml100.market.series import BarSeries, Floats, FundingSeries
 from aml100.sim.exchange import ExchangeRules
@@ -57,7 +57,8 @@ def is_compiled(rules: TradingRules, instruments: Sequence[Instrument]) -> bool:
     carried &= worth <= (_STOPPED if rules.stop_loss else _BARE)
     least = min(one.max_leverage for one in instruments)
     if risk.enabled and worth:  # the gate of the liquidation distance never binds
-        needed = max(risk.min_liquidation_distance, float(rules.stop_loss))
+        stop = WIDEST_STOP if rules.atr_stop else float(rules.stop_loss)
+        needed = max(risk.min_liquidation_distance, stop)
         carried &= 1.0 / worth - 0.5 / least >= needed
     return quiet and carried and rules.leverage <= least
 

@@ -1,6 +1,6 @@
 """One position, one bar, compiled: what SPEC section 6 says, in the order in which it happens.
 
-A step is decided at the close of bar t and ends at the close of bar t+1. It is made of `decide` (what the action means),
+A step is decided at the close of bar t and ends at the close of bar t+1. It is made of `decide` (what is to be done),
 `guard` (breaker and hard stop), `at_open` (the trailing stop moves, funding, exits), `enter` or `rest` (an entry taken
 at once, or put into the book), `is_met` and `fill` (the market trades through it) and `play` (the range of t+1, stop
 before target), all acting on one record of POSITION_DTYPE. Two accountings differ in a few lines:
@@ -52,7 +52,7 @@ ENTRY_STYLES: Final = ("taker", "maker", "maker_then_taker")
 HALTED: Final = 2**31 - 1
 """`paused_until` of an account that the hard stop has ended."""
 
-_WIDEST_STOP: Final = 0.5
+WIDEST_STOP: Final = 0.5
 """Fraction of the entry: a stop by ATR is never farther away."""
 MIN_NOTIONAL: Final = 10.0
 """USD: the venue takes nothing smaller."""
@@ -253,7 +253,7 @@ def leave(rule: Any, s: Any, step: Any, mark: float, level: float, slippage: flo
 def stop_distance(rule: Any, bar: Any) -> float:
     """Of a stop from its entry, a fraction: fixed, or by the ATR of the bar that decides the entry; 0 for none."""
     if _atr_stop(rule) > 0.0:
-        distance: float = math.floor(min(_atr_stop(rule) * _atr_of(bar), _WIDEST_STOP) * 1e6 + 0.5) / 1e6
+        distance: float = math.floor(min(_atr_stop(rule) * _atr_of(bar), WIDEST_STOP) * 1e6 + 0.5) / 1e6
         if distance > 0.0:
             return distance
     fixed: float = rule.stop_loss
@@ -466,7 +466,7 @@ def guard(rule: Any, s: Any, ordinal: int) -> bool:
 
 @compiled(error_model="numpy")
 def decide(rule: Any, s: Any, bar: Any, action: int) -> tuple[int, int, bool]:
-    """`plan`, or `plan_resting` where an entry is in the book: (exit reason, side to open, whether it is that one's)."""
+    """`plan`, or `plan_resting` where an entry is in the book: (exit reason, side to open, whether that entry's)."""
     if has_options(rule) and s.resting != 0:
         entering, taken = plan_resting(rule, s, bar, action)
         return NOT_CLOSED, entering, taken

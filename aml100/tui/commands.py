@@ -256,7 +256,7 @@ def question_for(
 def halt_warning(snapshot: Snapshot | None) -> str:
     """What the second `h` does."""
     what = _exposure(None) if snapshot is None else _held(snapshot) + _cost(snapshot)
-    return f"h again within 3 s HALTS: cancel all, close {what}"
+    return f"h again in 3 s HALTS: cancel, close {what}"
 
 
 # --- keys of the operator's own ----------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ async def test_halt_needs_two_keys_within_three_seconds() -> None:
         await pilot.press("h")
         assert desk.source.asked == []
         text = await desk.settle(pilot)
-        assert "h again within 3 s HALTS: cancel all, close 1 position, 800.73 USD, costs 0.72" in text
+        assert "h again in 3 s HALTS: cancel, close 1 position, 800.73 USD, costs 0.72" in text
         desk.clock.wall_s = 1003.5
         await pilot.press("h")
         assert desk.source.asked == []

@@ -25,6 +25,8 @@ from aml100.tui.widgets.listing import Listing
                 "212 of 1,200",
                 "left 988",
                 "leverage 0.08",
+                "if every stop is hit -4.80 USD since entry, -6.02 from here",
+                "no limit set  off",
             ],
         ),
         ("e", ["BTC   activeAssetCtx", "0.9 s ago", "1.8 ms", "loop lag      3.2 ms", "synthetic:regimes"]),

@@ -8,7 +8,7 @@ from aml100.control.protocol import FeedView, RiskView, Snapshot
 from aml100.tui import figures
 from aml100.tui.ink import Column, Line, Span, cells, cut_words, gauge, line, table
 from aml100.tui.view import View
-from aml100.tui.widgets.account import FEED_ROLES
+from aml100.tui.widgets.account import FEED_ROLES, at_stops
 from aml100.tui.widgets.listing import Row
 from aml100.tui.widgets.rows import WAITING, section
 
@@ -65,7 +65,7 @@ def guard_line(one: RiskView, width: int) -> Line:
     limit = "off" if one.limit is None or one.limit == 0 else figures.trimmed(one.limit)
     unit = f" {one.unit}" if one.unit and limit != "off" else ""
     limited = "  no limit set" if limit == "off" else f" of {limit + unit:<9} "
-    head = line((f" {glyph} ", role), f"{one.guard:<18} ", (f"{value:>8}", "strong"), (f"{limited:<14}", "dim"))
+    head = line((f" {glyph} ", role), f"{one.guard:<18} ", (f"{value:>8}", "strong"), (f"{limited:<16}", "dim"))
     if one.value is not None and one.limit:
         left = max(one.limit - one.value, 0.0)
         bar_role = "bad" if one.state == "tripped" else "warn" if one.value / one.limit > TIGHT else "accent"
@@ -90,6 +90,20 @@ def guard_details(one: RiskView) -> list[Line]:
     return [line((f"{name:<13}", "dim"), text) for name, text in rows]
 
 
+def at_stop_words(snapshot: Snapshot, from_here: float) -> Line:
+    """What all stops together would leave since the entries, and what they would take from what stands now."""
+    since_entry = at_stops(snapshot)
+    if since_entry is None:
+        return line((" a position has no stop: what it may lose is not limited", "bad"))
+    return line(
+        (" if every stop is hit ", "dim"),
+        (f"{figures.money(since_entry, signed=True)} USD", figures.tone(since_entry)),
+        (" since entry, ", "dim"),
+        (figures.money(from_here, signed=True), figures.tone(from_here)),
+        (" from here", "dim"),
+    )
+
+
 def _exposure_rows(snapshot: Snapshot) -> list[Row]:
     equity = figures.as_float(snapshot.equity)
     notional = sum(abs(figures.as_float(p.size) * figures.as_float(p.mark)) for p in snapshot.positions)
@@ -104,10 +118,10 @@ def _exposure_rows(snapshot: Snapshot) -> list[Row]:
         (f"{figures.money(notional)} USD", "strong"),
         ("   leverage ", "dim"),
         (figures.number(leverage), "strong"),
-        ("   if every stop is hit ", "dim"),
-        (f"{figures.money(worst, signed=True)} USD", figures.tone(worst)),
     )
     rows = [Row("exposure", first)]
+    if snapshot.positions:
+        rows.append(Row("stops", at_stop_words(snapshot, worst)))
     if naked:
         rows.append(Row("naked", line((f" ✗ NAKED: {', '.join(naked)} ", "alarm"))))
     elif snapshot.positions:

@@ -1,4 +1,4 @@
-"""An engine with 50 coins on the embedded venue, measured from inside: `python -m aml100.bench.fifty FOLDER MODE`.
+"""An engine with 50 coins on the embedded venue, from inside: `python -m aml100.bench.fifty FOLDER MODE [COINS]`.
 
 `lag` runs at 60 times real speed with a training beside it and prints how late the event loop was, 200 times a second;
 `hours` plays 6 hours of market time as fast as it goes and prints what memory it held after the first and at the end.
@@ -35,13 +35,13 @@ PROBE_S: Final = 0.005
 MODES: Final = {"lag": ("model", 60.0), "hours": ("random", 1e6)}
 
 
-async def measured(folder: Path, mode: str) -> dict[str, float]:
+async def measured(folder: Path, mode: str, coins: int = COINS) -> dict[str, float]:
     """Run until the mode has its figures."""
     policy, speed = MODES[mode]
     plan = RunPlan(
         settings=load_settings(None, {}),
         state=folder / f"{mode}.db",
-        coins=tuple(Coin(f"COIN{number:02d}") for number in range(COINS)),
+        coins=tuple(Coin(f"COIN{number:02d}") for number in range(coins)),
         series=(),
         funding={},
         process="regimes",
@@ -110,4 +110,4 @@ async def _hours(clock: ManualClock) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(asyncio.run(measured(Path(sys.argv[1]), sys.argv[2]))) + "\n")
+    sys.stdout.write(json.dumps(asyncio.run(measured(Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:4])))) + "\n")

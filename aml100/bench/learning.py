@@ -79,19 +79,18 @@ def _save(folder: Path, part: str, training: object) -> None:
 def planted(folder: Path) -> Iterator[Sample]:
     """Shares of the best policy, a seed each time: ensemble on two cores, one network on one."""
     from aml100.bench.learning_markets import PLANTED_RULES, mean_reverting
-    from aml100.bench.learning_measure import RECIPE, TRAINING_BARS, CpuClock, Fresh, ensemble, follow
+    from aml100.bench.learning_measure import LONG_RECIPE, TRAINING_BARS, CpuClock, Fresh, ensemble, follow
     from aml100.learning.dataset import CoinData
     from aml100.learning.jobs import TrainingJob
     from aml100.learning.trainer import Training
 
     fresh = Fresh.of("mean-reverting")
-    job = TrainingJob((CoinData(mean_reverting(TRAINING_BARS, 1), PLANTED_RULES),), RECIPE, seed=0)
+    job = TrainingJob((CoinData(mean_reverting(TRAINING_BARS, 1), PLANTED_RULES),), LONG_RECIPE, seed=0)
     training = Training(job, CpuClock(), lambda: False)
     _save(folder, "train", training)
     scaled = training.dataset.scaler.apply(fresh.frame.values[fresh.first :])
     np.save(folder / "fresh_features.npy", scaled)
-    close = fresh.market.bars["close"][fresh.first - 1 :]
-    np.save(folder / "fresh_returns.npy", np.diff(np.log(close)))
+    np.save(folder / "fresh_returns.npy", fresh.known_returns())
     np.save(folder / "reference.npy", np.array([fresh.reference, fresh.reference_of_first(60_000)]))
     del training
     seeds = itertools.count()

@@ -31,8 +31,8 @@ from aml100.learning.validation import encode_chunked, load_weights
 from aml100.market.features import FEATURE_COUNT, FeatureFrame, compute_features
 from aml100.market.series import Floats
 
-TRAINING_BARS: Final = 1_000_000
-FRESH_BARS: Final = 300_000
+TRAINING_BARS: Final = 2_000_000
+FRESH_BARS: Final = 400_000
 FRESH_SEED: Final = 1_000_000
 
 RECIPE: Final = TrainingSettings(
@@ -46,9 +46,10 @@ RECIPE: Final = TrainingSettings(
     target_update=0.03,
     n_step=3,
     alpha=0.0,
+    epsilon_start=0.2,
     input_noise=0.2,
     mirror=True,
-    average_update=0.003,
+    average_update=0.001,
     batch_stretches=4,
     burn_in_bars=64,
     stretch_bars=256,
@@ -57,6 +58,9 @@ RECIPE: Final = TrainingSettings(
     reward=RewardConfig(shaping=Shaping.PURE),
 )
 """What learns the planted markets; trained until its budget is spent."""
+
+LONG_RECIPE: Final = replace(RECIPE, validation_fraction=0.1)
+"""The same for TRAINING_BARS, a tenth of which is plenty to validate on."""
 
 
 class CpuClock:
@@ -108,6 +112,11 @@ class Fresh:
         """What the best policy earns on the first bars."""
         return float(self.reference_net[:bars].sum())
 
+    def known_returns(self) -> Floats:
+        """Of each row and the bar before it, the log return without luck, [rows]; what others are paid by."""
+        close = self.market.bars["close"][self.first - 1 :]
+        return np.append(np.log(close[1] / close[0]), np.log1p(close[2:] / close[1:-1] - 1.0 - self.luck[:-1]))
+
     def earned(self, walk: Walk) -> float:
         """A walk's net return on these bars without luck."""
         held = np.append(walk.sides[1:], 0)
@@ -156,7 +165,7 @@ def follow(
     *,
     strength: float = 1.0,
     bars: int = TRAINING_BARS,
-    settings: TrainingSettings = RECIPE,
+    settings: TrainingSettings = LONG_RECIPE,
     fresh: Fresh | None = None,
 ) -> list[Mark]:
     """Train one network on a market of this seed and look at it after each of `marks` CPU seconds."""
@@ -186,7 +195,7 @@ def ensemble(
     *,
     strength: float = 1.0,
     bars: int = TRAINING_BARS,
-    settings: TrainingSettings = RECIPE,
+    settings: TrainingSettings = LONG_RECIPE,
     members: int = 4,
     cores: int = 2,
     fresh: Fresh | None = None,

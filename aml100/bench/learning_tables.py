@@ -18,20 +18,29 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
 from aml100.bench.learning_markets import MARKETS, PLANTED_RULES, random_walk
 from aml100.bench.learning_measure import RECIPE, CpuClock, Fresh, follow
 from aml100.bench.learning_peers import peer_rows
 from aml100.bench.learning_real import HEADER, real_rows
+from aml100.config.models import Objectives
+from aml100.evaluation.objectives import PhaseTracker, account_phases, phase_rules
+from aml100.evaluation.statistics import deflated_sharpe, moments_of
+from aml100.evaluation.windows import PhaseRecord
+from aml100.learning.acting import Walk
 from aml100.learning.dataset import CoinData
 from aml100.learning.jobs import TrainingJob, TrainingResult
 from aml100.learning.settings import TrainingSettings
 from aml100.learning.trainer import train
 
-MARKS: Final = (10.0, 20.0, 30.0, 45.0, 60.0)
+MARKS: Final = (10.0, 30.0, 60.0)
 SWEPT: Final = (0.5, 1.0, 2.0)
-SWEEP_S: Final = 20.0
+SWEEP_S: Final = 15.0
+SWEEP_BARS: Final = 500_000
 WALK_S: Final = 6.0
 WALK_BARS: Final = 100_000
+CYCLE_DAYS: Final = 30.0
 REAL_S: Final = 8.0
 REAL_FOLDER: Final = Path("../shared/data/market")
 
@@ -39,7 +48,7 @@ REAL_FOLDER: Final = Path("../shared/data/market")
 def seeds(count: int) -> Iterator[tuple[str, ...]]:
     """Shares of the best policy by seed and seconds: of what validation chose, and of the latest weights."""
     yield ("seed", *(f"{mark:g} s chosen / latest" for mark in MARKS), "trades (best)", "load")
-    fresh = Fresh.of("mean-reverting", bars=1_000_000)
+    fresh = Fresh.of("mean-reverting")
     for seed in range(count):
         found = follow("mean-reverting", seed, MARKS, fresh=fresh)
         shares = (f"{mark.chosen:.3f} / {mark.latest:.3f}" for mark in found)
@@ -55,25 +64,52 @@ def sweep(count: int) -> Iterator[tuple[str, ...]]:
             earned = fresh.reference / len(fresh.market) * 1000
             shares = []
             for seed in range(count):
-                (mark,) = follow(name, seed, (SWEEP_S,), strength=strength, fresh=fresh, settings=_annealed(6))
+                (mark,) = follow(
+                    name, seed, (SWEEP_S,), strength=strength, fresh=fresh, settings=_annealed(6), bars=SWEEP_BARS
+                )
                 shares.append(f"{mark.chosen:.3f}")
             yield (name, f"{strength:g}", f"{earned:.2%}", *shares, _load())
 
 
 def walks(count: int) -> Iterator[tuple[str, ...]]:
-    """Random walks, each with data of its own; `edge` is what validation calls it."""
-    yield ("seed", "trades in 100,000 fresh bars", "net", "edge by validation", "health refuses by", "load")
+    """Random walks, each with data of its own, and what judges a policy by: validation, statistics, health, gates.
+
+    `edge` by validation is a score above 0, by the statistics a deflated Sharpe ratio of its days of at least 0.95 with
+    all walks counted as trials. The gates of the first phase see the fresh bars as if the profit had been earned.
+    """
+    yield (
+        "seed",
+        "trades in 100,000 fresh bars",
+        "net",
+        "edge: validation / statistics",
+        "refused by",
+        "gates",
+        "load",
+    )
+    phases = phase_rules(Objectives())
     for seed in range(count):
         fresh = Fresh.of("random-walk", bars=WALK_BARS, seed=5_000 + seed)
-        job = TrainingJob(
-            (CoinData(random_walk(WALK_BARS, seed + 1), PLANTED_RULES),), _annealed(6), seed, budget_s=WALK_S
-        )
-        *_, last = train(job, CpuClock())
+        data = (CoinData(random_walk(WALK_BARS, seed + 1), PLANTED_RULES),)
+        *_, last = train(TrainingJob(data, _annealed(6), seed, budget_s=WALK_S), CpuClock())
         assert isinstance(last, TrainingResult)
         walk = fresh.walk(last.members, last.dataset.scaler, RECIPE)
         refused = ", ".join(finding.name for finding in last.health if not finding.healthy)
-        edge = "yes" if last.validation.score > 0.0 else "no"
-        yield (str(seed), str(len(walk.trade_nets)), f"{walk.net.sum():+.4f}", edge, refused or "-", _load())
+        moments = moments_of(np.array(last.validation.daily))
+        deflated = None if moments is None else deflated_sharpe(moments, count)
+        edges = (last.validation.score > 0.0, deflated is not None and deflated >= 0.95)
+        cycles = account_phases(_record(walk, fresh), CYCLE_DAYS, PhaseTracker(phases))
+        verdicts = " ".join(cycle.verdict for cycle in cycles)
+        edge = " / ".join("yes" if one else "no" for one in edges)
+        yield (str(seed), str(len(walk.trade_nets)), f"{walk.net.sum():+.4f}", edge, refused or "-", verdicts, _load())
+
+
+def _record(walk: Walk, fresh: Fresh) -> PhaseRecord:
+    """A walk as the gates read it: one notional is the account's 10,000 USD."""
+    open_ms = walk.close_ms - fresh.market.interval_ms
+    left = np.flatnonzero((walk.sides[:-1] != 0) & (walk.sides[1:] == 0)) if len(walk.trade_nets) else np.zeros(0, int)
+    exits = open_ms[np.append(left, len(open_ms) - 1)[: len(walk.trade_nets)]]
+    equity = 10_000.0 * (1.0 + np.cumsum(walk.net))
+    return PhaseRecord(open_ms, equity, fresh.market.interval_ms, 10_000.0, exits, 10_000.0 * walk.trade_nets)
 
 
 def real(count: int, only: str = "") -> Iterator[tuple[str, ...]]:

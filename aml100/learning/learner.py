@@ -13,6 +13,7 @@ stops summing where the next action taken is not the one that the online network
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,9 @@ from aml100.learning.settings import TrainingSettings
 from aml100.market.series import Floats, Ints
 
 Floats32 = npt.NDArray[np.float32]
+
+AVERAGED_PART: Final = 5.0
+"""The average of the weights spans a part of the steps so far: one in so many."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,8 +124,8 @@ class Learner:
     """Online and target network, the running average of the online weights, optimiser and the step itself.
 
     The average is the policy that is validated and kept: gradient noise makes single weights see gaps between actions
-    that are not there, and every such gap is a trade that costs. It spans the last 1 / `average_update` steps, and all
-    of them while there are fewer.
+    that are not there, and every such gap is a trade that costs. It spans about the last fifth of the steps so far, and
+    1 / `average_update` steps at most: early weights are forgotten soon, and the longer one learns the calmer it gets.
     """
 
     def __init__(self, features: int, settings: TrainingSettings, seed: int, device: torch.device) -> None:
@@ -182,7 +186,7 @@ class Learner:
         self.optimizer.step()
         blend_into(self.target, self.online, self.settings.target_update)
         self.steps += 1
-        blend_into(self.average, self.online, max(self.settings.average_update, 1.0 / self.steps))
+        blend_into(self.average, self.online, max(self.settings.average_update, min(1.0, AVERAGED_PART / self.steps)))
         priority = 0.9 * errors.max(axis=1) + 0.1 * errors.mean(axis=1)
         return StepResult(loss, priority.astype(np.float64), largest_q, float(norm))
 

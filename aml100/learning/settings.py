@@ -24,8 +24,9 @@ class TrainingSettings:
 
     `reward.discount` is replaced by `gamma`, and a `reward.reference_volatility` of 0 by the median of the training
     rows. `input_noise` is added to scaled features while learning, in standard deviations; `mirror` turns a random half
-    of the stretches upside down. What is validated and kept is the running average of the weights over the last
-    1 / `average_update` steps. A checkpoint's score is its net return less `selection_sigmas` standard errors.
+    of the stretches upside down. What is validated and kept is the running average of the weights over about the last
+    fifth of the steps, 1 / `average_update` of them at most. A checkpoint's score is its net return less
+    `selection_sigmas` standard errors.
     `members` seeds from the given one on are trained into one model. `tensorboard` writes event files beside the
     checkpoint; no model depends on it.
     """

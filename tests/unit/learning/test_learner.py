@@ -108,6 +108,22 @@ def test_repeated_steps_on_one_batch_bring_its_error_down() -> None:
     assert np.isfinite(last.gradient_norm)
 
 
+@pytest.mark.parametrize("average_update", [1e-6, 0.5])
+def test_the_kept_average_spans_the_last_fifth_of_the_steps_or_fewer(average_update: float) -> None:
+    """The weights stood still at 0 for 30 steps and then at 1 for 10: what of the first the average still holds."""
+    learner = Learner(5, tiny_settings(average_update=average_update, learning_rate=1e-12), seed=0, device=CPU)
+    batch = make_batch(0)
+    for step in range(40):
+        with torch.no_grad():
+            for weight in (*learner.online.parameters(), *(learner.average.parameters() if step == 0 else ())):
+                weight.fill_(0.0 if step < 30 else 1.0)
+        learner.step(batch)
+    held = float(learner.average.duel.weight.mean())
+    # each step takes 5 / steps of the way, or `average_update` where that is more
+    expected = 1.0 - np.prod([1.0 - max(average_update, 5.0 / step) for step in range(31, 41)])
+    assert held == pytest.approx(expected, abs=1e-3)
+
+
 def test_schedules_count_epochs() -> None:
     plan = TrainingSettings(epochs=101)
     assert plan.epsilon_at(0) == 1.0

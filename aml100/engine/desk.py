@@ -26,10 +26,11 @@ from aml100.domain.errors import AmlError
 from aml100.domain.events import SettledFunding
 from aml100.domain.market import Bar, Instrument
 from aml100.domain.units import HOUR_MS, Coin
-from aml100.engine.barlog import BarLog, funding_series, write_funding, write_series
 from aml100.engine.listener import Listeners
+from aml100.engine.material import Material, by_coin
 from aml100.engine.past import Past
 from aml100.engine.succession import Succession, SuccessionRules
+from aml100.engine.training_board import TrainingBoard
 from aml100.evaluation.kernel import KernelRules
 from aml100.evaluation.objectives import Trials
 from aml100.evaluation.windows import Window
@@ -37,11 +38,9 @@ from aml100.learning.bundle import Bundle, BundleError, load_bundle
 from aml100.learning.checkpoint_files import CHECKPOINT_S, drop_checkpoints, has_checkpoint
 from aml100.learning.settings import TrainingSettings
 from aml100.learning.trials import KnownTrials, TrialRegistry
-from aml100.market.features import compute_features
 from aml100.storage.database import Database
 from aml100.storage.entries import Entry, ParameterVersion, Training
 from aml100.trading.core import TradingCore
-from aml100.trading.observer import REMEMBERED_ROWS
 from aml100.trading.policies import Policy
 from aml100.training.cycle_backtest import CycleJob, back_test
 from aml100.training.hold_out import purge_bars, split_for
@@ -63,7 +62,6 @@ log = logging.getLogger(__name__)
 
 FEWEST_BARS: Final = 600
 RETRY_AFTER_BARS: Final = 30
-KEPT_CURVE: Final = 200
 CLOSE_GRACE_S: Final = 10.0
 JOB_FILE: Final = "job.json"
 KEPT_FOLDERS: Final = 5
@@ -122,9 +120,8 @@ class TrainingDesk:
     ) -> None:
         self._options = options
         self._database = database
-        self._listeners = listeners
-        self._funding: dict[Coin, list[SettledFunding]] = {coin: [] for coin in options.rules}
-        self._logs = {coin: BarLog(coin, options.interval_ms, options.origin) for coin in options.rules}
+        self._material = Material(options.rules, options.interval_ms, options.origin)
+        self._board = TrainingBoard(listeners)
         self._task: asyncio.Task[None] | None = None
         self._process: TrainingProcess | None = None
         self._warming: asyncio.Task[None] | None = None
@@ -132,9 +129,6 @@ class TrainingDesk:
         self._warm: tuple[ModelWalk, Done] | None = None
         self._warm_rows: dict[Coin, int] = {}
         self._interrupted: _Job | None = None
-        self._view = TrainingView(state="idle")
-        self._losses: list[float] = []
-        self._validations: list[float] = []
         self._trainings = 0
         self._closing = False
         self._leave = asyncio.Event()
@@ -160,31 +154,14 @@ class TrainingDesk:
         self._trainings = len(trainings)
         begun = [one.market_ms for one in trainings if one.market_ms is not None and one.cause != "reset"]
         self.trained_ms = max(begun, default=None)
-        self._recall_bars(core)
+        if self._options.past is not None:
+            self._material.recall(self._options.past, core)
         self.succession.restore(core)
         if core.cold:
             core.adopt_policy(lambda coin: self.succession.factory())
         for one in trainings:
             if one.state == "running":
                 self._take_up(one)
-
-    def _recall_bars(self, core: TradingCore) -> None:
-        past = self._options.past
-        if past is None:
-            return
-        for coin, kept in self._logs.items():
-            until_ms = core.coin(coin).last_end_ms
-            found = past(coin, until_ms) if until_ms else None
-            if found is None or not len(found[0]):
-                continue
-            series, settled = found
-            kept.add_series(series)
-            self._funding[coin] = list(settled)
-            if core.recent_rows(coin):
-                continue
-            start = max(series.segments()[-1][0], len(series) - REMEMBERED_ROWS)
-            frame = compute_features(series.rows(start, len(series)), funding_series(coin, settled))
-            core.remember(coin, list(frame.values[frame.valid]))
 
     def _take_up(self, one: Training) -> None:
         """A training that was running when the last run died is resumed, once; the journal says so."""
@@ -202,8 +179,7 @@ class TrainingDesk:
 
     def on_history(self, bars: Sequence[Bar]) -> None:
         """Closed bars, oldest first: what the next training learns from."""
-        for bar in bars:
-            self._logs[bar.coin].add(bar)
+        self._material.on_bars(bars)
 
     def on_bars(self, bars: Sequence[Bar], core: TradingCore) -> list[Entry]:
         """Bars that the core has just taken in; answers what is journalled with them."""
@@ -216,7 +192,7 @@ class TrainingDesk:
 
     def on_funding(self, settled: SettledFunding) -> None:
         """A settled rate, oldest first: a feature of the next training, and what its positions pay."""
-        self._funding[settled.coin].append(settled)
+        self._material.on_funding(settled)
 
     def factory(self) -> Callable[[Coin], Policy]:
         """Policies of the champion; without one, policies that wait for it."""
@@ -240,7 +216,7 @@ class TrainingDesk:
         if self._interrupted is not None and self._task is None:
             job, self._interrupted = self._interrupted, None
             self._begin(job)
-        fewest = min(len(kept) for kept in self._logs.values())
+        fewest = self._material.fewest
         waited = now_ms >= self._tried_at_ms + RETRY_AFTER_BARS * self._options.interval_ms
         if self.champion is None and not self.is_busy and fewest >= FEWEST_BARS and (waited or not self._tried_at_ms):
             self.start("bootstrap")
@@ -251,7 +227,7 @@ class TrainingDesk:
         """Begin a training; says what was begun, or why not."""
         if self._task is not None:
             return "a training is already running"
-        if min(len(kept) for kept in self._logs.values()) < FEWEST_BARS:
+        if self._material.fewest < FEWEST_BARS:
             return f"not enough bars to train on: {FEWEST_BARS} are needed"
         self._trainings += 1
         now_ms = wall_ms()
@@ -268,8 +244,7 @@ class TrainingDesk:
     def _spec(self, training_id: str, budget_s: float) -> TrainingSpec:
         options = self._options
         folder = options.folder / "training" / training_id
-        end_ms = min(kept.end_ms for kept in self._logs.values())
-        first_ms = max(kept.first_ms for kept in self._logs.values())
+        first_ms, end_ms = self._material.span_ms
         horizon = max((rules.max_hold for rules in options.rules.values()), default=0)
         split = split_for(first_ms, end_ms, options.interval_ms, horizon)
         champion = self.champion
@@ -282,14 +257,14 @@ class TrainingDesk:
         return TrainingSpec(
             data=tuple(
                 DataSource(
-                    str(folder / f"{number}.parquet"),
-                    rules,
-                    coin,
-                    str(folder / f"funding-{number}.parquet") if self._funding[coin] else None,
+                    str(one.bars),
+                    options.rules[one.coin],
+                    one.coin,
+                    None if one.funding is None else str(one.funding),
                     options.hourly_rate,
                     None if split is None else split.train_until_ms,
                 )
-                for number, (coin, rules) in enumerate(options.rules.items())
+                for one in self._material.files(folder)
             ),
             settings=options.settings,
             seed=options.seed + self._trainings - 1,
@@ -315,16 +290,10 @@ class TrainingDesk:
     def _begin(self, job: _Job) -> None:
         self.trained_ms = job.market_ms or self._market_ms
         self._tried_at_ms = self._market_ms
-        self._losses, self._validations = [], []
         self._leave.clear()
         self._task = asyncio.create_task(self._train(job), name="training")
         self._task.add_done_callback(self._on_task_done)
-        spec = job.spec
-        self._show(
-            TrainingView(
-                state="running", epochs=spec.settings.epochs, seed=spec.seed, eta_s=spec.budget_s, cause=job.cause
-            )
-        )
+        self._board.begin(job.spec, job.cause)
         self._record(job, "running")
 
     def _on_task_done(self, task: asyncio.Task[None]) -> None:
@@ -333,14 +302,11 @@ class TrainingDesk:
         error = None if task.cancelled() else task.exception()
         if error is not None:
             log.error("the training desk failed", exc_info=error)
-            self._show(_with(self._view, state="failed", eta_s=None, reason=f"the training could not be run: {error}"))
+            self._board.say("failed", f"the training could not be run: {error}")
 
     async def _train(self, job: _Job) -> None:
         if not (job.folder / JOB_FILE).exists():
-            series = [kept.series() for kept in self._logs.values()]
-            rates = [list(settled) for settled in self._funding.values()]
-            await asyncio.to_thread(write_series, job.folder, series)
-            await asyncio.to_thread(write_funding, job.folder, rates)
+            await self._material.write(job.folder)
             await asyncio.to_thread(_write_job, job.folder, job.spec)
         final = await self._persist(job)
         bundle: Bundle | None = None
@@ -374,10 +340,10 @@ class TrainingDesk:
             reason = f"{final.reason}; {words}"
             log.warning("%s: %s", job.id, reason)
             self._record(job, "running", reason=reason)
-            self._show(_with(self._view, state="running", eta_s=self._view.eta_s, reason=reason))
+            self._board.say("running", reason, self._board.view.eta_s)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._leave.wait(), wait_s)
-                return Stopped(job.spec.folder, self._view.epoch)
+                return Stopped(job.spec.folder, self._board.view.epoch)
             resume = await asyncio.to_thread(has_checkpoint, job.folder)
             job = replace(job, spec=msgspec.structs.replace(job.spec, resume=resume))
 
@@ -389,7 +355,7 @@ class TrainingDesk:
                 self._process = process
                 async for message in process.messages():
                     if isinstance(message, Progress):
-                        self._on_progress(message, job.cause)
+                        self._board.on_progress(message, job.cause)
                     else:
                         final = message
         finally:
@@ -400,7 +366,7 @@ class TrainingDesk:
         state = "done" if isinstance(final, Done) else "cancelled" if isinstance(final, Stopped) else "failed"
         reason = final.reason if isinstance(final, Failed) else ""
         self._record(job, state, final)
-        self._show(_with(self._view, state=state, eta_s=None, reason=reason))
+        self._board.say(state, reason)
         if isinstance(final, Failed):
             log.warning("training failed, the last good model stays: %s", final.reason)
 
@@ -413,7 +379,7 @@ class TrainingDesk:
                 state,
                 job.cause,
                 job.spec.seed,
-                epoch=done.epochs if done else self._view.epoch,
+                epoch=done.epochs if done else self._board.view.epoch,
                 epochs=job.spec.settings.epochs,
                 ended_ms=None if final is None else wall_ms(),
                 model=done.id if done else None,
@@ -457,18 +423,8 @@ class TrainingDesk:
         if champion is None or champion.path is None or self._seen_until(champion.id) > from_ms:
             return None
         folder = self._options.folder / "training" / f"cycle-{from_ms}"
-        coins = list(self._logs)
-        series = [kept.series() for kept in self._logs.values()]
-        rates = [list(settled) for settled in self._funding.values()]
         try:
-            paths = await asyncio.to_thread(write_series, folder, series)
-            await asyncio.to_thread(write_funding, folder, rates)
-            funding = {
-                str(coin): str(folder / f"funding-{number}.parquet")
-                for number, coin in enumerate(coins)
-                if rates[number]
-            }
-            bars = {str(coin): str(path) for coin, path in zip(coins, paths, strict=True)}
+            bars, funding = by_coin(await self._material.write(folder))
             instruments = {str(coin): one for coin, one in self._options.instruments.items()}
             job = CycleJob(str(champion.path), self._options.params, bars, funding, instruments, from_ms, to_ms)
             return await back_test(job)
@@ -506,44 +462,12 @@ class TrainingDesk:
 
     # --- what is shown ------------------------------------------------------------------------------------------
 
-    def _on_progress(self, seen: Progress, cause: str) -> None:
-        if seen.loss is not None:
-            self._losses = [*self._losses, seen.loss][-KEPT_CURVE:]
-        if seen.validation is not None:
-            self._validations = [*self._validations, seen.validation * 100][-KEPT_CURVE:]
-        view = TrainingView(
-            state="running",
-            epoch=seen.epoch,
-            epochs=seen.epochs,
-            loss=seen.loss,
-            validation=None if seen.validation is None else seen.validation * 100,
-            eta_s=seen.eta_s,
-            seed=seen.seed,
-            device=seen.device,
-            losses=tuple(self._losses),
-            validations=tuple(self._validations),
-            learning_rate=seen.learning_rate,
-            epsilon=seen.epsilon,
-            actions=seen.actions,
-            cause=cause,
-            reason=self._view.reason,
-        )
-        self._show(view)
-
-    def _show(self, view: TrainingView) -> None:
-        known = self._view
-        changed = (view.epoch, view.state, view.reason) != (known.epoch, known.state, known.reason)
-        self._view = view
-        if changed:
-            names = ("state", "epoch", "epochs", "loss", "validation", "eta_s", "reason")
-            self._listeners.on_event("training", {name: getattr(view, name) for name in names})
-
     def view(self) -> TrainingView:
         """The training under way, or the last one."""
         hours = self._options.retrain_hours
         begun = self.trained_ms
         next_ms = begun + round(hours * HOUR_MS) if hours and begun is not None and self.champion is not None else None
-        return msgspec.structs.replace(self._view, next_ms=next_ms)
+        return msgspec.structs.replace(self._board.view, next_ms=next_ms)
 
     def model_view(self) -> ModelView:
         """The champion."""
@@ -566,10 +490,6 @@ def overfitting_of(tuned: ParameterVersion) -> float | None:
     except ValueError:
         return None
     return None if known is None else float(known)
-
-
-def _with(view: TrainingView, *, state: str, eta_s: float | None, reason: str) -> TrainingView:
-    return msgspec.structs.replace(view, state=state, eta_s=eta_s, reason=reason)
 
 
 def _write_job(folder: Path, spec: TrainingSpec) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
@@ -31,23 +31,20 @@ from aml100.domain.events import (
 from aml100.domain.market import AssetContext, BookTop, Instrument, Trade
 from aml100.domain.orders import Fill, Order, OrderKind, OrderStatus, Position, Side, TimeInForce
 from aml100.domain.units import (
-    HOUR_MS,
     MIN_NOTIONAL_USD,
     ZERO,
     Cloid,
     Coin,
-    decimal_from_float,
     truncate_usd,
 )
 from aml100.sim.paper_book import PaperBook
+from aml100.sim.paper_money import PaperMoney
 from aml100.trading.blotter import Tracked
-from aml100.trading.ledger import apply_fill
-from aml100.venue.news import AccountState, CoinLeverage, DepthSeen, MoneyMoved, TradesSeen, VenuePosition
+from aml100.venue.news import AccountState, CoinLeverage, DepthSeen, MoneyMoved, TradesSeen
 from aml100.venue.placing import MarginMode, require_meant
 
 WATCHED: Final = "watched by this engine, not at the venue"
 """The label of every stop and target here: it holds only while the process runs."""
-_DEFAULT_LEVERAGE: Final = 20
 _OPEN: Final = frozenset({OrderStatus.RESTING, OrderStatus.WAITING})
 
 
@@ -69,15 +66,6 @@ class PaperOrder:
         return self.status in _OPEN
 
 
-@dataclass(slots=True)
-class Held:
-    """A position and since when; `at_hour` is its size at the last full hour, for the funding settled there."""
-
-    position: Position
-    opened_ms: int
-    at_hour: dict[int, tuple[Decimal, Decimal]] = field(default_factory=dict)
-
-
 class PaperAccount:
     """One account on paper; an `AccountVenue` to the engine.
 
@@ -97,13 +85,9 @@ class PaperAccount:
         """`positions` with their opening times, and `orders` not done, are what an earlier run left."""
         self._instruments = instruments
         self._taker_fee, self._maker_fee = taker_fee, maker_fee
-        self.balance = balance
-        self.held = {coin: Held(position, since) for coin, (position, since) in (positions or {}).items()}
+        self.money = PaperMoney(instruments, balance, positions or {})
         self.orders: dict[Cloid, PaperOrder] = {}
         self._books: dict[Coin, PaperBook] = {}
-        self._contexts: dict[Coin, AssetContext] = {}
-        self._leverage: dict[Coin, CoinLeverage] = {}
-        self._now_ms = 0
         self._next_oid = 1
         self._refuses = ""
         self._post: Callable[[CoreEvent], None] = lambda event: None
@@ -123,7 +107,7 @@ class PaperAccount:
 
     def on_news(self, item: object, now_ms: int) -> None:
         """What the venue's streams say; orders fill by it."""
-        self._on_time(now_ms)
+        self.money.on_time(now_ms)
         match item:
             case BookTop():
                 book = self._book(item.coin)
@@ -137,10 +121,12 @@ class PaperAccount:
                 for trade in item.trades:
                     self._on_trade(trade)
             case AssetContext():
-                self._contexts[item.coin] = item
+                self.money.contexts[item.coin] = item
                 self._on_mark(item)
             case SettledFunding():
-                self._on_settled(item)
+                paid = self.money.apply_settled(item)
+                if paid is not None:
+                    self._post(paid)
             case _:
                 pass
 
@@ -214,10 +200,7 @@ class PaperAccount:
     def _capped(self, one: PaperOrder) -> Decimal:
         if not one.order.reduce_only:
             return one.remaining
-        held = self.held.get(one.order.coin)
-        if held is None or held.position.side is one.order.side:
-            return ZERO
-        return min(one.remaining, abs(held.position.size))
+        return min(one.remaining, self.money.reducible(one.order.coin, one.order.side))
 
     def _fill(
         self, one: PaperOrder, price: Decimal, size: Decimal, *, is_taker: bool, is_liquidation: bool = False
@@ -229,17 +212,9 @@ class PaperAccount:
         tid = int.from_bytes(done, "big")
         cloid = None if is_liquidation else order.cloid
         fill = Fill(
-            order.coin, order.side, price, size, fee, self._now_ms, tid, one.oid, cloid, is_taker, is_liquidation
+            order.coin, order.side, price, size, fee, self.money.now_ms, tid, one.oid, cloid, is_taker, is_liquidation
         )
-        held = self.held.get(order.coin)
-        position, realised = apply_fill(Position() if held is None else held.position, fill)
-        self.balance += realised - fee
-        if position.size == 0:
-            self.held.pop(order.coin, None)
-        elif held is None:
-            self.held[order.coin] = Held(position, self._now_ms)
-        else:
-            held.position = position
+        position = self.money.apply_fill(fill)
         self._post(FillReceived(fill))
         if one.remaining == 0 or (order.reduce_only and position.size == 0):
             self._close(one, OrderStatus.FILLED, "")
@@ -274,58 +249,16 @@ class PaperAccount:
         self._next_oid += 1
         return self._next_oid - 1
 
-    # --- funding and liquidation ------------------------------------------------------------------------------
-
-    def _on_time(self, now_ms: int) -> None:
-        """At each full hour, what is held and the oracle's price are noted for the rate that will be settled."""
-        hour_ms = now_ms // HOUR_MS * HOUR_MS
-        if self._now_ms and hour_ms > self._now_ms:
-            for coin, held in self.held.items():
-                context = self._contexts.get(coin)
-                if context is not None:
-                    held.at_hour[hour_ms] = (held.position.size, context.oracle)
-        self._now_ms = max(self._now_ms, now_ms)
-
-    def _on_settled(self, settled: SettledFunding) -> None:
-        held, context = self.held.get(settled.coin), self._contexts.get(settled.coin)
-        if held is None or settled.time_ms <= held.opened_ms:
-            return
-        noted = held.at_hour.pop(settled.time_ms, None)
-        size, oracle = noted or (held.position.size, held.position.entry if context is None else context.oracle)
-        rate = decimal_from_float(settled.rate)
-        amount = truncate_usd(-size * oracle * rate) + ZERO
-        self.balance += amount
-        self._post(FundingPaid(settled.coin, settled.time_ms, rate, amount, size))
-
-    def _equity(self) -> Decimal:
-        return self.balance + sum(
-            (held.position.unrealised(self._mark(coin, held)) for coin, held in self.held.items()), ZERO
-        )
-
-    def _mark(self, coin: Coin, held: Held) -> Decimal:
-        context = self._contexts.get(coin)
-        return held.position.entry if context is None else context.mark
-
-    def _maintenance(self) -> Decimal:
-        rules = self._instruments()
-        return sum(
-            (
-                abs(held.position.size) * self._mark(coin, held) / (2 * rules[coin].max_leverage)
-                for coin, held in self.held.items()
-                if coin in rules
-            ),
-            ZERO,
-        )
-
     def _liquidate(self) -> None:
         """What the account cannot carry any more is closed at the mark, as the venue would."""
-        if not self.held or self._equity() >= self._maintenance():
+        money = self.money
+        if not money.is_under_maintenance():
             return
-        for coin, held in list(self.held.items()):
+        for coin, held in list(money.held.items()):
             side, size = held.position.side, abs(held.position.size)
             assert side is not None
-            mark = self._mark(coin, held)
-            cloid = Cloid(f"liquidation-{self._now_ms}-{coin}")
+            mark = money.mark(coin)
+            cloid = Cloid(f"liquidation-{money.now_ms}-{coin}")
             order = Order(cloid, coin, side.opposite, OrderKind.EXIT, size, mark, True, TimeInForce.IOC)
             one = PaperOrder(order, self._take_oid(), OrderStatus.RESTING, size)
             self._fill(one, mark, size, is_taker=True, is_liquidation=True)
@@ -398,21 +331,19 @@ class PaperAccount:
         if bid is None or ask is None:
             return f"No liquidity available for market order. {suffix}"
         if order.reduce_only:
-            held = self.held.get(order.coin)
-            if held is None or held.position.side is order.side:
-                return f"Reduce only order would increase position. {suffix}"
-            return ""
+            fits = self.money.reducible(order.coin, order.side) > 0
+            return "" if fits else f"Reduce only order would increase position. {suffix}"
         touch = ask if order.side is Side.BUY else bid
         if order.size * touch < MIN_NOTIONAL_USD:
             return f"Order must have minimum value of $10. {suffix}"
         if order.tif is TimeInForce.ALO and (order.price >= ask if order.side is Side.BUY else order.price <= bid):
             return f"Post only order would have immediately matched, bbo was {bid}@{ask}. {suffix}"
-        if order.size * touch / self._leverage_value(order.coin) > self._free():
+        if order.size * touch / self.money.leverage_value(order.coin) > self.money.free():
             return f"Insufficient margin to place order. {suffix}"
         return ""
 
     def _trigger_problem(self, order: Order) -> str:
-        context, level = self._contexts.get(order.coin), order.trigger_price
+        context, level = self.money.contexts.get(order.coin), order.trigger_price
         if context is None or level is None:
             return ""
         wrong = context.mark <= level if order.fires_below else context.mark >= level
@@ -421,22 +352,6 @@ class PaperAccount:
     def _suffix(self, order: Order) -> str:
         instrument = self._instruments().get(order.coin)
         return f"asset={'?' if instrument is None else instrument.asset_id}"
-
-    def _leverage_value(self, coin: Coin) -> int:
-        most = self._instruments()[coin].max_leverage
-        present = self._leverage.get(coin)
-        return min(_DEFAULT_LEVERAGE if present is None else present.value, most)
-
-    def _free(self) -> Decimal:
-        used = sum(
-            (
-                abs(held.position.size) * self._mark(coin, held) / self._leverage_value(coin)
-                for coin, held in self.held.items()
-                if coin in self._instruments()
-            ),
-            ZERO,
-        )
-        return self._equity() - used
 
     def _trim(self) -> None:
         """Finished orders are remembered for a while, for whoever asks what became of them."""
@@ -463,7 +378,7 @@ class PaperAccount:
         """None, or the venue's text."""
         if not 1 <= leverage <= self._instruments()[coin].max_leverage:
             return "Invalid leverage value"
-        self._leverage[coin] = CoinLeverage(leverage, mode is MarginMode.CROSS)
+        self.money.set_leverage(coin, CoinLeverage(leverage, mode is MarginMode.CROSS))
         return None
 
     # --- what the engine asks ---------------------------------------------------------------------------------
@@ -475,26 +390,11 @@ class PaperAccount:
 
     async def leverage_of(self, address: str, coin: Coin) -> CoinLeverage:
         """Leverage and margin mode of this coin."""
-        return self._leverage.get(coin) or CoinLeverage(self._leverage_value(coin), True)
+        return self.money.leverage_of(coin)
 
     async def account(self, address: str) -> AccountState:
         """Equity and positions at the venue's mark prices."""
-        rules = self._instruments()
-        positions = tuple(
-            VenuePosition(
-                coin,
-                held.position.size,
-                held.position.entry,
-                self._leverage_value(coin),
-                None,
-                abs(held.position.size) * self._mark(coin, held) / self._leverage_value(coin),
-                held.position.unrealised(self._mark(coin, held)),
-            )
-            for coin, held in self.held.items()
-            if coin in rules
-        )
-        equity = self._equity()
-        return AccountState(equity if equity > 0 else None, max(ZERO, self._free()), positions)
+        return self.money.state()
 
     async def resting_orders(self, address: str) -> tuple[RestingOrder, ...]:
         """Everything that waits here."""

@@ -59,9 +59,9 @@ async def test_a_paper_position_and_its_stop_are_there_again_after_a_restart(tmp
         async with living(server, state, **options) as (engine, desk, _):
             paper = engine.paper
             assert isinstance(paper, PaperAccount)
-            assert paper.held[BTC].position == before
+            assert paper.money.held[BTC].position == before
             assert paper.orders[stop.order.cloid].status is OrderStatus.RESTING
-            assert abs(paper.balance - engine.core.ledger.balance) < Decimal("1e-9")
+            assert abs(paper.money.balance - engine.core.ledger.balance) < Decimal("1e-9")
             async with running(engine, desk):
                 await until(lambda: engine.core.coin(BTC).bars_seen > 0 and not engine.core.state.concerns, 10)
                 assert engine.core.protection.resting_stop(BTC) is not None

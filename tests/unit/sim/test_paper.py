@@ -141,7 +141,7 @@ async def test_stop_and_target_are_watched_here_by_the_mark_and_labelled_so() ->
     assert desk.shown()[1:] == [(Side.SELL, D(99), D(1), True)]
     assert desk.last_of(target) is OrderStatus.CANCELED
     assert OrderChanged(target.cloid, OrderStatus.CANCELED, changes[2].oid, "siblingFilledCanceled") in desk.told
-    assert desk.paper.held == {}
+    assert desk.paper.money.held == {}
 
 
 async def test_a_fired_stop_waits_for_a_book_and_takes_it_then() -> None:
@@ -173,7 +173,7 @@ async def test_reduce_only_is_capped_and_refused_without_a_position() -> None:
     await desk.paper.place([desk.order(Side.BUY, "1", "110")])
     await desk.paper.place([desk.order(Side.SELL, "5", "90", kind=OrderKind.EXIT)])
     assert desk.fills[-1].size == 1
-    assert desk.paper.held == {}
+    assert desk.paper.money.held == {}
 
 
 async def test_the_venues_own_refusals() -> None:

@@ -155,6 +155,7 @@ class TrainingParams(Section):
     budget_seconds: Positive = Field(300.0, description="Wall seconds of a training beside trading, at most.")
     bootstrap_seconds: Positive = Field(30.0, description="Wall seconds of the first one, while nothing trades yet.")
     shadow_hours: Positive = Field(24.0, description="Hours of market time that a challenger is tried in shadow.")
+    shadow_level: Share = Field(0.05, description="Chance at most that luck promotes a challenger; 1 = any lead.")
     threads: int = Field(1, ge=1, le=256, description="Threads of torch; results are bit-equal per count.")
 
 

@@ -28,6 +28,7 @@ from aml100.domain.market import Bar, Instrument
 from aml100.domain.units import HOUR_MS, Coin
 from aml100.engine.listener import Listeners
 from aml100.engine.material import Material, by_coin
+from aml100.engine.pairing import ShadowRules
 from aml100.engine.past import Past
 from aml100.engine.succession import Succession, SuccessionRules
 from aml100.engine.training_board import TrainingBoard
@@ -40,6 +41,7 @@ from aml100.learning.settings import TrainingSettings
 from aml100.learning.trials import KnownTrials, TrialRegistry
 from aml100.storage.database import Database
 from aml100.storage.entries import Entry, ParameterVersion, Training
+from aml100.storage.files import replace_file
 from aml100.trading.core import TradingCore
 from aml100.trading.policies import Policy
 from aml100.training.cycle_backtest import CycleJob, back_test
@@ -52,6 +54,7 @@ from aml100.training.messages import (
     Progress,
     Stopped,
     TrainingSpec,
+    decode_message,
     decode_spec,
     encode_line,
 )
@@ -64,6 +67,7 @@ FEWEST_BARS: Final = 600
 RETRY_AFTER_BARS: Final = 30
 CLOSE_GRACE_S: Final = 10.0
 JOB_FILE: Final = "job.json"
+DONE_FILE: Final = "done.json"
 KEPT_FOLDERS: Final = 5
 """Folders of finished trainings that stay, for a look at their logs."""
 
@@ -84,7 +88,7 @@ class DeskOptions:
     lenient_first: bool
     interval_ms: int
     schema: str
-    shadow_bars: int
+    shadow: ShadowRules
     retrain_hours: float = 24.0
     origin: str = ""
     past: Past | None = None
@@ -129,6 +133,7 @@ class TrainingDesk:
         self._warm: tuple[ModelWalk, Done] | None = None
         self._warm_rows: dict[Coin, int] = {}
         self._interrupted: _Job | None = None
+        self._again: Training | None = None
         self._trainings = 0
         self._closing = False
         self._leave = asyncio.Event()
@@ -143,7 +148,7 @@ class TrainingDesk:
             coin: WalkRules(rules, options.settings.min_q_gap, options.hourly_rate)
             for coin, rules in options.rules.items()
         }
-        rules = SuccessionRules(walk, options.shadow_bars, options.lenient_first, options.schema)
+        rules = SuccessionRules(walk, options.shadow, options.lenient_first, options.schema)
         self.succession = Succession(rules, database, listeners, champion)
 
     # --- a run begins, bars come --------------------------------------------------------------------------------
@@ -160,22 +165,33 @@ class TrainingDesk:
         if core.cold:
             core.adopt_policy(lambda coin: self.succession.factory())
         for one in trainings:
-            if one.state == "running":
+            if one.state in ("running", "interrupted") and one.ended_ms is None:
                 self._take_up(one)
+        done = [one for one in trainings if one.state == "done"]
+        if done and self.succession.awaits_judgement(done[-1].model or ""):
+            self._take_up_model(done[-1])
 
     def _take_up(self, one: Training) -> None:
-        """A training that was running when the last run died is resumed, once; the journal says so."""
+        """A training that was running when the last run died is resumed, or begun again; the journal says so."""
         folder = self._options.folder / "training" / one.id
         try:
             spec = decode_spec((folder / JOB_FILE).read_bytes())
         except (OSError, msgspec.MsgspecError):
-            self._database.record_training(
-                replace(one, state="failed", ended_ms=wall_ms(), reason="interrupted, and its job cannot be read")
-            )
+            self._again = one
             return
         self._database.record_training(replace(one, state="interrupted", reason="the engine ended; taken up again"))
         spec = msgspec.structs.replace(spec, resume=has_checkpoint(folder))
         self._interrupted = _Job(one.id, one.cause, one.started_ms, one.market_ms or 0, spec)
+
+    def _take_up_model(self, one: Training) -> None:
+        """A model that was finished, and the engine killed before it was judged or its shadow begun."""
+        folder = self._options.folder / "training" / one.id
+        try:
+            done = decode_message((folder / DONE_FILE).read_bytes())
+            assert isinstance(done, Done)
+            self._ready = load_bundle(Path(done.path)), done
+        except (OSError, msgspec.MsgspecError, BundleError) as error:
+            log.warning("model %s was never judged, and cannot be now: %s", one.model, error)
 
     def on_history(self, bars: Sequence[Bar]) -> None:
         """Closed bars, oldest first: what the next training learns from."""
@@ -201,7 +217,8 @@ class TrainingDesk:
     @property
     def is_busy(self) -> bool:
         """A training runs, or what it made is being tried: nothing else is begun by itself."""
-        return any((self._task, self._warming, self._ready, self._warm, self.succession.challenger))
+        waiting = (self._ready, self._warm, self._interrupted, self._again)
+        return any((self._task, self._warming, *waiting, self.succession.challenger))
 
     def poll(self, core: TradingCore, now_ms: int) -> None:
         """Between two events: begin what is due, judge what has come."""
@@ -213,9 +230,14 @@ class TrainingDesk:
             (walk, done), self._warm = self._warm, None
             self._begin_shadow(walk, done, core, now_ms)
         self.succession.poll(core, now_ms)
-        if self._interrupted is not None and self._task is None:
+        if self._interrupted is not None and self._task is None and not self._closing:
             job, self._interrupted = self._interrupted, None
             self._begin(job)
+        if self._again is not None and self._task is None and not self._closing:
+            lost, self._again = self._again, None
+            reason = "the engine ended before its job was written; begun again"
+            self._database.record_training(replace(lost, state="interrupted", ended_ms=wall_ms(), reason=reason))
+            self.start(lost.cause)
         fewest = self._material.fewest
         waited = now_ms >= self._tried_at_ms + RETRY_AFTER_BARS * self._options.interval_ms
         if self.champion is None and not self.is_busy and fewest >= FEWEST_BARS and (waited or not self._tried_at_ms):
@@ -225,7 +247,9 @@ class TrainingDesk:
 
     def start(self, cause: str) -> str:
         """Begin a training; says what was begun, or why not."""
-        if self._task is not None:
+        if self._closing:
+            return "the engine ends"
+        if self._task is not None or self._interrupted is not None:
             return "a training is already running"
         if self._material.fewest < FEWEST_BARS:
             return f"not enough bars to train on: {FEWEST_BARS} are needed"
@@ -307,12 +331,13 @@ class TrainingDesk:
     async def _train(self, job: _Job) -> None:
         if not (job.folder / JOB_FILE).exists():
             await self._material.write(job.folder)
-            await asyncio.to_thread(_write_job, job.folder, job.spec)
+            await asyncio.to_thread(_write_whole, job.folder / JOB_FILE, encode_line(job.spec))
         final = await self._persist(job)
         bundle: Bundle | None = None
         if isinstance(final, Done):
             try:
                 bundle = await asyncio.to_thread(load_bundle, Path(final.path))
+                await asyncio.to_thread(_write_whole, job.folder / DONE_FILE, encode_line(final))
             except BundleError as error:
                 final = Failed(str(error))
         if self._closing and not isinstance(final, Done):
@@ -492,11 +517,9 @@ def overfitting_of(tuned: ParameterVersion) -> float | None:
     return None if known is None else float(known)
 
 
-def _write_job(folder: Path, spec: TrainingSpec) -> None:
-    """The job beside its data: whole or not there."""
-    part = folder / f".{JOB_FILE}.part"
-    part.write_bytes(encode_line(spec))
-    part.replace(folder / JOB_FILE)
+def _write_whole(path: Path, line: bytes) -> None:
+    """A job, or its outcome, beside its data: whole or not there."""
+    replace_file(path, lambda file: file.write(line))
 
 
 def _prune(folder: Path) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from aml100.domain.errors import StateError, UsageError
 from aml100.domain.events import CommandDone
-from aml100.engine.succession import CHALLENGER, CHAMPION, check_sound
+from aml100.engine.admission import check_sound
+from aml100.engine.modelbook import CHALLENGER, CHAMPION
 from aml100.learning.bundle import Bundle, BundleError, load_bundle
 from aml100.market.features import schema_digest
 from aml100.storage.database import Database

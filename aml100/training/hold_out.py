@@ -10,7 +10,7 @@ look back and a position may last, and at least a day (GUARANTEES B5, E9).
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -58,7 +58,7 @@ def split_for(first_ms: int, end_ms: int, interval_ms: int, horizon_bars: int) -
 
 
 def judge_hold_out(spec: TrainingSpec, asked: HoldOut, model: Path) -> HoldOutResult:
-    """Walk the new model over its hold-out, and the champion over the part of it that it has not seen either."""
+    """Walk the new model over its hold-out, each of its seeds alone, and the champion over the part new to it too."""
     settings = spec.settings
     series: dict[Coin, BarSeries] = {}
     rules: dict[Coin, WalkRules] = {}
@@ -69,7 +69,10 @@ def judge_hold_out(spec: TrainingSpec, asked: HoldOut, model: Path) -> HoldOutRe
         if source.funding is not None:
             funding[one.coin] = read_funding(Path(source.funding), one.coin)
         rules[one.coin] = WalkRules(source.rules, settings.min_q_gap, source.constant_funding_rate)
-    walked = walk_series(load_bundle(model), series, rules, asked.from_ms, funding)
+    bundle = load_bundle(model)
+    walked = walk_series(bundle, series, rules, asked.from_ms, funding)
+    alone = [replace(bundle, members=(one,)) for one in bundle.members] if len(bundle.members) > 1 else []
+    seeds = [float(walk_series(one, series, rules, asked.from_ms, funding).nets.sum()) for one in alone]
     result = HoldOutResult(
         from_ms=asked.from_ms,
         to_ms=int(walked.ends_ms[-1]) if len(walked.ends_ms) else asked.from_ms,
@@ -78,6 +81,7 @@ def judge_hold_out(spec: TrainingSpec, asked: HoldOut, model: Path) -> HoldOutRe
         net=float(walked.nets.sum()),
         stderr=float(walked.nets.std() * np.sqrt(len(walked.nets))) if len(walked.nets) else 0.0,
         daily_returns=tuple(walked.daily_returns().tolist()),
+        seeds=tuple(seeds),
     )
     if asked.champion is None:
         return result

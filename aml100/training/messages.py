@@ -98,6 +98,7 @@ class HoldOutResult(msgspec.Struct, frozen=True):
     """What a model earned on its hold-out, net of costs, on one unit of notional a coin, summed over coins.
 
     `common_*` are of the bars that the champion has not been trained on either; None where there is no champion.
+    `seeds` are the nets of each seed of the model by itself; empty where it has one.
     """
 
     from_ms: int
@@ -111,6 +112,19 @@ class HoldOutResult(msgspec.Struct, frozen=True):
     common_net: float | None = None
     champion: str | None = None
     champion_net: float | None = None
+    seeds: tuple[float, ...] = ()
+
+    @property
+    def median(self) -> float:
+        """What the middle one of its seeds earned by itself, of two the lesser; of a single one the net."""
+        return sorted(self.seeds)[(len(self.seeds) - 1) // 2] if self.seeds else self.net
+
+    @property
+    def seeds_words(self) -> str:
+        """For people; empty where there is but one seed."""
+        if not self.seeds:
+            return ""
+        return f"the median of its {len(self.seeds)} seeds {self.median:+.2%}, the worst {min(self.seeds):+.2%}"
 
     @property
     def score(self) -> float:

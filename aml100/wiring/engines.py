@@ -17,6 +17,7 @@ from aml100.control.attach import socket_path
 from aml100.domain.clock import Clock, ManualClock, wall_ms
 from aml100.domain.market import Instrument
 from aml100.domain.units import HOUR_MS, Coin
+from aml100.engine.admission import load_champion
 from aml100.engine.archive import NETWORKS, Archive
 from aml100.engine.connecting import access_for, check_signer, client_for, dexes_of, listed, place_of, reach
 from aml100.engine.cycle import CycleKeeper
@@ -26,10 +27,10 @@ from aml100.engine.funding import FundingWatch, TapeFunding, VenueFunding
 from aml100.engine.listener import Listeners
 from aml100.engine.live import LiveKeeper
 from aml100.engine.operator import OperatorDesk
+from aml100.engine.pairing import ShadowRules
 from aml100.engine.past import Past, stored_past, tape_past
 from aml100.engine.recording import InputLog, RecordedCore
 from aml100.engine.runtime import Engine, EngineOptions
-from aml100.engine.succession import load_champion
 from aml100.engine.telemetry import Telemetry
 from aml100.engine.watch import Watch
 from aml100.market.features import schema_digest
@@ -417,7 +418,9 @@ def desk_options(plan: RunPlan, market: Market) -> DeskOptions:
         lenient_first=market.lenient_first,
         interval_ms=interval_ms,
         schema=_schema(params, interval_ms),
-        shadow_bars=max(1, round(training.shadow_hours * HOUR_MS / interval_ms)),
+        shadow=ShadowRules(
+            max(1, round(training.shadow_hours * HOUR_MS / interval_ms)), training.shadow_level, interval_ms
+        ),
         retrain_hours=training.retrain_hours,
         origin=market.origin,
         past=market.past or stored_past(plan.state.parent / "history", market.network, interval_ms),

@@ -15,6 +15,7 @@ FOR_OTHERS = {
     "budget_seconds": "the training desk",
     "bootstrap_seconds": "the training desk",
     "shadow_hours": "the shadow of a challenger",
+    "shadow_level": "the shadow of a challenger",
 }
 
 

@@ -15,11 +15,13 @@ import pytest
 from aml100.domain.units import MINUTE_MS
 from aml100.engine.desk import DeskOptions, TrainingDesk
 from aml100.engine.listener import Listeners
+from aml100.engine.pairing import ShadowRules
 from aml100.learning.checkpoint_files import CHECKPOINT_FILE
 from aml100.learning.settings import TrainingSettings
 from aml100.market.features import schema_digest
 from aml100.market.series import BarSeries
 from aml100.storage.database import Database
+from aml100.storage.entries import Training
 from aml100.trading.core import TradingCore
 from tests.harness import BTC, INSTRUMENT, rules_for_tests
 from tests.unit.learning.planted import FREE_HANDED, mean_reverting, tiny_settings
@@ -45,7 +47,7 @@ class Stage:
             lenient_first=True,
             interval_ms=MINUTE_MS,
             schema=schema_digest(MINUTE_MS),
-            shadow_bars=10,
+            shadow=ShadowRules(10),
             past=lambda coin, until_ms: (series, ()),
             **more,
         )
@@ -97,7 +99,7 @@ async def test_d24_a_trainer_that_is_killed_time_and_again_ends_in_a_reason(data
     assert "SIGKILL" in stage.desk.view().reason
     assert stage.states() == ["failed"]
     assert stage.desk.champion is None
-    assert "training started (operator)" in stage.desk.start("operator")
+    await stage.until(lambda: "training started (operator)" in stage.desk.start("operator"))
     await stage.desk.close()
 
 
@@ -160,14 +162,51 @@ async def test_a_training_under_way_is_taken_up_by_the_next_run_from_its_checkpo
     (training,) = database.trainings()
     assert training.state == "running"
     assert (tmp_path / "training" / training.id / CHECKPOINT_FILE).exists()
-    second = Stage(database, tmp_path, settings)
-    assert second.states() == ["interrupted"]
+    for _ in range(2):  # an engine that dies before it has taken the training up leaves it to the next one
+        second = Stage(database, tmp_path, settings)
+        assert second.states() == ["interrupted"]
     seen: list[int] = []
     await second.until(lambda: bool(seen.append(second.desk.view().epoch)) or "done" in second.states())
     assert min(epoch for epoch in seen if epoch) >= 2  # it did not begin anew
     (training,) = database.trainings()
     assert training.state == "done"
     await second.desk.close()
+
+
+async def test_a_model_that_nobody_has_judged_yet_is_judged_by_the_next_run(database: Database, tmp_path: Path) -> None:
+    settings = tiny_settings(epochs=3)
+    first = Stage(database, tmp_path, settings)
+    first.poll()
+    for _ in range(WAIT_S * 50):  # as an engine that is killed in the instant after its training ended
+        if "done" in first.states():
+            break
+        await asyncio.sleep(0.02)
+    assert database.models() == ()
+    second = Stage(database, tmp_path, settings)
+    await second.until(lambda: second.states()[0] == "done" and bool(database.models()))
+    assert [event.model for event in database.model_events() if event.event == "trained"] == [
+        database.trainings()[0].model
+    ]
+    await second.desk.close()
+
+
+async def test_a_training_whose_job_was_not_written_yet_is_begun_again(database: Database, tmp_path: Path) -> None:
+    database.record_training(Training("t-1", 1, "running", "schedule", 3, 0, 3))
+    stage = Stage(database, tmp_path, tiny_settings(epochs=3))
+    await stage.until(lambda: stage.states() == ["interrupted", "done"])
+    assert [one.cause for one in database.trainings()] == ["schedule", "schedule"]
+    await stage.desk.close()
+
+
+async def test_a_desk_that_closes_begins_nothing(database: Database, tmp_path: Path) -> None:
+    stage = Stage(database, tmp_path, tiny_settings(epochs=100_000))
+    await stage.until(lambda: stage.desk.view().epoch >= 1)
+    closing = asyncio.create_task(stage.desk.close())
+    while not closing.done():
+        await asyncio.sleep(0.01)
+        stage.poll()
+        assert stage.desk.start("status") == "the engine ends"
+    assert stage.states() == ["running"]
 
 
 @pytest.mark.parametrize("damage", [b"", b"no checkpoint at all"])

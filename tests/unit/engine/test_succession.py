@@ -11,8 +11,10 @@ import pytest
 
 from aml100.domain.errors import SafetyRefusal, UsageError
 from aml100.domain.events import BarsClosed
+from aml100.engine.admission import load_champion
 from aml100.engine.listener import Listeners
-from aml100.engine.succession import Succession, SuccessionRules, load_champion
+from aml100.engine.pairing import ShadowRules
+from aml100.engine.succession import Succession, SuccessionRules
 from aml100.learning.bundle import Bundle
 from aml100.market.series import BarSeries
 from aml100.storage.database import Database
@@ -47,7 +49,7 @@ def rising(bars: int, step: float = 0.0005) -> BarSeries:
 
 
 def rules_of(lenient: bool = False) -> SuccessionRules:
-    return SuccessionRules({BTC: WalkRules(FREE_HANDED)}, SHADOW_BARS, lenient, "")
+    return SuccessionRules({BTC: WalkRules(FREE_HANDED)}, ShadowRules(SHADOW_BARS), lenient, "")
 
 
 class Stage:
@@ -140,6 +142,10 @@ def test_b5_a_worse_challenger_never_trades(database: Database, make_bundle: Mak
         (None, "too few bars"),
         (HoldOutResult(0, 1, 1000, 30, 0.01, 0.02, ()), "less its noise"),
         (HoldOutResult(0, 1, 1000, 30, 0.05, 0.02, (), 500, 0.01, "", 0.02), "where the champion has"),
+        (
+            HoldOutResult(0, 1, 1000, 30, 0.05, 0.02, (), seeds=(0.3, -0.01, -0.2)),
+            "the median of its 3 seeds -1.00%, the worst -20.00%",
+        ),
     ],
 )
 def test_without_a_won_hold_out_nobody_is_tried(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from aml100.trading.policies import PolicyAnswer
 from aml100.training.hold_out import purge_bars, split_for
 from aml100.training.messages import DataSource, Done, HoldOut, TrainingSpec
 from aml100.training.process import TrainingProcess
-from aml100.training.shadow import CoinWalk, Walked, WalkRules
+from aml100.training.shadow import CoinWalk, Walked, WalkRules, walk_series
 from tests.unit.learning.planted import FREE_HANDED, mean_reverting, tiny_settings
 
 
@@ -85,7 +86,7 @@ async def test_b5_the_hold_out_is_walked_and_provably_never_trained_on(tmp_path:
     cut_ms, from_ms = int(series.open_ms[1400]), int(series.open_ms[1900])
     spec = TrainingSpec(
         data=(DataSource(str(path), FREE_HANDED, "TEST", until_ms=cut_ms),),
-        settings=tiny_settings(epochs=1),
+        settings=tiny_settings(epochs=1, members=3),
         seed=1,
         models=str(tmp_path / "models"),
         folder=str(tmp_path / "job"),
@@ -94,10 +95,19 @@ async def test_b5_the_hold_out_is_walked_and_provably_never_trained_on(tmp_path:
     async with TrainingProcess(spec) as process:
         done = [message async for message in process.messages()][-1]
     assert isinstance(done, Done), done
-    from aml100.learning.bundle import load_record
+    from aml100.learning.bundle import load_bundle, load_record
 
     kept = read_bars(path, Coin("TEST")).rows(0, 1400)
     record = load_record(Path(done.path))
     assert record.data_sha256 == fingerprint_of([CoinData(kept, FREE_HANDED)])
     assert done.hold_out is not None
     assert (done.hold_out.from_ms, done.hold_out.bars) == (from_ms, 500)
+    # B17: each of its seeds is walked by itself too.
+    whole = load_bundle(Path(done.path))
+    rules = {Coin("TEST"): WalkRules(FREE_HANDED)}
+    every = read_bars(path, Coin("TEST"))
+    alone = [replace(whole, members=(one,)) for one in whole.members]
+    assert done.hold_out.seeds == tuple(
+        float(walk_series(one, {Coin("TEST"): every}, rules, from_ms).nets.sum()) for one in alone
+    )
+    assert done.hold_out.median == sorted(done.hold_out.seeds)[1]

@@ -86,6 +86,10 @@ class Declared:
 
     def __init__(self, **values: object) -> None:
         self.__dict__.update(values)
+        self.__post_init__()
+
+    def __post_init__(self) -> None:
+        """What follows from several options together."""
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"options are frozen: {name}")

@@ -308,3 +308,11 @@ def test_help_and_errors_load_nothing_heavy(line: str) -> None:
 def test_what_is_no_venue_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="no venue"):
         parse_venue(text)
+
+
+def test_a_database_becomes_a_note_in_the_home(tmp_path: Path) -> None:
+    options = parsed(f"status --state postgresql+psycopg://me@host/db --home {tmp_path}")
+    assert options.state == tmp_path / "state.postgresql"
+    assert options.folder == tmp_path
+    with pytest.raises(UsageError, match="--home"):
+        parsed(f"status --state s.db --home {tmp_path}")

@@ -106,7 +106,7 @@ def schema_of(home: Path) -> str:
     """A schema for this home: readable, and of no other home.
 
     >>> schema_of(Path("/srv/BTC desk"))
-    'aml_btc_desk_f61b3fc2'
+    'aml_btc_desk_fe982b9c'
     """
     whole = str(home.resolve())
     name = re.sub(r"[^a-z0-9]+", "_", Path(whole).name.lower()).strip("_")[:32]

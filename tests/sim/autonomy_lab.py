@@ -9,8 +9,9 @@ After each round everything is counted again from the rows: cycles are whole, in
 differently; phase and cycle counts are what the verdicts add up to; every trained model has been judged or is about to
 be; one champion at most; bars decided one to one; and `verify` passes.
 
-Run as `python -m tests.sim.autonomy_lab FOLDER ROUNDS SEED CYCLES CYCLE_DAYS`; prints one JSON document. Cycles of 30
-days have a Sharpe ratio and may pass; shorter ones all fail, which costs less time and is counted as strictly.
+Run as `python -m tests.sim.autonomy_lab FOLDER ROUNDS SEED CYCLES CYCLE_DAYS [BARS_A_SECOND]`; prints one JSON object.
+Cycles of 30 days have a Sharpe ratio and may pass; shorter ones all fail, which costs less time and is counted as
+strictly. Trainings last some wall seconds, so the pace of the market decides how much of it they meet.
 """
 
 from __future__ import annotations
@@ -48,9 +49,8 @@ from aml100.storage.writer import Writer
 from aml100.wiring import engines
 from tests.sim.crash_lab import in_child, is_sound
 
-SPEED = 720_000.0
-"""At most two hundred bars a second."""
 INTERVAL_MS = HOUR_MS
+BARS_A_SECOND = 200
 WARMUP_BARS = 1_200
 CONSOLE_WAIT_S = 20.0
 WAITS_DAYS = 150
@@ -161,7 +161,7 @@ def watch(kill: Round | None, told: Callable[[str], None]) -> None:
     )
 
 
-async def play(state: Path, cycles: int) -> int:
+async def play(state: Path, cycles: int, pace: int) -> int:
     plan = engines.RunPlan(
         settings=load_settings(state.parent / "config", {}),
         state=state,
@@ -170,7 +170,7 @@ async def play(state: Path, cycles: int) -> int:
         funding={},
         process="trending",
         seed=4,
-        speed=SPEED,
+        speed=pace * INTERVAL_MS / 1000,
         warmup_bars=WARMUP_BARS,
         policy="model",
         bundle=None,
@@ -190,7 +190,7 @@ def _die_with_parent() -> None:
 # --- from outside ------------------------------------------------------------------------------------------------
 
 
-def start(state: Path, kill: Round | None, cycles: int) -> tuple[int, list[str]]:
+def start(state: Path, kill: Round | None, cycles: int, pace: int) -> tuple[int, list[str]]:
     """One engine until it is killed or has seen so many cycles; its exit code, and what was killed."""
     told = state.parent / "killed"
     told.unlink(missing_ok=True)
@@ -202,7 +202,7 @@ def start(state: Path, kill: Round | None, cycles: int) -> tuple[int, list[str]]
     def work() -> int:
         _die_with_parent()
         watch(kill, tell)
-        return asyncio.run(play(state, cycles))
+        return asyncio.run(play(state, cycles, pace))
 
     if kill is not None and kill.console:
         watcher = os.fork()
@@ -340,6 +340,7 @@ def tally(state: Path) -> dict[str, object]:
 def main() -> None:
     folder, rounds, rng = Path(sys.argv[1]), int(sys.argv[2]), np.random.default_rng(int(sys.argv[3]))
     cycles, cycle_days = int(sys.argv[4]), int(sys.argv[5])
+    pace = int(sys.argv[6]) if len(sys.argv) > 6 else BARS_A_SECOND
     (folder / "config").mkdir(parents=True)
     (folder / "config" / "params.json").write_text(json.dumps(PARAMS))
     (folder / "config" / "objectives.json").write_text(json.dumps(OBJECTIVES | {"cycle_days": cycle_days}))
@@ -348,7 +349,7 @@ def main() -> None:
     wrong: list[object] = []
     for number in range(rounds):
         kill = draw(rng, number)
-        code, told = start(state, kill, CYCLES_A_ROUND)
+        code, told = start(state, kill, CYCLES_A_ROUND, pace)
         killed.update(told)
         found = recount(state, known, cycle_days)
         if not is_sound(state):
@@ -360,7 +361,7 @@ def main() -> None:
         sys.stderr.write(f"{number + 1}/{rounds} {kill}: {told}, {len(known)} cycles, {found or 'sound'}\n")
         wrong += [[number, asdict(kill), one] for one in found]
     left = max(cycles - len(known), 1)
-    last, _ = start(state, None, left)
+    last, _ = start(state, None, left, pace)
     wrong += [[rounds, "last", one] for one in recount(state, known, cycle_days)]
     sound = is_sound(state)
     sys.stdout.write(

@@ -10,12 +10,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROUNDS, SEED, CYCLES, CYCLE_DAYS = 2, 235, 1, 5
+ROUNDS, SEED, CYCLES, CYCLE_DAYS, BARS_A_SECOND = 2, 665, 1, 5, 30
 
 
 def test_b10_d24_cycles_phases_and_models_count_up_whatever_is_killed(tmp_path: Path) -> None:
     """None lost, none counted twice, every trained model judged, and `verify` passes after each kill."""
-    numbers = map(str, (ROUNDS, SEED, CYCLES, CYCLE_DAYS))
+    numbers = map(str, (ROUNDS, SEED, CYCLES, CYCLE_DAYS, BARS_A_SECOND))
     command = [sys.executable, "-m", "tests.sim.autonomy_lab", str(tmp_path), *numbers]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=900, check=False, cwd=Path(__file__).parents[2]

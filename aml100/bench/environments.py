@@ -71,11 +71,12 @@ def make(folder: Path, name: str) -> str | None:
 
 def main(arguments: Sequence[str]) -> int:
     """Make all, or those named; 0 where all could be made, 1 where some could not, 2 for bad usage."""
-    if not arguments or (unknown := [name for name in arguments[1:] if name not in ENVIRONMENTS]):
-        what = f"unknown {unknown[0]!r}" if arguments else "no folder given"
+    folders = [one for one in arguments[:1] if not one.startswith("-")]
+    if not folders or (unknown := [name for name in arguments[1:] if name not in ENVIRONMENTS]):
+        what = f"unknown {unknown[0]!r}" if folders else "no folder given"
         sys.stderr.write(f"environments: {what}; usage: FOLDER [{'|'.join(ENVIRONMENTS)}]...\n")
         return 2
-    folder = Path(arguments[0])
+    folder = Path(folders[0])
     folder.mkdir(parents=True, exist_ok=True)
     failed = 0
     for name in arguments[1:] or ENVIRONMENTS:

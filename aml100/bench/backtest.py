@@ -37,7 +37,7 @@ def compiled(folder: Path) -> Iterator[Sample]:
     save_actions(folder, actions)
     market, rules = Market.from_series(series, constant_rate=0.0000125), KernelRules()
     backtest_signal(market, rules, actions)
-    yield lambda: per_second(YEAR_BARS, lambda: backtest_signal(market, rules, actions))
+    yield lambda: per_second(YEAR_BARS, lambda: backtest_signal(market, rules, actions), least_s=0.3)
 
 
 @contextmanager

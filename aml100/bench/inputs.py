@@ -56,12 +56,18 @@ def save_actions(folder: Path, actions: Actions) -> None:
     np.save(folder / "actions.npy", actions)
 
 
-def per_second(count: int, work: Callable[[], object]) -> float:
-    """`count` things done by one call of `work`, a second of processor time.
+def per_second(count: int, work: Callable[[], object], least_s: float = 0.0) -> float:
+    """`count` things done by one call of `work`, a second of processor time; called until `least_s` seconds are used.
+
+    A call of some milliseconds that follows on somebody else's turn measures cold caches more than the work: there
+    `least_s` is given, and the peers of that trial repeat as long (`serve.per_second`).
 
     For work that computes in one thread and waits for nothing: there it equals wall time on a quiet machine, and on a
     busy one it does not count the waiting for a core. The peers of such work count the same way.
     """
-    started = time.process_time()
-    work()
-    return count / (time.process_time() - started)
+    started, calls, taken = time.process_time(), 0, 0.0
+    while not calls or taken < least_s:
+        work()
+        calls += 1
+        taken = time.process_time() - started
+    return count * calls / taken

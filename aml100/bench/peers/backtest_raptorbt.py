@@ -1,12 +1,11 @@
 """raptorbt: a fixed signal over a year of minutes, long only, fees, slippage, stop and target; equity and trades."""
 
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import raptorbt
-from serve import serve
+from serve import per_second, serve
 
 folder = Path(sys.argv[1])
 columns = np.load(folder / "bars.npy").T.copy()
@@ -21,15 +20,12 @@ config.set_fixed_stop(0.006)
 config.set_fixed_target(0.018)
 
 
-def measure():
-    started = time.process_time()
+def work():
     result = raptorbt.run_single_backtest(stamps, opening, high, low, close, volume, buys, sells, 1, 0.4, "BTC", config)
     equity, trades = result.equity_curve(), result.trades()
-    taken = time.process_time() - started
     assert len(trades) > 100
     assert len(equity) == len(close)
-    return len(close) / taken
 
 
-measure()
-serve(measure)
+work()
+serve(lambda: per_second(len(close), work))

@@ -1,12 +1,11 @@
 """vectorbt: a fixed signal over a year of minutes, fees, slippage, stop and target; equity and trades read out."""
 
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import vectorbt as vbt
-from serve import serve
+from serve import per_second, serve
 
 folder = Path(sys.argv[1])
 _, opening, high, low, close, _ = np.load(folder / "bars.npy").T.copy()
@@ -16,8 +15,7 @@ buys, sells = np.zeros(len(actions), bool), np.zeros(len(actions), bool)
 buys[1:], sells[1:] = actions[:-1] == 1, actions[:-1] == 2
 
 
-def measure():
-    started = time.process_time()
+def work():
     portfolio = vbt.Portfolio.from_signals(
         close,
         entries=buys,
@@ -37,11 +35,9 @@ def measure():
         freq="1min",
     )
     equity, trades = portfolio.value(), portfolio.trades.records
-    taken = time.process_time() - started
     assert len(trades) > 100
     assert len(equity) == len(close)
-    return len(close) / taken
 
 
-measure()
-serve(measure)
+work()
+serve(lambda: per_second(len(close), work))

@@ -3,7 +3,7 @@
 Same folds, rules, features and processor seconds as in learning_real.py. At each reset a coin of the fold is drawn; an
 observation is one row of features, which are summaries of the past, and the position; RecurrentPPO has an LSTM besides.
 Neither chooses a checkpoint by validation: what is judged is the last policy. Both libraries are development
-dependencies; without them this module's table is empty.
+dependencies and are imported when a model is made; ModuleNotFoundError where they are absent.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from aml100.bench.learning_real import walk_of as walk_of_money
 from aml100.learning.acting import Walk
 from aml100.learning.env import PerpEnv
 from aml100.learning.reward import RewardConfig, Shaping
+from aml100.market.series import BarSeries
 
 EPISODE_BARS: Final = 1_000
 KINDS: Final = ("SB3 DQN", "RecurrentPPO")
@@ -53,14 +54,19 @@ def peer_rows(folder: Path, seeds: int, budget_s: float, only: str = "") -> Iter
         folds = folds_of(files, ENTRIES["taker"])
         for kind in KINDS:
             singles = [
-                [walk for fold in folds for walk in _walks(_learned(kind, fold, seed, budget_s), fold)]
+                [walk for fold in folds for walk in walk_coins(learn(kind, fold, seed, budget_s), fold)]
                 for seed in range(seeds)
             ]
             for name, walks in median_and_worst(kind, singles):
                 yield (title, "taker", str(max(len(fold) for fold in folds)), *figures(name, walks))
 
 
-def _environment(coin: TestedCoin, bars: Any, episode_bars: int) -> PerpEnv:
+def training_environment(fold: Fold) -> Pooled:
+    """The coins of a fold up to where their training ends."""
+    return Pooled([_environment(coin, coin.data.series.rows(0, coin.train_stop), EPISODE_BARS) for coin in fold])
+
+
+def _environment(coin: TestedCoin, bars: BarSeries, episode_bars: int) -> PerpEnv:
     pure = RewardConfig(shaping=Shaping.PURE)
     return PerpEnv(
         bars,
@@ -74,10 +80,10 @@ def _environment(coin: TestedCoin, bars: Any, episode_bars: int) -> PerpEnv:
     )
 
 
-def _learned(kind: str, fold: Fold, seed: int, budget_s: float) -> Any:
-    """A model trained on the fold's training parts for so many processor seconds."""
+def learn(kind: str, fold: Fold, seed: int, budget_s: float) -> Any:
+    """A model of one of KINDS, trained on the fold's training parts for so many processor seconds."""
     base, contrib = importlib.import_module("stable_baselines3"), importlib.import_module("sb3_contrib")
-    env = Pooled([_environment(coin, coin.data.series.rows(0, coin.train_stop), EPISODE_BARS) for coin in fold])
+    env = training_environment(fold)
     if kind == "SB3 DQN":
         model = base.DQN(
             "MultiInputPolicy", env, learning_rate=5e-4, batch_size=256, buffer_size=100_000, learning_starts=1_000,
@@ -88,13 +94,19 @@ def _learned(kind: str, fold: Fold, seed: int, budget_s: float) -> Any:
         model = contrib.RecurrentPPO(
             "MultiInputLstmPolicy", env, n_steps=512, batch_size=256, gamma=0.99, policy_kwargs=shape, seed=seed
         )
+    silent = importlib.import_module("stable_baselines3.common.logger").Logger(folder=None, output_formats=[])
+    model.set_logger(silent)  # the one it would make itself leaves a folder behind
     until_s = time.process_time() + budget_s
     model.learn(10_000_000, callback=lambda *_: time.process_time() < until_s)
     return model
 
 
-def _walks(model: Any, fold: Fold) -> list[Walk]:
-    """The greedy policy over all coins' tests, side by side while they last."""
+def walk_coins(model: Any, fold: Fold) -> list[Walk]:
+    """The greedy policy over all coins' tests, side by side while they last: one walk a coin, all its spans in a row.
+
+    Each span begins flat, and what is held at its last close is closed there, as in the learner's own walks. `model`
+    has the `predict` of stable-baselines3.
+    """
     walks: dict[int, list[Walk]] = {number: [] for number in range(len(fold))}
     open_spans = {number: list(coin.spans) for number, coin in enumerate(fold)}
     environments = {
@@ -125,7 +137,7 @@ def _walk_side_by_side(
             money[number].append(float(step["net"]))
             if step["exit_reason"]:
                 closed[number].append(float(step["closed_net"]))
-            over = terminated or truncated or lanes[number][0] + len(money[number]) >= lanes[number][1] - 1
+            over = terminated or truncated or lanes[number][0] + len(money[number]) >= lanes[number][1]
             if over:
                 active.remove(number)
     return {

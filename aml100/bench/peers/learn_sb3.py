@@ -18,6 +18,7 @@ from sb3_contrib import RecurrentPPO
 from serve import serve
 from stable_baselines3 import DQN
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 
 WINDOW, EPISODE, FEE = 60, 2_000, 0.00045
@@ -85,6 +86,12 @@ class UntilSpent(BaseCallback):
         return time.process_time() < self.until_s
 
 
+def silenced(model):
+    """With a logger that has no folder; the one that `learn` would make leaves one behind at each call."""
+    model.set_logger(Logger(folder=None, output_formats=[]))
+    return model
+
+
 def load(folder, part):
     return np.load(folder / f"{part}_features.npy"), np.load(folder / f"{part}_returns.npy")
 
@@ -103,7 +110,7 @@ def speed(kind, folder):
         env = Market(*load(folder, "train"), 1)
         model = RecurrentPPO("MlpLstmPolicy", env, batch_size=64, n_steps=512, policy_kwargs=shape)
         count, trained = 1_024, 10.0
-    model.learn(600)
+    silenced(model).learn(600)
 
     def measure():
         began = time.process_time()
@@ -172,6 +179,7 @@ def planted(kind, folder, seconds):
             model = RecurrentPPO(
                 "MlpLstmPolicy", env, n_steps=1_024, batch_size=256, gamma=0.99, policy_kwargs=shape, seed=seed
             )
+        silenced(model)
         stop, found, spent = UntilSpent(), {}, 0.0
         for mark in seconds:
             stop.until_s = time.process_time() + mark - spent

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from aml100.evaluation.kernel import Market, flat_positions
 from aml100.evaluation.transition import POSITION_DTYPE, STEP_DTYPE, Records, advance
-from aml100.learning.inference import CompiledWeights, Floats32, greedy_action, price_actions
+from aml100.learning.inference import CompiledHead, CompiledWeights, Floats32, greedy_action, price_actions
 from aml100.learning.reward import RewardConfig, Shaping, sum_terms, terms_of_step
 from aml100.market.compiled import compiled
 from aml100.market.position import POSITION_SIZE, position_features
@@ -69,7 +69,7 @@ def roll_out(
     rules: Records,
     first: npt.NDArray[np.int64],
     share: Floats32,
-    weights: CompiledWeights,
+    head: CompiledHead,
     epsilon: float,
     live: Records,
     random: np.random.Generator,
@@ -87,8 +87,7 @@ def roll_out(
     taken = np.empty(shape, np.int8)
     draws = random.random((*shape, 2))
     _roll_out(
-        market.bars, rules, first, share, weights.w_position, weights.w_duel, weights.b_duel, epsilon, draws,
-        live, met, taken,
+        market.bars, rules, first, share, head.w_position, head.w_duel, head.b_duel, epsilon, draws, live, met, taken,
     )  # fmt: skip
     return met, taken
 

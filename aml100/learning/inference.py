@@ -24,6 +24,24 @@ SCALED_LIMIT = 8.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class CompiledHead:
+    """What prices a position on an encoded bar: `w_position` [P, D], `w_duel` [D, 4], `b_duel` [4]."""
+
+    w_position: Floats32
+    w_duel: Floats32
+    b_duel: Floats32
+
+    @staticmethod
+    def from_arrays(arrays: Mapping[str, npt.NDArray[np.float32]]) -> CompiledHead:
+        """From tensors under the names of `QNetwork.state_dict()`, of which only the head's are read."""
+        return CompiledHead(
+            w_position=np.ascontiguousarray(arrays["position_share.weight"].T, dtype=np.float32),
+            w_duel=np.ascontiguousarray(arrays["duel.weight"].T, dtype=np.float32),
+            b_duel=np.ascontiguousarray(arrays["duel.bias"], dtype=np.float32),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class CompiledWeights:
     """One network's weights, laid out so that the inner loops run along memory.
 
@@ -55,6 +73,7 @@ class CompiledWeights:
             w_in[layer, : w.shape[1]] = w.T
             w_back[layer] = arrays[f"encoder.weight_hh_l{layer}"].T
             bias[layer] = arrays[f"encoder.bias_ih_l{layer}"] + arrays[f"encoder.bias_hh_l{layer}"]
+        head = CompiledHead.from_arrays(arrays)
         return CompiledWeights(
             features=features,
             w_in=w_in,
@@ -62,9 +81,9 @@ class CompiledWeights:
             bias=bias,
             w_market=np.ascontiguousarray(arrays["market_share.weight"].T, dtype=np.float32),
             b_market=np.ascontiguousarray(arrays["market_share.bias"], dtype=np.float32),
-            w_position=np.ascontiguousarray(arrays["position_share.weight"].T, dtype=np.float32),
-            w_duel=np.ascontiguousarray(arrays["duel.weight"].T, dtype=np.float32),
-            b_duel=np.ascontiguousarray(arrays["duel.bias"], dtype=np.float32),
+            w_position=head.w_position,
+            w_duel=head.w_duel,
+            b_duel=head.b_duel,
         )
 
 

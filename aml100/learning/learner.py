@@ -8,6 +8,9 @@ of the encoder serves B x L x K x 3 targets, none of which is an estimate of wha
 
 Multi-step: where the actions taken along a path are given, the target of the taken action sums up to n rewards, and
 stops summing where the next action taken is not the one that the online network now prefers, so it stays on-policy.
+
+On a CPU the head's part is compiled (head_kernel.py). On a GPU the same is done by torch, and nothing waits for the GPU
+before the step's one reading: loss, priorities, largest Q and gradient norm come back together.
 """
 
 from __future__ import annotations
@@ -88,11 +91,30 @@ def multi_step_targets(batch: Batch, one_step: Tensor, value: Tensor, q_online: 
         one_step: targets of all actions [B, L, K, 3]; `value` what each next state is worth, same shape.
         q_online: the online network's view of the states [B, L, K, 3], which says where a path left the policy.
     """
-    targets = one_step.cpu().numpy().copy()
-    tensors = (batch.reward, batch.discount, value, q_online, batch.taken)
-    reward, discount, worth, q, taken = (tensor.cpu().numpy() for tensor in tensors)
-    sum_along_paths(targets, reward, discount, worth, q, taken, n)
-    return torch.from_numpy(targets).to(one_step.device)
+    length, paths = batch.taken.shape[1:]
+    if n <= 1 or paths == 0:
+        return one_step
+    picked = batch.taken.unsqueeze(-1)  # [B, L, R, 1]
+
+    def along(values: Tensor) -> Tensor:
+        return values[:, :, :paths].gather(-1, picked).squeeze(-1)  # [B, L, R]
+
+    gain, factor, worth = along(batch.reward), along(batch.discount), along(value)
+    follows = batch.taken == q_online[:, :, :paths].argmax(dim=-1)  # [B, L, R]
+    total, left, last_worth = gain.clone(), factor.clone(), worth.clone()
+    going = factor != 0.0  # [B, L - i, R]: the sum from l on takes in i transitions and may take in another
+    for i in range(1, min(n, length)):
+        going = going[:, : length - i] & follows[:, i:]
+        so_far = left[:, : length - i]
+        total[:, : length - i] += torch.where(going, so_far * gain[:, i:], 0.0)
+        last_worth[:, : length - i] = torch.where(going, worth[:, i:], last_worth[:, : length - i])
+        so_far *= torch.where(going, factor[:, i:], 1.0)
+        going = going & (so_far != 0.0)
+    returns = total + left * last_worth
+    targets = one_step.clone()
+    is_taken = picked == torch.arange(ACTIONS, device=picked.device)  # [B, L, R, 3]
+    targets[:, :, :paths] = torch.where(is_taken, returns.unsqueeze(-1), one_step[:, :, :paths])
+    return targets
 
 
 def sum_along_paths(
@@ -138,7 +160,8 @@ class Learner:
         self.average = QNetwork(*shape, seed=seed).to(device)
         self.average.requires_grad_(False)
         self.steps = 0
-        self.device = device
+        self.compiled = device.type == "cpu"
+        self.lowered = settings.mixed_precision and device.type == "cuda"
         self.optimizer = torch.optim.AdamW(
             self.online.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
         )
@@ -157,7 +180,7 @@ class Learner:
             first = batch.market.shape[1] - share.shape[1]
             b, length, k = batch.reward.shape[:3]
             position = batch.following.reshape(b, length, k * ACTIONS, -1)
-            slow_share, _ = self.target.encode(batch.market)
+            slow_share = self._encode(self.target, batch.market)
             q_online = self.online.q_values(share[:, 1:].detach(), position)
             q_target = self.target.q_values(slow_share[:, first + 1 :], position)
             value = double_q_value(q_online, q_target).reshape(b, length, k, ACTIONS)
@@ -167,8 +190,7 @@ class Learner:
     def loss(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """The scalar loss, the TD errors [B, L, K, 3] and the Q values, all at once from one encoder pass."""
         length = batch.reward.shape[1]
-        encoded, _ = self.online.encode(batch.market)
-        share = encoded[:, -(length + 1) :]  # [B, L + 1, D]
+        share = self._encode(self.online, batch.market)[:, -(length + 1) :]  # [B, L + 1, D]
         q = self.online.q_values(share[:, :-1], batch.position)  # [B, L, K, 3]
         targets = self.targets(batch, share, q)
         each = nn.functional.huber_loss(q, targets, reduction="none")
@@ -177,26 +199,33 @@ class Learner:
             loss = loss + self.settings.bias_weight * bias_penalty(q, self.settings.bias_threshold)
         return loss, (targets - q).detach(), q.detach()
 
+    def _encode(self, network: QNetwork, market: Tensor) -> Tensor:
+        return network.encode_lowered(market) if self.lowered else network.encode(market)[0]
+
     def step(self, batch: Batch) -> StepResult:
         """Learn from one batch: loss, clipped gradient, AdamW, soft target update."""
+        told = self.step_on_device(batch).cpu().numpy()
+        return StepResult(float(told[0]), told[3:], float(told[1]), float(told[2]))
+
+    def step_on_device(self, batch: Batch) -> Tensor:
+        """`step` without waiting for it: loss, largest |Q|, the gradient's norm and the priorities, float64 [3 + B]."""
         self.optimizer.zero_grad(set_to_none=True)
-        compiled = batch.market.device.type == "cpu"
-        loss, errors, largest_q = self._backward_compiled(batch) if compiled else self._backward_torch(batch)
+        loss, errors, largest_q = self._backward_compiled(batch) if self.compiled else self._backward_torch(batch)
         norm = nn.utils.clip_grad_norm_(self.online.parameters(), self.settings.gradient_clip_norm)
         self.optimizer.step()
         blend_into(self.target, self.online, self.settings.target_update)
         self.steps += 1
         blend_into(self.average, self.online, max(self.settings.average_update, min(1.0, AVERAGED_PART / self.steps)))
-        priority = 0.9 * errors.max(axis=1) + 0.1 * errors.mean(axis=1)
-        return StepResult(loss, priority.astype(np.float64), largest_q, float(norm))
+        priority = 0.9 * errors.amax(dim=1) + 0.1 * errors.mean(dim=1)
+        return torch.cat([torch.stack([loss.double(), largest_q.double(), norm.double()]), priority.double()])
 
-    def _backward_torch(self, batch: Batch) -> tuple[float, Floats32, float]:
+    def _backward_torch(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Fill the gradients; returns the loss, the mean |TD error| of each bar [B, L] and the largest |Q|."""
         loss, td, q = self.loss(batch)
         loss.backward()  # type: ignore[no-untyped-call]
-        return float(loss.detach()), td.abs().mean(dim=(2, 3)).cpu().numpy(), float(q.abs().max())
+        return loss.detach(), td.abs().mean(dim=(2, 3)), q.abs().amax()
 
-    def _backward_compiled(self, batch: Batch) -> tuple[float, Floats32, float]:
+    def _backward_compiled(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """The same with the head's part compiled; only the encoder's gradient is torch's."""
         settings = self.settings
         length = batch.reward.shape[1]
@@ -222,7 +251,11 @@ class Learner:
         self.online.position_share.weight.grad = torch.from_numpy(flow.weights.position.T.copy())
         self.online.duel.weight.grad = torch.from_numpy(flow.weights.duel)
         self.online.duel.bias.grad = torch.from_numpy(flow.weights.bias)
-        return flow.loss, flow.errors, float(np.abs(q).max())
+        return (
+            torch.tensor(flow.loss, dtype=torch.float64),
+            torch.from_numpy(flow.errors),
+            torch.tensor(np.abs(q).max()),
+        )
 
 
 def reference_loss(online: QNetwork, target: QNetwork, batch: Batch, settings: TrainingSettings) -> Tensor:

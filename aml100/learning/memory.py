@@ -10,16 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from aml100.evaluation.transition import POSITION_DTYPE
 from aml100.learning.acting import roll_out
 from aml100.learning.dataset import Dataset
-from aml100.learning.inference import CompiledWeights
+from aml100.learning.inference import CompiledHead
 from aml100.learning.learner import Batch
 from aml100.learning.mirror import ACTION_ORDER, Mirror, turn_actions, turn_sides
 from aml100.learning.network import QNetwork
@@ -28,6 +29,8 @@ from aml100.learning.replay import PrioritizedReplay
 from aml100.learning.reward import calm_factor
 from aml100.learning.settings import TrainingSettings
 
+HEAD: Final = ("position_share.", "duel.")
+"""What a position is priced with on an encoded bar: the beginnings of the tensors' names."""
 POSITIONS: Final = 1 + len(DRAWN_SIDES)
 """K: one path and the drawn positions."""
 
@@ -94,9 +97,9 @@ class StretchMemory:
         coins = np.array([self._ranges[p][0] for p in place])
         before = np.concatenate([[0], self._room])[place]
         firsts = np.array([self._ranges[p][1] for p in place]) + draw - before
-        weights = CompiledWeights.from_arrays(weights_of(network))
         with torch.no_grad():
-            encoded, _ = network.encode(torch.from_numpy(self._market(coins, firsts)).to(device))
+            encoded, _ = network.encode(_sent(self._market(coins, firsts), device))
+        head = CompiledHead.from_arrays(weights_of(network, HEAD))
         share = np.ascontiguousarray(encoded[:, self.burn_in : -1].cpu().numpy())
         slots = self.replay.add(count)
         self._coin[slots], self._first[slots] = coins, firsts
@@ -108,7 +111,7 @@ class StretchMemory:
             live = random_positions(
                 rows.market, rows.rules, first, sides, self.dataset.reward_unit, self.random
             ).reshape(-1, 1)
-            met, taken = roll_out(rows.market, rows.rules, first, share[mine], weights, epsilon, live, self.random)
+            met, taken = roll_out(rows.market, rows.rules, first, share[mine], head, epsilon, live, self.random)
             self._met[slots[mine]], self._taken[slots[mine]] = met[:, :, 0], taken[:, :, 0]
 
     def sample(self, count: int, beta: float, device: torch.device) -> tuple[npt.NDArray[np.int64], Batch]:
@@ -141,14 +144,8 @@ class StretchMemory:
             taken[turned] = np.asarray(ACTION_ORDER)[taken[turned]]
         if self.input_noise > 0.0:
             market += np.float32(self.input_noise) * self.random.standard_normal(market.shape, np.float32)
-        arrays = (
-            torch.from_numpy(market),
-            torch.from_numpy(position),
-            torch.from_numpy(following),
-            torch.from_numpy(reward),
-        )
-        rest = (torch.from_numpy(discount), torch.from_numpy(drawn.weights), torch.from_numpy(taken).unsqueeze(-1))
-        return drawn.slots, Batch(*(tensor.to(device) for tensor in (*arrays, *rest)))
+        arrays = (market, position, following, reward, discount, drawn.weights, taken[..., None])
+        return drawn.slots, Batch(*(_sent(array, device) for array in arrays))
 
     def _market(self, coins: npt.NDArray[np.int64], firsts: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """Scaled features of the stretches, [B, span, F]."""
@@ -175,6 +172,13 @@ class StretchMemory:
         self.replay.restore({name: np.asarray(state[name], np.float64) for name in ("priorities", "counters")})
 
 
-def weights_of(network: QNetwork) -> dict[str, npt.NDArray[np.float32]]:
-    """A copy of the network's tensors as arrays, under their own names."""
-    return {name: tensor.detach().cpu().numpy().copy() for name, tensor in network.state_dict().items()}
+def _sent(array: npt.NDArray[Any], device: torch.device) -> Tensor:
+    """The array on the device; from pinned memory to a GPU, so that nobody waits for the copy. The CPU shares it."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+def weights_of(network: QNetwork, parts: tuple[str, ...] = ("",)) -> dict[str, npt.NDArray[np.float32]]:
+    """A copy of the network's tensors as arrays, under their own names; of those that begin with one of `parts`."""
+    named = network.state_dict().items()
+    return {name: tensor.detach().cpu().numpy().copy() for name, tensor in named if name.startswith(parts)}

@@ -28,7 +28,8 @@ class TrainingSettings:
     fifth of the steps, 1 / `average_update` of them at most. A checkpoint's score is its net return less
     `selection_sigmas` standard errors.
     `members` seeds from the given one on are trained into one model. `tensorboard` writes event files beside the
-    checkpoint; no model depends on it.
+    checkpoint; no model depends on it. `mixed_precision` lowers the LSTM to bfloat16 while it learns on a GPU; a CPU
+    learns in float32 with it too.
     """
 
     # model
@@ -67,6 +68,7 @@ class TrainingSettings:
     average_update: float = 1.0
     members: int = 1
     tensorboard: bool = False
+    mixed_precision: bool = False
     selection_sigmas: float = 1.0
     # replay
     capacity: int = 50_000

@@ -162,15 +162,22 @@ def _deterministic(threads: int) -> Iterator[None]:
 class Training:
     """State of one run of `train`; `best_weights` are the best checkpoint's so far."""
 
-    def __init__(self, job: TrainingJob, clock: Clock, stop: Stop, dataset: Dataset | None = None) -> None:
-        """`dataset`: laid out beforehand, in place of one made of the job's data."""
+    def __init__(
+        self,
+        job: TrainingJob,
+        clock: Clock,
+        stop: Stop,
+        dataset: Dataset | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        """`dataset`: laid out beforehand, in place of one made of the job's data; `device`: None for a GPU if any."""
         self.job = job
         self.settings = fitted = _fit_stretches(job)
         self.clock = clock
         self.stop = stop
         self.began_s = clock.monotonic_s()
         self.dataset = dataset or lay_out(job)
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.random = np.random.Generator(np.random.PCG64(job.seed))
         self.learner = Learner(len(feature_names()), fitted, job.seed, self.device)
         self.memory = StretchMemory(self.dataset, fitted, self.random)

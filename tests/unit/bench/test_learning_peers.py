@@ -52,7 +52,7 @@ def last_fold(folder: Path) -> Fold:
 
 
 class Drawn:
-    """A policy that draws its actions, a generator for each coin, and remembers them and the first rows it was shown."""
+    """A policy that draws its actions, a generator a coin, and remembers them and the first rows that it was shown."""
 
     def __init__(self, coins: int) -> None:
         self._random = [np.random.default_rng(coin) for coin in range(coins)]

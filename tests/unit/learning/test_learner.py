@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
+
 import numpy as np
 import pytest
 import torch
 
-from aml100.learning.learner import Batch, Learner, bias_penalty, double_q_value, reference_loss
+from aml100.learning.learner import (
+    Batch,
+    Learner,
+    bias_penalty,
+    double_q_value,
+    multi_step_targets,
+    reference_loss,
+    sum_along_paths,
+)
 from aml100.learning.settings import TrainingSettings
 from aml100.market.position import POSITION_SIZE
 from tests.unit.learning.planted import tiny_settings
@@ -106,6 +116,97 @@ def test_repeated_steps_on_one_batch_bring_its_error_down() -> None:
     assert last.loss < 0.5 * first.loss
     assert last.td_errors.shape == (2,)
     assert np.isfinite(last.gradient_norm)
+
+
+@pytest.mark.parametrize(("paths", "n_step"), [(0, 3), (1, 1), (1, 2), (2, 3), (3, 40)])
+def test_multi_step_targets_of_torch_are_those_of_the_compiled_form(paths: int, n_step: int) -> None:
+    """On long stretches with episodes that end, paths that mostly follow the policy, and sums longer than a stretch."""
+    random = np.random.default_rng(paths)
+    shape = (3, 30, 4, 3)
+    reward, value, q, one_step = (random.standard_normal(shape).astype(np.float32) for _ in range(4))
+    discount = np.where(random.random(shape) < 0.05, 0.0, 0.97).astype(np.float32)
+    taken = q[:, :, :paths].argmax(axis=-1)
+    strays = random.random(taken.shape) < 0.2
+    taken[strays] = random.integers(0, 3, int(strays.sum()))
+    batch = make_batch(0)
+    given = {"reward": reward, "discount": discount, "taken": taken}
+    batch = replace(batch, **{name: torch.from_numpy(array) for name, array in given.items()})
+    arguments = [torch.from_numpy(array) for array in (one_step, value, q)]
+    targets = multi_step_targets(batch, *arguments, n_step).numpy()
+    expected = one_step.copy()
+    sum_along_paths(expected, reward, discount, value, q, taken, n_step)
+    np.testing.assert_allclose(targets, expected, rtol=1e-5, atol=1e-6)
+    changed = (targets != one_step).any(axis=(0, 1, 3))
+    assert changed.tolist() == [n_step > 1 and path < paths for path in range(4)]
+
+
+def test_many_steps_of_torch_go_where_the_compiled_ones_go() -> None:
+    """All that a step moves: online, target and averaged weights, and what it tells."""
+    learners = [Learner(5, tiny_settings(n_step=3, bias_weight=0.5), seed=1, device=CPU) for _ in range(2)]
+    learners[1].compiled = False
+    for seed in range(20):
+        compiled, torchs = (learner.step(make_batch(seed % 3)) for learner in learners)
+        assert torchs.loss == pytest.approx(compiled.loss, rel=1e-4)
+        assert torchs.largest_q == pytest.approx(compiled.largest_q, rel=1e-4)
+        assert torchs.gradient_norm == pytest.approx(compiled.gradient_norm, rel=1e-3)
+        np.testing.assert_allclose(torchs.td_errors, compiled.td_errors, rtol=1e-4)
+    for name in ("online", "target", "average"):
+        for one, other in zip(*(getattr(learner, name).parameters() for learner in learners), strict=True):
+            np.testing.assert_allclose(one.detach(), other.detach(), rtol=0, atol=2e-4)
+
+
+def test_a_step_of_torch_reads_nothing_back_before_its_end() -> None:
+    """On the meta device there are no values: what asked for one, to wait for a GPU, would fail."""
+    learner = Learner(5, tiny_settings(n_step=3, bias_weight=0.5), seed=1, device=CPU)
+    learner.compiled, meta = False, torch.device("meta")
+    for name in ("online", "target", "average"):
+        getattr(learner, name).to(meta)
+    learner.optimizer = torch.optim.AdamW(learner.online.parameters(), fused=False, foreach=True)
+    batch = make_batch(0)
+    moved = Batch(**{field.name: getattr(batch, field.name).to(meta) for field in fields(batch)})
+    for lowered in (False, True):
+        learner.lowered = lowered
+        told = learner.step_on_device(moved)
+        assert (told.shape, told.dtype) == ((3 + 2,), torch.float64)
+        with pytest.raises(NotImplementedError, match="no data"):
+            told.cpu()
+
+
+def test_a_lowered_encoder_rounds_its_numbers_and_keeps_its_weights_and_gradients_whole() -> None:
+    """The arithmetic of mixed precision, which a CPU has too: near float32, not equal to it."""
+    batch, found = make_batch(0), []
+    for lowered in (False, True):
+        learner = Learner(5, tiny_settings(lstm_layers=2, lstm_hidden=16), seed=1, device=CPU)
+        with torch.no_grad():
+            learner.online.duel.weight.mul_(10.0)
+        learner.compiled, learner.lowered = False, lowered
+        loss, errors, _ = learner._backward_torch(batch)
+        gradients = {name: weight.grad for name, weight in learner.online.named_parameters()}
+        found.append((float(loss), errors.numpy(), gradients))
+    (loss, errors, gradients), (loss_lowered, errors_lowered, gradients_lowered) = found
+    assert loss_lowered != loss
+    assert loss_lowered == pytest.approx(loss, rel=1e-2)
+    np.testing.assert_allclose(errors_lowered, errors, rtol=0.05)
+    for name, gradient in gradients.items():
+        rounded = gradients_lowered[name]
+        assert gradient is not None
+        assert rounded is not None
+        assert rounded.dtype == torch.float32
+        assert float((rounded - gradient).norm()) < 0.03 * float(gradient.norm())
+
+
+def test_a_lowered_encoder_is_what_autocast_makes_of_it_on_a_cpu() -> None:
+    network, batch = Learner(5, tiny_settings(lstm_layers=2), seed=1, device=CPU).online, make_batch(0)
+    lowered = network.encode_lowered(batch.market)
+    with torch.autocast("cpu", torch.bfloat16):
+        encoding, _ = network.encoder(batch.market)
+    assert torch.equal(lowered, network.market_share(encoding.float()))
+
+
+def test_mixed_precision_leaves_a_cpu_alone() -> None:
+    plain, mixed = (Learner(5, tiny_settings(mixed_precision=on), seed=1, device=CPU) for on in (False, True))
+    for seed in range(3):
+        assert plain.step(make_batch(seed)).loss == mixed.step(make_batch(seed)).loss
 
 
 @pytest.mark.parametrize("average_update", [1e-6, 0.5])

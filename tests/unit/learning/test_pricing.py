@@ -103,8 +103,8 @@ def test_the_compiled_step_has_the_gradient_of_the_torch_step(n_step: int, thres
         gradients = {name: weight.grad for name, weight in learner.online.named_parameters()}
         found.append((result, gradients))
     ((loss, errors, largest), ours), ((loss_torch, errors_torch, largest_torch), theirs) = found
-    assert loss == pytest.approx(loss_torch, rel=1e-5)
-    assert largest == pytest.approx(largest_torch, rel=1e-5)
+    assert float(loss) == pytest.approx(float(loss_torch), rel=1e-5)
+    assert float(largest) == pytest.approx(float(largest_torch), rel=1e-5)
     np.testing.assert_allclose(errors, errors_torch, rtol=1e-5)
     for name, gradient in theirs.items():
         assert gradient is not None

@@ -2,9 +2,11 @@
 
 Importing this module registers `AML100/Perp-v0`. Two facts explain the shape of the code:
 
-- The market does not react to us, so features are computed once for the whole series (learning/arena.py). The
-  single form hands out a copy of its window (or, if asked, a view), the batched form row numbers only.
+- The market does not react to us, so features are computed once for the whole series (learning/arena.py), and what
+  will be seen is laid out some steps ahead (`_observations`). The single form hands out copies of its windows (or, if
+  asked, views), the batched form row numbers only.
 - A step of one environment is one compiled call on one record (`_world_of`), a step of many is one compiled call too.
+  Handing an array to compiled code takes as long as half of the rules, so the record is handed over by its address.
 
 An episode is truncated where no bar follows (the position is closed at the last close, at its costs) or when
 `episode_bars` are played; it is terminated only when the account is gone.
@@ -12,7 +14,9 @@ An episode is truncated where no bar follows (the position is closed at the last
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import gymnasium
@@ -25,7 +29,7 @@ from aml100.evaluation.transition import advance
 from aml100.learning.arena import Arena, Float32s
 from aml100.learning.inference import SCALED_LIMIT
 from aml100.learning.reward import REWARD_TERMS, WEIGHTS_DTYPE, RewardConfig, sum_terms, terms_of_step
-from aml100.market.compiled import compiled
+from aml100.market.compiled import array_at, compiled
 from aml100.market.features import FEATURES
 from aml100.market.position import POSITION_SIZE, position_features
 from aml100.market.series import BarSeries, Floats, FundingSeries, Ints
@@ -40,23 +44,32 @@ ENV_ID: Final = "AML100/Perp-v0"
 _POSITION_LIMIT: Final = 1e6
 """Of the observation space; returns are in percent, so that no market gets there."""
 
-_ENDED: Final = 1
-_RUINED: Final = 2
 _BAD_ACTION: Final = -1
-_FLOAT32: Final = np.dtype(np.float32)
-_empty: Final = np.empty
+_AHEAD: Final = 64
+"""Observations laid out at once: the more, the less each costs, until a block outgrows the processor's cache."""
+_AHEAD_AT_FIRST: Final = 4
+"""And twice as many each time until then: an episode may be short."""
+_FLOAT64: Final = np.dtype(np.float64)
+_TIED_TO_MEMORY: Final = ("_ahead", "_address", "_held", "_step_one", "_windows")
+"""Attributes that hold for one process's memory only."""
 
 
-def _world_of(rules: Records) -> Records:
-    """All that a step of one environment reads and writes, shape [1]; `rules` in its own type."""
+def _world_of(arena: Arena) -> Records:
+    """All that a step of one environment reads and writes, shape [1]; the rules in their own type.
+
+    It stands flat at the first row where an episode may begin. `bars` and `signals` are addresses (`PerpEnv._settle`
+    writes them); `until` is the row at which an episode of given length ends; `reward` and `truncated` are the last
+    step's.
+    """
     dtype = np.dtype(
         [
             ("before", POSITION_DTYPE),
             ("state", POSITION_DTYPE),
             ("step", STEP_DTYPE),
-            ("rule", rules.dtype),
+            ("rule", arena.rules.dtype),
             ("weight", WEIGHTS_DTYPE),
-            ("t", "i8"),
+            *((name, "i8") for name in ("bars", "signals", "length", "t", "until", "truncated")),
+            ("reward", "f8"),
             ("profit", "f8"),
             ("terms", "f8", len(REWARD_TERMS)),
             ("sums", "f8", len(REWARD_TERMS)),
@@ -64,8 +77,29 @@ def _world_of(rules: Records) -> Records:
         align=True,
     )
     world = np.zeros(1, dtype)
-    world["rule"] = rules
+    world["rule"], world["weight"] = arena.rules, arena.weights
+    world["length"], world["t"], world["until"] = len(arena.market), arena.starts[0], -1
+    world["state"] = flat_positions(1)
     return world
+
+
+def _observations(windows: Float32s, first: int, copies: bool) -> Iterator[tuple[Float32s, Float32s]]:
+    """What is seen from `windows[first]` on, bar by bar: the market, and a place for the position, not yet written.
+
+    They are rows of blocks, and each row is handed out once: no later step changes what somebody keeps. From the last
+    bar on the last window is seen again and again.
+    """
+
+    def blocks() -> Iterator[Iterator[tuple[Float32s, Float32s]]]:
+        row, count = first, _AHEAD_AT_FIRST
+        while True:
+            row = min(row, len(windows) - 1)
+            markets = windows[row : row + count]
+            positions = np.empty((len(markets), POSITION_SIZE), np.float32)
+            yield zip(markets.copy() if copies else markets, positions, strict=True)
+            row, count = row + count, min(2 * count, _AHEAD)
+
+    return chain.from_iterable(blocks())
 
 
 @compiled(error_model="numpy")
@@ -74,12 +108,18 @@ def _describe(s: Any, close: float, out: Any) -> None:
     position_features(s.side, s.entry, close, s.bars_held, s.target, s.stop, drawdown, s.wins, s.holds, out)
 
 
-@compiled(error_model="numpy")
-def _step_one(bars: Any, signals: Any, worlds: Any, action: int, position: Any) -> tuple[float, int]:
-    """One step of one environment; returns the reward and a code of _ENDED and _RUINED bits, or _BAD_ACTION."""
+@compiled(error_model="numpy", nogil=False)
+def _step_one(address: int, action: int, position: Any, world_dtype: Any, bar_dtype: Any) -> float:
+    """One step of the world at this address; writes what is seen of the position, returns the reward.
+
+    Where the episode ends it returns NaN, and the reward stands in the world: a pair would cost more than the branch.
+    The two types cost nothing: only the compiler reads them.
+    """
     if action < 0 or action >= ACTIONS:
-        return 0.0, _BAD_ACTION
-    world = worlds[0]
+        raise ValueError("there are the actions 0, 1 and 2")
+    world = array_at(address, (1,), world_dtype)[0]
+    bars = array_at(world.bars, (world.length,), bar_dtype)
+    signals = array_at(world.signals, (world.length, 2), _FLOAT64)
     world.before = world.state
     t = world.t
     advance(bars, world.rule, t, action, world.state, world.step)
@@ -99,7 +139,9 @@ def _step_one(bars: Any, signals: Any, worlds: Any, action: int, position: Any) 
         world.terms[term] = terms[term]
         world.sums[term] += terms[term]
     _describe(world.state, bars[after].close, position)
-    return sum_terms(terms), _ENDED * world.step.truncated + _RUINED * world.step.terminated
+    world.reward = sum_terms(terms)
+    world.truncated = world.step.truncated != 0 or after == world.until
+    return math.nan if world.truncated or world.step.terminated else world.reward
 
 
 @compiled(error_model="numpy")
@@ -169,6 +211,9 @@ class PerpEnv(gymnasium.Env[Observation, int]):
 
     The reward is in the units of `reward`; `info` of an episode's last step holds its net profit on one unit of
     notional a trade, its equity (1 at the start) and the sum of every reward term.
+
+    What is seen never changes later. It is a row of a block of up to 64, which lives as long as one of them is kept:
+    who keeps few of many observations copies those.
     """
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012  Gymnasium declares it as an instance's
@@ -207,26 +252,37 @@ class PerpEnv(gymnasium.Env[Observation, int]):
         self.observation_space = gymnasium.spaces.Dict(spaces)
         self.action_space = gymnasium.spaces.Discrete(ACTIONS)  # type: ignore[assignment]  # of numpy's int64
         self._episode_bars = episode_bars
-        self._world = _world_of(self.arena.rules)
-        self._world["weight"] = self.arena.weights
-        self._bars, self._signals = self.arena.market.bars, self.arena.signals
-        self._features, self._window = self.arena.features, window
         self._copies = copy_windows
-        self._place = -1
-        self._last_place = -1
-        self._step_one = self._compiled_step()
+        self._settle(_world_of(self.arena))
 
-    def _compiled_step(self) -> Callable[..., tuple[float, int]]:
+    def _settle(self, world: Records) -> None:
+        """Play on in this world. It and the arrays that it points at are held here, and from here on never moved."""
+        bars, signals = np.ascontiguousarray(self.arena.market.bars), np.ascontiguousarray(self.arena.signals)
+        world["bars"], world["signals"] = bars.ctypes.data, signals.ctypes.data
+        self._held, self._world = (bars, signals), world
+        self._address, self._world_dtype, self._bar_dtype = world.ctypes.data, world.dtype, bars.dtype
+        self._windows = np.lib.stride_tricks.sliding_window_view(
+            self.arena.features, self.arena.window, axis=0
+        ).swapaxes(1, 2)
         blank = np.empty(POSITION_SIZE, np.float32)
-        return _direct(_step_one, self._bars, self._signals, self._world, 0, blank)
+        self._step_one = _direct(_step_one, self._address, 0, blank, self._world_dtype, self._bar_dtype)
+        self._look_ahead()
+
+    def _look_ahead(self) -> None:
+        """Lay out what is seen after the row where the world stands."""
+        self._ahead = _observations(self._windows, self._place() + 1, self._copies)
+
+    def _place(self) -> int:
+        """Of the window that is seen now."""
+        return int(self._world["t"][0]) + 1 - self.arena.window
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but the compiled step, so that an environment can be copied and sent to another process."""
-        return {name: value for name, value in self.__dict__.items() if name != "_step_one"}
+        """Everything but what belongs to this place in memory, so that an environment can be copied and sent."""
+        return {name: value for name, value in self.__dict__.items() if name not in _TIED_TO_MEMORY}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._step_one = self._compiled_step()
+        self._settle(self._world.copy())
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -239,32 +295,28 @@ class PerpEnv(gymnasium.Env[Observation, int]):
             raise ValueError(f"row {row} has no complete window behind it or no bar after it")
         self._world["state"] = flat_positions(1)
         self._world["t"] = row
+        self._world["until"] = row + self._episode_bars if self._episode_bars else -1
         self._world["profit"] = 0.0
         self._world["sums"] = 0.0
-        self._place = row + 1 - self.arena.window
-        self._last_place = self._place + self._episode_bars if self._episode_bars else len(self._features)
+        self._look_ahead()
         return {"market": self._market(), "position": np.zeros(POSITION_SIZE, np.float32)}, {"row": row}
 
     def step(self, action: int) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        position = _empty(POSITION_SIZE, _FLOAT32)
-        reward, code = self._step_one(self._bars, self._signals, self._world, action, position)
-        if code == 0:
-            self._place = place = self._place + 1
-            if place != self._last_place:
-                market = self._features[place : place + self._window]
-                if self._copies:
-                    market = market.copy()
-                return {"market": market, "position": position}, reward, False, False, {}
-            code = _ENDED
-        elif code == _BAD_ACTION:
-            raise ValueError(f"there are the actions 0, 1 and 2, not {action}")
-        else:
-            self._place = int(self._world["t"][0]) + 1 - self.arena.window
-        observation = {"market": self._market(), "position": position}
-        return observation, reward, bool(code & _RUINED), bool(code & _ENDED), self.summary()
+        try:
+            market, position = next(self._ahead)
+            reward = self._step_one(self._address, action, position, self._world_dtype, self._bar_dtype)
+        except BaseException:  # a bad action, an interruption: go on from where the world stands
+            self._look_ahead()
+            raise
+        if reward == reward:  # no NaN: the episode goes on
+            return {"market": market, "position": position}, reward, False, False, {}
+        self._look_ahead()
+        observation, world = {"market": self._market(), "position": position}, self._world[0]
+        terminated, truncated = bool(world["step"]["terminated"]), bool(world["truncated"])
+        return observation, float(world["reward"]), terminated, truncated, self.summary()
 
     def _market(self) -> Float32s:
-        window = self._features[self._place : self._place + self._window]
+        window: Float32s = self._windows[self._place()]
         return window.copy() if self._copies else window
 
     def summary(self) -> dict[str, Any]:

@@ -22,10 +22,12 @@ from typing import Any, Final, TypeVar
 
 import numba
 import numpy as np
-from numba import njit
+from numba import njit, types
 from numba.core.caching import FunctionCache
 from numba.core.dispatcher import Dispatcher
+from numba.core.extending import _Intrinsic
 from numba.core.serialize import dumps
+from numba.extending import intrinsic
 
 F = TypeVar("F", bound=Callable[..., Any])
 _VERSIONS: Final = f"{sys.implementation.cache_tag} numba-{numba.__version__}".encode()
@@ -125,6 +127,8 @@ def _part(value: Any, names: list[str], seen: set[int]) -> Iterator[bytes]:
     """What a value that compiled code refers to adds to it; of a module, the attributes among `names`."""
     if isinstance(value, Dispatcher):
         yield from _parts_of(value.py_func, seen)
+    elif isinstance(value, _Intrinsic):
+        yield from _part(value._defn, names, seen)
     elif isinstance(value, FunctionType):  # what is compiled in its place stands in the same module
         yield Path(value.__code__.co_filename).read_bytes()
         yield from _parts_of(value, seen)
@@ -135,3 +139,21 @@ def _part(value: Any, names: list[str], seen: set[int]) -> Iterator[bytes]:
         yield repr((value.dtype, value.shape)).encode() + value.tobytes()
     elif isinstance(value, _CONSTANTS):
         yield repr(value).encode()
+
+
+@intrinsic
+def _pointer(typing: Any, address: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], context.get_value_type(types.voidptr))
+
+    return types.voidptr(address), generate
+
+
+@compiled(inline="always")
+def array_at(address: int, shape: tuple[int, ...], dtype: Any) -> Any:
+    """For compiled code: the array of this shape and dtype, without gaps, that begins at this address.
+
+    Taking an array costs a call more than a short function's work does; a number costs next to nothing. Nobody checks
+    the address: whoever passes it owns the array, keeps it and never moves it.
+    """
+    return numba.carray(_pointer(address), shape, dtype)  # type: ignore[attr-defined, call-arg]  # as numba calls it

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -186,11 +189,68 @@ def test_a_ruined_account_terminates_the_episode() -> None:
     assert info["equity"] <= 0.0
 
 
-def test_another_action_than_the_three_is_refused() -> None:
-    env = PerpEnv(frame(), window=WINDOW)
-    env.reset(seed=0)
-    with pytest.raises(ValueError, match="0, 1 and 2"):
-        env.step(3)
+@pytest.mark.parametrize(
+    ("action", "error"), [(3, "ValueError: .* 0, 1 and 2"), (-1, "ValueError: .* 0, 1 and 2"), (None, "TypeError: int")]
+)
+def test_another_action_than_the_three_is_refused_and_changes_nothing(action: Any, error: str) -> None:
+    env, twin = PerpEnv(frame(), window=WINDOW), PerpEnv(frame(), window=WINDOW)
+    for each in (env, twin):
+        each.reset(seed=0)
+        each.step(1)
+    for _ in range(2):
+        with pytest.raises((ValueError, TypeError)) as refused:
+            env.step(action)
+        assert re.match(error, refused.exconly())
+    assert_same_steps(env, twin, [0, 2, 1])
+
+
+def assert_same_steps(env: PerpEnv, twin: PerpEnv, actions: list[int]) -> None:
+    for action in actions:
+        ours, theirs = env.step(action), twin.step(action)
+        assert ours[1:] == theirs[1:]
+        np.testing.assert_array_equal(ours[0]["market"], theirs[0]["market"])
+        np.testing.assert_array_equal(ours[0]["position"], theirs[0]["position"])
+
+
+@pytest.mark.parametrize("copies", [True, False], ids=["copies", "views"])
+def test_no_later_step_changes_what_was_seen(copies: bool) -> None:
+    env = PerpEnv(frame(), window=WINDOW, copy_windows=copies)
+    rng = np.random.default_rng(6)
+    seen = [env.reset(options={"row": 100})[0]]
+    seen += [env.step(int(rng.integers(3)))[0] for _ in range(150)]
+    kept = [{name: array.copy() for name, array in each.items()} for each in seen]
+    for _ in range(5):
+        env.reset(seed=1)
+        for _ in range(40):
+            env.step(int(rng.integers(3)))
+    for row, (now, then) in enumerate(zip(seen, kept, strict=True), 100):
+        np.testing.assert_array_equal(now["market"], then["market"])
+        np.testing.assert_array_equal(now["market"], env.arena.features[row - WINDOW + 1 : row + 1])
+        np.testing.assert_array_equal(now["position"], then["position"])
+        assert now["market"].flags.writeable == copies
+
+
+def test_what_is_written_into_an_observation_shows_in_no_other() -> None:
+    env, twin = PerpEnv(frame(), window=WINDOW), PerpEnv(frame(), window=WINDOW)
+    for each in (env, twin):
+        each.reset(options={"row": 100})
+    for step in range(150):
+        ours, theirs = env.step(step % 3), twin.step(step % 3)
+        for name in ("market", "position"):
+            np.testing.assert_array_equal(ours[0][name], theirs[0][name])
+            ours[0][name][:] = np.nan
+        assert ours[1:4] == theirs[1:4]
+
+
+def test_steps_beyond_the_last_bar_stay_there() -> None:
+    bars = frame()
+    env = PerpEnv(bars, window=WINDOW, rules=KernelRules(take_profit=0.0, stop_loss=0.0, max_hold=0))
+    env.reset(options={"row": len(bars) - 2})
+    outcomes = [env.step(1) for _ in range(4)]
+    assert [truncated for _, _, _, truncated, _ in outcomes] == [False, True, True, True]
+    for observation, _, _, _, _ in outcomes:
+        np.testing.assert_array_equal(observation["market"], env.arena.features[-WINDOW:])
+    assert [observation["position"][0] for observation, _, _, _, _ in outcomes] == [1.0, 0.0, 0.0, 0.0]
 
 
 @pytest.mark.parametrize("rules", [KernelRules(), OPTIONS], ids=["plain", "options"])
@@ -233,16 +293,19 @@ def test_batches_repeat_by_seed_and_keep_what_they_handed_out() -> None:
     assert runs[0] == runs[1] != runs[2]
 
 
-def test_an_environment_goes_on_where_its_copy_was_made() -> None:
-    env = PerpEnv(frame(), window=WINDOW)
-    env.reset(seed=3)
-    env.step(1)
-    twin = pickle.loads(pickle.dumps(env))
-    for action in (0, 2, 1, 1):
-        ours, theirs = env.step(action), twin.step(action)
-        assert ours[1:4] == theirs[1:4]
-        np.testing.assert_array_equal(ours[0]["market"], theirs[0]["market"])
-        np.testing.assert_array_equal(ours[0]["position"], theirs[0]["position"])
+@pytest.mark.parametrize("rules", [KernelRules(), OPTIONS], ids=["plain", "options"])
+@pytest.mark.parametrize("duplicate", [lambda env: pickle.loads(pickle.dumps(env)), copy.deepcopy, copy.copy])
+def test_a_copy_goes_on_where_it_was_made_and_by_itself(
+    duplicate: Callable[[PerpEnv], PerpEnv], rules: KernelRules
+) -> None:
+    env, reference = (PerpEnv(frame(), window=WINDOW, rules=rules) for _ in range(2))
+    for each in (env, reference):
+        each.reset(options={"row": 100})
+        each.step(1)
+    twin, other = duplicate(env), duplicate(env)
+    assert_same_steps(env, twin, [0, 2, 1, 1] * 20)
+    del env, twin
+    assert_same_steps(other, reference, [2, 2, 1, 0] * 20)
 
 
 def test_the_scaler_knows_the_fitted_rows_only() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 CALLED = """
 import numpy as np
-from numba.extending import overload
+from numba.extending import intrinsic, overload
 from aml100.market.compiled import compiled
 
 TABLE = np.array([{table}])
@@ -23,23 +23,29 @@ def reads(x):
 def _reads(x):
     return lambda x: x * {overloaded}
 
+@intrinsic
+def times(typing, x):
+    return x(x), lambda context, builder, signature, arguments: builder.fmul(
+        arguments[0], arguments[0].type({generated})
+    )
+
 @compiled()
 def inner(x):
     return x * {inner}
 """
 CALLER = """
 from aml100.market.compiled import compiled
-from called import FACTOR, TABLE, inner, reads
+from called import FACTOR, TABLE, inner, reads, times
 
 @compiled()
 def outer(x):
-    return inner(x) * FACTOR * TABLE[0] * reads(1.0)
+    return times(inner(x)) * FACTOR * TABLE[0] * reads(1.0)
 
 if __name__ == "__main__":
     import sys
     print(*(outer(float(one)) for one in sys.argv[1:]), sum(outer._cache_misses.values()))
 """
-PARTS = {"table": "1.0", "factor": "1.0", "overloaded": "1.0", "inner": "1.0"}
+PARTS = {"table": "1.0", "factor": "1.0", "overloaded": "1.0", "generated": "1.0", "inner": "1.0"}
 
 
 @pytest.fixture

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from aml100.learning.threads import sleep_at_barriers
 from tests import postgres
+
+sleep_at_barriers(os.environ)  # before torch is loaded, as in every process that trains
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -19,6 +19,7 @@ from aml100 import __version__
 from aml100.cli import options as o
 from aml100.cli.parsing import PROGRAM, parse_options, value_flags
 from aml100.domain.errors import AmlError, UsageError
+from aml100.learning.threads import sleep_at_barriers
 from aml100.logs import LogFormat, add_secrets_of, redact, set_up
 
 Handler = Callable[[o.Options], int]
@@ -74,6 +75,7 @@ COMMANDS: Final[dict[str, Command]] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the process's exit code."""
     add_secrets_of(os.environ)
+    sleep_at_barriers(os.environ)
     try:
         code = _dispatch(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()

@@ -22,6 +22,7 @@ from typing import Final, Self
 
 import msgspec
 
+from aml100.learning.threads import WAITING
 from aml100.training.messages import Failed, Message, Progress, TrainingSpec, decode_message, encode_line
 
 LOG_FILE: Final = "training.log"
@@ -56,7 +57,7 @@ class TrainingProcess:
     async def __aenter__(self) -> Self:
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         threads = str(self._spec.settings.threads)
-        environment = os.environ | {"OMP_NUM_THREADS": threads, "NUMBA_NUM_THREADS": threads}
+        environment = WAITING | os.environ | {"OMP_NUM_THREADS": threads, "NUMBA_NUM_THREADS": threads}
         with self.log_path.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command,

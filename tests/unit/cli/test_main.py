@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import types
@@ -48,6 +49,22 @@ def use_handler(monkeypatch: pytest.MonkeyPatch, name: str, handler: object) -> 
 
 def test_every_command_of_the_contract_exists() -> None:
     assert sorted(COMMANDS) == sorted(CONTRACT_COMMANDS)
+
+
+def test_threads_of_torch_sleep_at_barriers_in_every_command() -> None:
+    """As OpenMP itself tells when a command loads torch."""
+    code = "from aml100.cli.main import main; main(['--version']); import torch"
+    environ = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environ | {"OMP_DISPLAY_ENV": "TRUE"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    if "OPENMP DISPLAY ENVIRONMENT" not in done.stderr:
+        pytest.skip("torch's OpenMP here says nothing about itself")
+    assert "OMP_WAIT_POLICY = 'PASSIVE'" in done.stderr
 
 
 @pytest.mark.parametrize("name", CONTRACT_COMMANDS)

@@ -52,6 +52,22 @@ async def fake(tmp_path: Path, code: str) -> list[Message]:
         return await collect(process)
 
 
+@pytest.mark.parametrize("said", [None, "ACTIVE"])
+async def test_threads_of_a_childs_torch_sleep_at_barriers(
+    said: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As OpenMP itself tells when it is loaded; what somebody has set stays."""
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.setenv("OMP_DISPLAY_ENV", "TRUE")
+    if said is not None:
+        monkeypatch.setenv("OMP_WAIT_POLICY", said)
+    await fake(tmp_path, "import torch")
+    shown = (tmp_path / "job" / "training.log").read_text()
+    if "OPENMP DISPLAY ENVIRONMENT" not in shown:
+        pytest.skip("torch's OpenMP here says nothing about itself")
+    assert f"OMP_WAIT_POLICY = '{said or 'PASSIVE'}'" in shown
+
+
 async def test_a_training_runs_in_its_child_and_leaves_a_model(bars: Path, tmp_path: Path) -> None:
     async with TrainingProcess(spec_for(bars, tmp_path)) as process:
         messages = await collect(process)

@@ -25,7 +25,8 @@ Prepare: TypeAlias = Callable[[Path], AbstractContextManager[Sample]]
 """Builds what is measured, given an empty folder for inputs; the peers start after it and get the same folder."""
 
 State: TypeAlias = Literal["met", "missed", "absent", "failed", "shown"]
-"""Of a goal. `absent` and `failed` (the peer, or ours) leave it open; `shown` has no goal."""
+"""Of a goal. `absent` and `failed` (the peer, or ours) leave it open; `shown` has no goal, nor has a figure that is
+`absent` for want of what it needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,8 @@ class Figure:
     key: str = ""
     """Under which readings hold it; "" is the bare number."""
     less_is_better: bool = False
+    needs: str = ""
+    """What the machine must have; where no repetition has a reading the figure is `absent`, and this is why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,7 @@ class Row:
     name: str
     unit: str
     ours: float | None
-    """None where ours failed; `note` says why."""
+    """None where ours failed or is absent; `note` says why."""
     peer: float | None
     peer_name: str | None
     ratio: float | None

@@ -1,8 +1,9 @@
 """P3, P4 and P5: how fast the learner trains, and what it learns of a planted edge, against stable-baselines3.
 
-P3 and P4 train LSTM 64 on one thread. P3 counts environment steps, of which each is trained on 16 times, as in the
-peer (batch 64, one gradient step every 4 steps); the states that ours draws beside the path come on top. P4 counts what
-enters the loss: exact targets of all actions, not one of which the peer knows but of the action that it took.
+P3 and P4 train LSTM 64 on one thread of a CPU; learning_devices.py has P4 on two cores and on a GPU. P3 counts
+environment steps, of which each is trained on 16 times, as in the peer (batch 64, one gradient step every 4 steps); the
+states that ours draws beside the path come on top. P4 counts what enters the loss: exact targets of all actions, not
+one of which the peer knows but of the action that it took.
 
 P5 trains on the mean-reverting market of learning_markets.py, in seconds of processor time, one repetition a seed. A
 share is of what the best policy earns that sees only prices, on bars that nobody has seen. Our figures are an ensemble
@@ -22,6 +23,7 @@ import numpy as np
 
 from aml100.bench.frame import Figure, Goal, Peer, Readings, Sample, Trial
 from aml100.bench.inputs import per_second
+from aml100.bench.learning_devices import TRIAL as DEVICES
 
 UPDATES = 12
 MARKS = (10.0, 30.0, 60.0)
@@ -46,7 +48,7 @@ def speed(folder: Path) -> Iterator[Sample]:
     torch.set_num_threads(1)
     settings = TrainingSettings(lstm_layers=1, lstm_hidden=64, head_hidden=64, acted_per_update=2, mirror=True)
     job = TrainingJob((CoinData(mean_reverting(PEER_TRAINING_BARS, 1), PLANTED_RULES),), settings, seed=1)
-    training = Training(job, CpuClock(), lambda: False)
+    training = Training(job, CpuClock(), lambda: False, device=torch.device("cpu"))
     _save(folder, "train", training)
     events = training.run()
     next(events)
@@ -133,6 +135,7 @@ TRIALS = (
         peers=(Peer("SB3 DQN-LSTM", "learn_sb3.py", "sb3", ("speed-dqn",)),),
         repetitions=3,
     ),
+    DEVICES,
     Trial(
         "P5",
         planted,

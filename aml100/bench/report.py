@@ -15,7 +15,8 @@ def table_row(row: Row) -> tuple[str, ...]:
     """Cells under TABLE_HEADER."""
     spread = "" if row.low is None or row.high is None else f"{figure(row.low)}..{figure(row.high)}"
     goal = "" if row.goal is None else f">= {row.goal:g}x"
-    state = f"open: {row.state}, {row.note}" if row.state in ("absent", "failed") else row.state
+    state = f"{row.state}, {row.note}" if row.state in ("absent", "failed") else row.state
+    state = f"open: {state}" if _is_open(row) else state
     return (
         *(row.name, row.unit, figure(row.ours), figure(row.peer), row.peer_name or ""),
         *("" if row.ratio is None else f"{figure(row.ratio)}x", spread, goal, state),
@@ -24,8 +25,12 @@ def table_row(row: Row) -> tuple[str, ...]:
 
 def summary(rows: Sequence[Row]) -> str:
     """How many goals were met, missed and left open."""
-    counts = Counter("open" if row.state in ("absent", "failed") else row.state for row in rows)
+    counts = Counter("open" if _is_open(row) else row.state for row in rows)
     return f"goals: {counts['met']} met, {counts['missed']} missed, {counts['open']} open (peer absent or failed)"
+
+
+def _is_open(row: Row) -> bool:
+    return row.goal is not None and row.state in ("absent", "failed")
 
 
 def figure(value: float | None) -> str:

@@ -121,22 +121,16 @@ def run_trial(
     except (AmlError, OSError, TimeoutError, ImportError) as problem:
         note = f"ours: {type(problem).__name__}: {problem}"
         return [
-            Row(
-                f"{trial.budget} {one.name}",
-                one.unit,
-                None,
-                None,
-                goal.peer,
-                None,
-                goal.at_least,
-                "failed",
-                None,
-                None,
-                note,
-            )
-            for one in trial.figures
-            for goal in one.goals
+            _without(trial, figure, "failed", note, goal)
+            for figure in trial.figures
+            for goal in figure.goals or (None,)
         ]
+
+
+def _without(trial: Trial, figure: Figure, state: State, note: str, goal: Goal | None = None) -> Row:
+    """The row of a figure that ours has no reading of."""
+    peer, at_least = (goal.peer, goal.at_least) if goal else (None, None)
+    return Row(f"{trial.budget} {figure.name}", figure.unit, None, None, peer, None, at_least, state, None, None, note)
 
 
 def _run_trial(trial: Trial, environments: Path, repetitions: int | None, say: Callable[[str], None]) -> list[Row]:
@@ -178,6 +172,9 @@ def _rows(
     troubles: dict[str, tuple[State, str]],
 ) -> Iterator[Row]:
     values = [value for one in ours if (value := reading(one, figure.key)) is not None]
+    if not values and figure.needs:
+        yield _without(trial, figure, "absent", f"needs {figure.needs}")
+        return
     if not values:
         raise ValueError(f"{trial.budget} {figure.name}: no readings under {figure.key!r}")
     name, mine = f"{trial.budget} {figure.name}", statistics.median(values)

@@ -68,7 +68,7 @@ def train(job: TrainingJob, clock: Clock, stop: Stop = lambda: False) -> Iterato
         UsageError: too few bars.
         CheckpointError: `resume` without a fitting checkpoint.
     """
-    with _deterministic(1 if job.settings.members > 1 else job.settings.threads):
+    with deterministic(1 if job.settings.members > 1 else job.settings.threads):
         events = _ensemble(job, clock, stop) if job.settings.members > 1 else _one(job, clock, stop)
         yield from events if job.folder is None or not job.settings.tensorboard else _recorded(events, job)
 
@@ -146,7 +146,7 @@ def _registered(training: Training, registry: TrialRegistry) -> Iterator[Trainin
 
 
 @contextmanager
-def _deterministic(threads: int) -> Iterator[None]:
+def deterministic(threads: int) -> Iterator[None]:
     """Same bits for the same seed and thread count; the process's own settings come back afterwards."""
     before, threads_before = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -103,12 +103,13 @@ def speed(kind, folder):
             "features_extractor_class": Encoder,
             "features_extractor_kwargs": {"columns": env.features.shape[1]},
         }
-        model = DQN("MlpPolicy", env, batch_size=64, buffer_size=5_000, learning_starts=200, policy_kwargs=extractor)
+        sizes = {"batch_size": 64, "buffer_size": 5_000, "learning_starts": 200}
+        model = DQN("MlpPolicy", env, policy_kwargs=extractor, device="cpu", **sizes)
         count, trained = 800, 64 / 4
     else:
         shape = {"lstm_hidden_size": 64, "n_lstm_layers": 1}
         env = Market(*load(folder, "train"), 1)
-        model = RecurrentPPO("MlpLstmPolicy", env, batch_size=64, n_steps=512, policy_kwargs=shape)
+        model = RecurrentPPO("MlpLstmPolicy", env, batch_size=64, n_steps=512, policy_kwargs=shape, device="cpu")
         count, trained = 1_024, 10.0
     silenced(model).learn(600)
 

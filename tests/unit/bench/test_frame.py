@@ -15,6 +15,7 @@ import pytest
 from aml100.bench.environments import ENVIRONMENTS
 from aml100.bench.families import FAMILIES, trials_of
 from aml100.bench.frame import PEER_SCRIPTS, Figure, Goal, Peer, Sample, Trial
+from aml100.bench.report import summary, table_row
 from aml100.bench.running import run_trial
 from aml100.cli.main import main
 
@@ -105,9 +106,21 @@ def test_what_ours_cannot_do_here_is_reported_too(tmp_path: Path) -> None:
         yield lambda: 1.0
 
     broken = replace(trial(Peer("slow", "serve.py")), prepare=no_disk)
+    broken = replace(broken, figures=(*broken.figures, Figure("size", "MB", key="size")))
     rows = run_trial(broken, tmp_path)
-    assert [(row.ours, row.state) for row in rows] == [(None, "failed"), (None, "failed")]
+    assert [(row.ours, row.state, row.goal) for row in rows] == [(None, "failed", goal) for goal in (5, 1, None)]
     assert "No space left" in rows[0].note
+
+
+def test_a_figure_whose_machine_lacks_something_is_absent_and_no_goal_is_open(tmp_path: Path) -> None:
+    figures = (Figure("pace", "things/s", key="rate"), Figure("pace on two", "things/s", key="two", needs="two wheels"))
+    one, two = run_trial(Trial("P99", ours, figures, repetitions=3), tmp_path)
+    assert (one.ours, one.state) == (20.0, "shown")
+    assert (two.ours, two.state, two.goal, two.note) == (None, "absent", None, "needs two wheels")
+    assert table_row(two)[-1] == "absent, needs two wheels"
+    assert summary([one, two]) == "goals: 0 met, 0 missed, 0 open (peer absent or failed)"
+    with pytest.raises(ValueError, match="no readings under 'two'"):
+        run_trial(Trial("P99", ours, (replace(figures[1], needs=""),), repetitions=3), tmp_path)
 
 
 def test_the_command_prints_what_the_specification_names(

@@ -124,7 +124,10 @@ def _ensemble(job: TrainingJob, clock: Clock, stop: Stop) -> Iterator[TrainingPr
 
 
 def _registered(training: Training, registry: TrialRegistry) -> Iterator[TrainingProgress | TrainingResult]:
-    """Run a training as a trial: written down before it begins, and how it ended."""
+    """Run a training as a trial: written down before it begins, and how it ended.
+
+    One whose checkpoint was refused never came so far: nothing was tried.
+    """
     job = training.job
     trial, state, daily = training.key[:16], "failed", None
     data = training.dataset.fingerprint[:16]
@@ -185,6 +188,8 @@ class Training:
         self.key = hashlib.sha256(
             f"{self.dataset.fingerprint}|{self.dataset.schema}|{digest_settings(job.settings)}|{job.seed}".encode()
         ).hexdigest()
+        self.checkpoint = load_checkpoint(job.folder, self.key) if job.resume and job.folder is not None else None
+        """Where the loop goes on from; None once it does, and for a training from the start."""
         self.earlier_s = 0.0
         self.epoch = 0
         self.updates = 0
@@ -197,8 +202,9 @@ class Training:
 
     def run(self) -> Iterator[TrainingProgress | TrainingResult]:
         """The loop."""
-        if self.job.resume and self.job.folder is not None:
-            self._resume(load_checkpoint(self.job.folder, self.key))
+        if self.checkpoint is not None:
+            self._resume(self.checkpoint)
+            self.checkpoint = None
         else:
             self._begin()
         yield self._progress()
@@ -218,8 +224,10 @@ class Training:
                 break
             losses, self.losses = self.losses, []
             yield self._progress(losses)
-        if self.job.folder is not None and ended != "budget":
+        if self.job.folder is not None and ended == "stopped":
             save_checkpoint(self.job.folder, self._capture())
+        elif ended != "budget":
+            self._save_in_passing()
         yield self._result(ended)
 
     def _learn(self) -> Iterator[TrainingProgress]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,5 +30,6 @@ def replace_file(path: Path, write: Callable[[Any], None]) -> None:
         finally:
             os.close(folder)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # where a part of the path is no folder, there is none
+            part.unlink(missing_ok=True)
         raise DataFileError(f"{path}: cannot be written ({error})") from None

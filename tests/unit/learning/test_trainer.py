@@ -93,6 +93,16 @@ def test_a_checkpoint_of_another_seed_or_a_broken_one_is_refused(tmp_path: Path)
         run(job)
 
 
+def test_a_disk_that_takes_no_checkpoint_costs_the_checkpoint_not_the_model(caplog: pytest.LogCaptureFixture) -> None:
+    job = TrainingJob(DATA, tiny_settings(epochs=1), seed=3)
+    (whole, _), (kept, _) = run(job), run(replace(job, folder=Path("/dev/full/training")))
+    assert kept.ended == "finished"
+    assert same_weights(kept, whole)
+    assert "no checkpoint" in caplog.text
+    with pytest.raises(UsageError, match="cannot be written"):  # told to stop, there is nothing else to go on from
+        run(replace(job, folder=Path("/dev/full/training")), stop_after=1)
+
+
 def test_patience_ends_a_training_that_no_longer_gets_better() -> None:
     result, _ = run(TrainingJob(DATA, tiny_settings(epochs=60, early_stop_patience=2, learning_rate=1e-9), seed=1))
     assert result.ended == "early"

@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 
 from aml100.domain.clock import ManualClock
-from aml100.domain.errors import StateError, UsageError
+from aml100.domain.errors import DataFileError, StateError, UsageError
 from aml100.evaluation.statistics import deflated_sharpe, moments_of
 from aml100.learning.jobs import TrainingJob
 from aml100.learning.trainer import train
 from aml100.learning.trials import KnownTrials, TrialRegistry, deflation_of
 from tests.unit.learning.planted import coin_data, mean_reverting, tiny_settings
+
+FULL = Path("/dev/full/training")
+"""No folder of this name can be made: what a disk that takes nothing more looks like, for root too."""
 
 JOB = TrainingJob((coin_data(mean_reverting(6000, 1)),), tiny_settings(epochs=1), seed=1)
 
@@ -33,14 +36,22 @@ def test_done_aborted_and_failed_trainings_are_all_trials(tmp_path: Path) -> Non
     next(left)
     assert [trial.state for trial in registry.read()] == ["done", "aborted"]  # begun: killed now, it would count
     left.close()  # type: ignore[attr-defined]
-    with pytest.raises(UsageError, match="no checkpoint"):
-        finish(replace(job, seed=3, resume=True, folder=tmp_path / "nothing"))
+    with pytest.raises(DataFileError, match=r"checkpoint\.safetensors: cannot be written"):
+        list(train(replace(job, seed=3, folder=FULL), ManualClock(wall_s=0.0), lambda: True))
     trials = registry.read()
     assert [(trial.seed, trial.state, trial.source) for trial in trials] == [
         (1, "done", "train"), (2, "aborted", "train"), (3, "failed", "train"),
     ]  # fmt: skip
     assert '"gamma":0.998' in trials[0].parameters
     assert registry.deflation().count == 3
+
+
+def test_a_resumption_that_is_refused_is_no_trial(tmp_path: Path) -> None:
+    """B17: nothing was looked at."""
+    registry = TrialRegistry.beside(tmp_path)
+    with pytest.raises(UsageError, match="no checkpoint"):
+        finish(replace(JOB, resume=True, folder=tmp_path / "nothing", registry=registry))
+    assert registry.read() == ()
 
 
 def test_more_trials_deflate_the_same_record_further(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -24,19 +24,21 @@ from aml100.bench.learning_markets import MARKETS, PLANTED_RULES, random_walk
 from aml100.bench.learning_measure import RECIPE, CpuClock, Fresh, follow
 from aml100.bench.learning_peers import peer_rows
 from aml100.bench.learning_real import HEADER, real_rows
+from aml100.bench.simple_rules import SimpleRule, best_rule, hindsight
 from aml100.config.models import Objectives
 from aml100.evaluation.objectives import PhaseTracker, account_phases, phase_rules
 from aml100.evaluation.statistics import deflated_sharpe, moments_of
 from aml100.evaluation.windows import PhaseRecord
 from aml100.learning.acting import Walk
-from aml100.learning.dataset import CoinData
+from aml100.learning.dataset import CoinData, Scaler
 from aml100.learning.jobs import TrainingJob, TrainingResult
 from aml100.learning.settings import TrainingSettings
 from aml100.learning.trainer import train
+from aml100.market.features import compute_features
 
 MARKS: Final = (10.0, 30.0, 60.0)
 SWEPT: Final = (0.5, 1.0, 2.0)
-SWEEP_S: Final = 15.0
+SWEEP_MARKS: Final = (5.0, 15.0, 30.0)
 SWEEP_BARS: Final = 500_000
 WALK_S: Final = 6.0
 WALK_BARS: Final = 100_000
@@ -56,19 +58,59 @@ def seeds(count: int) -> Iterator[tuple[str, ...]]:
 
 
 def sweep(count: int) -> Iterator[tuple[str, ...]]:
-    """Each market at each strength: share of the best policy after SWEEP_S seconds, by seed."""
-    yield ("market", "strength", "best earns a 1,000 bars", *(f"seed {seed}" for seed in range(count)), "load")
+    """Each market at each strength: shares of the best policy, of the learner's `count` seeds median (worst), after
+    SWEEP_MARKS seconds, and of the simple rule that earned most in training; and what hindsight would have earned."""
+    yield (
+        "market",
+        "strength",
+        "best earns a 1,000 bars",
+        "of hindsight",
+        "best simple rule",
+        *(f"{mark:g} s" for mark in SWEEP_MARKS),
+        "load",
+    )
     for name in MARKETS:
         for strength in SWEPT:
             fresh = Fresh.of(name, strength)
             earned = fresh.reference / len(fresh.market) * 1000
+            rule = _best_rule(name, strength)
+            close = fresh.market.bars["close"][fresh.first :]
+            moves = np.append(close[1:] / close[:-1] - 1.0, 0.0)
+            scaled = rule.scaler.apply(fresh.frame.values[fresh.first :])
+            ruled = rule.rule.earned(scaled, moves - fresh.luck, PLANTED_RULES.taker_fee) / fresh.reference
+            ahead = fresh.reference / hindsight(moves, PLANTED_RULES.taker_fee)
+            found = [
+                follow(name, seed, SWEEP_MARKS, strength=strength, fresh=fresh, settings=_annealed(6), bars=SWEEP_BARS)
+                for seed in range(count)
+            ]
             shares = []
-            for seed in range(count):
-                (mark,) = follow(
-                    name, seed, (SWEEP_S,), strength=strength, fresh=fresh, settings=_annealed(6), bars=SWEEP_BARS
-                )
-                shares.append(f"{mark.chosen:.3f}")
-            yield (name, f"{strength:g}", f"{earned:.2%}", *shares, _load())
+            for marks in zip(*found, strict=True):
+                chosen = sorted(mark.chosen for mark in marks)
+                shares.append(f"{np.median(chosen):.3f} ({chosen[0]:.3f})")
+            yield (
+                name,
+                f"{strength:g}",
+                f"{earned:.2%}",
+                f"{ahead:.1%}",
+                f"{ruled:.3f} ({rule.rule})",
+                *shares,
+                _load(),
+            )
+
+
+class _Tuned(NamedTuple):
+    rule: SimpleRule
+    scaler: Scaler
+
+
+def _best_rule(name: str, strength: float) -> _Tuned:
+    """Tuned on the bars that the first seed trains on."""
+    series = MARKETS[name](SWEEP_BARS, 1, strength)
+    frame = compute_features(series)
+    first = int(np.flatnonzero(frame.valid)[0])
+    scaler = Scaler.fit([frame.values[first:]])
+    moves = np.append(series.close[first + 1 :] / series.close[first:-1] - 1.0, 0.0)
+    return _Tuned(best_rule(scaler.apply(frame.values[first:]), moves, PLANTED_RULES.taker_fee), scaler)
 
 
 def walks(count: int) -> Iterator[tuple[str, ...]]:
@@ -134,7 +176,7 @@ def _load() -> str:
     return f"{os.getloadavg()[0]:.1f}"
 
 
-TABLES: Final = {"seeds": (seeds, 5), "sweep": (sweep, 2), "walks": (walks, 20)}
+TABLES: Final = {"seeds": (seeds, 5), "sweep": (sweep, 5), "walks": (walks, 20)}
 REAL_TABLES: Final = {"real": (real, 5), "peers": (peers, 5)}
 
 

@@ -71,6 +71,8 @@ def train(options: TrainOptions) -> int:
     found = event.validation
     write_line(f"model {path.name} in {path}: best epoch {event.best_epoch} of {event.epochs}, {event.ended}")
     write_line(f"validation: net {found.net_return:+.2%} of one notional in {found.trades} trades")
+    if event.teller is not None:
+        write_line(f"nothing was mirrored: {event.teller} tells up from down")
     for finding in event.health:
         write_line(f"  {'ok ' if finding.healthy else 'BAD'} {finding.name}: {finding.detail}")
     return 0

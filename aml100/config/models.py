@@ -146,9 +146,13 @@ class TrainingParams(Section):
     burn_in_bars: int = Field(32, ge=0, le=10_000, description="Bars of a stretch that only warm the LSTM up.")
     stretch_bars: int = Field(192, ge=1, le=100_000, description="Bars of a stretch that are learned from.")
     input_noise: NonNegative = Field(0.1, description="Noise on scaled features while learning, standard deviations.")
-    mirror: bool = Field(True, description="Turn a random half of the stretches upside down: no drift is learned.")
+    mirror: bool | Literal["auto"] = Field(
+        "auto",
+        description="Turn a random half of the stretches upside down: no drift is learned. auto = unless an unsigned "
+        "feature, as volume, tells up from down in the training part.",
+    )
     average_update: float = Field(0.003, gt=0, le=1, description="Least share of each step in the averaged weights.")
-    selection_sigmas: NonNegative = Field(1.0, description="Standard errors taken off a checkpoint's net return.")
+    selection_sigmas: NonNegative = Field(2.0, description="Standard errors taken off a checkpoint's net return.")
     members: int = Field(1, ge=1, le=64, description="Seeds trained into one model, their Q values averaged.")
     tensorboard: bool = Field(False, description="Write TensorBoard event files beside the checkpoints.")
     mixed_precision: bool = Field(False, description="Learn the LSTM in bfloat16 on a GPU, where it is untested.")

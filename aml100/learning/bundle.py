@@ -70,6 +70,8 @@ class BundleRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
     validation: Validation
     health: tuple[HealthFinding, ...]
     files: dict[str, str]
+    not_mirrored_for: str = ""
+    """The unsigned feature that told up from down in the training part, where `mirror` is "auto" and there was one."""
     settings_digest: str = ""
     """As it was when the model was made: a program that knows more settings would make another one of the same file."""
 

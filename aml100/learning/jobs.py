@@ -13,6 +13,7 @@ import numpy.typing as npt
 from aml100.learning.bundle import FORMAT, BundleRecord, digest_settings, model_id, save_bundle
 from aml100.learning.checkpoint_files import CHECKPOINT_S
 from aml100.learning.dataset import CoinData, Dataset, feature_names
+from aml100.learning.mirror import Teller
 from aml100.learning.scores import HealthFinding, Validation
 from aml100.learning.settings import TrainingSettings
 from aml100.learning.trials import TrialRegistry
@@ -113,6 +114,8 @@ class TrainingResult:
     seconds: float
     curve: tuple[float, ...]
     device: str
+    teller: Teller | None = None
+    """Why nothing was mirrored though `mirror` is "auto"."""
 
     @property
     def weights(self) -> Weights:
@@ -147,6 +150,7 @@ class TrainingResult:
             validation_curve=self.curve,
             validation=self.validation,
             health=self.health,
+            not_mirrored_for="" if self.teller is None else str(self.teller),
             files={},
             settings_digest=digest,
         )

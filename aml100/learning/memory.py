@@ -22,7 +22,7 @@ from aml100.learning.acting import roll_out
 from aml100.learning.dataset import Dataset
 from aml100.learning.inference import CompiledHead
 from aml100.learning.learner import Batch
-from aml100.learning.mirror import ACTION_ORDER, Mirror, turn_actions, turn_sides
+from aml100.learning.mirror import ACTION_ORDER, Mirror, direction_teller, turn_actions, turn_sides
 from aml100.learning.network import QNetwork
 from aml100.learning.pricing import DRAWN_SIDES, Priced, RewardSight, price_stretches, random_positions
 from aml100.learning.replay import PrioritizedReplay
@@ -63,7 +63,8 @@ class StretchMemory:
             for rows in dataset.coins
         ]
         self.input_noise = settings.input_noise
-        self.mirrored = settings.mirror
+        self.teller = direction_teller(dataset) if settings.mirror == "auto" else None
+        self.mirrored = settings.mirror is not False and self.teller is None
         self.mirror = Mirror(dataset.scaler)
         self.random = random
         capacity = max(2 * settings.batch_stretches, settings.capacity // self.length)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Literal
 
 from aml100.domain.errors import ConfigError
 from aml100.domain.units import decimal_from_float
@@ -24,7 +25,8 @@ class TrainingSettings:
 
     `reward.discount` is replaced by `gamma`, and a `reward.reference_volatility` of 0 by the median of the training
     rows. `input_noise` is added to scaled features while learning, in standard deviations; `mirror` turns a random half
-    of the stretches upside down. What is validated and kept is the running average of the weights over about the last
+    of the stretches upside down; "auto" does so unless an unsigned feature tells up from down
+    (`mirror.direction_teller`). What is validated and kept is the running average of the weights over about the last
     fifth of the steps, 1 / `average_update` of them at most. A checkpoint's score is its net return less
     `selection_sigmas` standard errors.
     `members` seeds from the given one on are trained into one model. `tensorboard` writes event files beside the
@@ -64,12 +66,12 @@ class TrainingSettings:
     updates_per_epoch_max: int = 200
     acted_per_update: int = 4
     input_noise: float = 0.0
-    mirror: bool = False
+    mirror: bool | Literal["auto"] = False
     average_update: float = 1.0
     members: int = 1
     tensorboard: bool = False
     mixed_precision: bool = False
-    selection_sigmas: float = 1.0
+    selection_sigmas: float = 2.0
     # replay
     capacity: int = 50_000
     alpha: float = 0.6

@@ -184,6 +184,8 @@ class Training:
         self.random = np.random.Generator(np.random.PCG64(job.seed))
         self.learner = Learner(len(feature_names()), fitted, job.seed, self.device)
         self.memory = StretchMemory(self.dataset, fitted, self.random)
+        if self.memory.teller is not None:
+            log.info("nothing is mirrored: %s tells up from down", self.memory.teller)
         self.per_epoch = fitted.updates_per_epoch(self.dataset.train_bars)
         self.key = hashlib.sha256(
             f"{self.dataset.fingerprint}|{self.dataset.schema}|{digest_settings(job.settings)}|{job.seed}".encode()
@@ -363,6 +365,7 @@ class Training:
             seconds=self._elapsed_s(),
             curve=tuple(self.curve),
             device=str(self.device),
+            teller=self.memory.teller,
         )
 
 

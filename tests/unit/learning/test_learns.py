@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from aml100.bench.learning_markets import PLANTED_RULES, mean_reverting, random_walk
+from aml100.bench.learning_markets import PLANTED_RULES, mean_reverting, random_walk, signalled
 from aml100.bench.learning_measure import RECIPE, Fresh
 from aml100.domain.clock import ManualClock
 from aml100.learning.dataset import CoinData
@@ -45,6 +45,15 @@ def test_a_planted_edge_is_learned_by_a_lowered_encoder_too() -> None:
     assert isinstance(result, TrainingResult)
     walk = fresh.walk(result.members, result.dataset.scaler, settings)
     assert float(walk.net.sum()) > 0.5 * fresh.reference
+
+
+def test_an_edge_that_only_the_volume_shows_is_learned_as_well() -> None:
+    """Mirrored bars would hide it: the recipe leaves them off where an unsigned feature tells up from down."""
+    fresh = Fresh.of("signalled", 2.0, bars=40_000)
+    result = learn(signalled(BARS, 1, 2.0))
+    walk = fresh.walk(result.members, result.dataset.scaler, SETTINGS)
+    assert result.teller is not None
+    assert fresh.earned(walk) > 0.7 * fresh.reference
 
 
 def test_on_a_random_walk_it_learns_to_leave_the_market_alone() -> None:

@@ -1,0 +1,162 @@
+"""What each lever does on real bars: one change at a time to the settings of learning_real.py, all on the same folds.
+
+A lever is a change of the learner's settings, of the rules that positions follow, of the features it sees, or of the
+seconds it has. Each is trained with the same seeds; its seeds' Q values are averaged too, and the margin on the Q gap
+(`trading.min_q_gap`, in standard deviations of one bar) is tried on the very same weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from aml100.bench.learning_measure import CpuClock, warm_up
+from aml100.bench.learning_real import (
+    ENTRIES,
+    RULES_OF_THUMB,
+    SETTINGS,
+    Fold,
+    figures,
+    folds_of,
+    sets_in,
+    walk_models,
+    walk_rule,
+)
+from aml100.evaluation.kernel import KernelRules
+from aml100.learning.acting import Walk
+from aml100.learning.dataset import Dataset
+from aml100.learning.jobs import TrainingJob, TrainingResult
+from aml100.learning.reward import RewardConfig
+from aml100.learning.settings import TrainingSettings
+from aml100.learning.trainer import Training, lay_out
+from aml100.market.features import FEATURES
+
+HEADER: Final = (
+    "bars",
+    "lever",
+    "Q margin",
+    "net: seeds",
+    "net: together",
+    "Sharpe: seeds",
+    "Sharpe: together",
+    "trades",
+)
+MARGINS: Final = (0.0, 0.05, 0.2)
+CALENDAR: Final = ("day_sin", "day_cos", "week_sin", "week_cos")
+MINUTES: Final = 60_000
+
+
+@dataclass(frozen=True)
+class Lever:
+    """A change. `decide_ms`: how far apart decisions are; None at every bar. `blind` features are always 0.
+
+    `alone`: each coin has a model of its own, for its share of the seconds. `seconds` is a factor on the budget.
+    """
+
+    settings: TrainingSettings = SETTINGS
+    rules: KernelRules = field(default_factory=lambda: ENTRIES["taker"])
+    decide_ms: int | None = None
+    blind: tuple[str, ...] = ()
+    alone: bool = False
+    seconds: float = 1.0
+
+
+LEVERS: Final = {
+    "none": Lever(),
+    "maker entries": Lever(rules=ENTRIES["maker"]),
+    "decisions 15 minutes apart": Lever(decide_ms=15 * MINUTES),
+    "decisions an hour apart": Lever(decide_ms=60 * MINUTES),
+    "decisions 4 hours apart": Lever(decide_ms=240 * MINUTES),
+    "maker, an hour apart": Lever(rules=ENTRIES["maker"], decide_ms=60 * MINUTES),
+    "maker, 4 hours apart": Lever(rules=ENTRIES["maker"], decide_ms=240 * MINUTES),
+    "not mirrored": Lever(replace(SETTINGS, mirror=False)),
+    "input noise 0.1": Lever(replace(SETTINGS, input_noise=0.1)),
+    "input noise 1": Lever(replace(SETTINGS, input_noise=1.0)),
+    "no calendar": Lever(blind=CALENDAR),
+    "shaped reward": Lever(replace(SETTINGS, reward=RewardConfig())),
+    "a model a coin": Lever(alone=True),
+    "four times the seconds": Lever(seconds=4.0),
+    "no sigmas to be chosen": Lever(replace(SETTINGS, selection_sigmas=0.0)),
+}
+
+
+def lever_rows(
+    folder: Path, seeds: int, budget_s: float, only: str, names: Sequence[str] = tuple(LEVERS)
+) -> Iterator[tuple[str, ...]]:
+    """Rows under HEADER for every set whose name begins with `only`: simple rules first, then each lever."""
+    warm_up(SETTINGS)
+    for title, files in sets_in(folder).items():
+        if not title.startswith(only):
+            continue
+        plain = folds_of(files, ENTRIES["taker"])
+        for rule in RULES_OF_THUMB:
+            _, _, net, sharpe, trades = figures(rule, [walk_rule(coin, rule) for fold in plain for coin in fold])
+            yield (title, rule, "", net, "", sharpe, "", trades)
+        for name in names:
+            lever = LEVERS[name]
+            folds = folds_of(files, _rules(lever, plain))
+            trained = [[_learn(fold, lever, seed, budget_s * lever.seconds) for seed in range(seeds)] for fold in folds]
+            for margin in MARGINS:
+                yield (title, name, f"{margin:g}", *_summary(folds, trained, lever, margin))
+
+
+def _rules(lever: Lever, folds: Sequence[Fold]) -> KernelRules:
+    if lever.decide_ms is None:
+        return lever.rules
+    bars = max(1, lever.decide_ms // folds[0][0].data.series.interval_ms)
+    return replace(lever.rules, decision_bars=bars)
+
+
+Models = list[list[TrainingResult]]
+"""Of one seed and fold: for each coin the models that trade it, which is one."""
+
+
+def _learn(fold: Fold, lever: Lever, seed: int, budget_s: float) -> list[TrainingResult]:
+    """A model for each coin of the fold; the same one for all where they are pooled."""
+    parts = [(coin,) for coin in fold] if lever.alone else [fold]
+    results = [_train(part, lever, seed, budget_s / len(parts)) for part in parts]
+    return results if lever.alone else results * len(fold)
+
+
+def _train(coins: Fold, lever: Lever, seed: int, budget_s: float) -> TrainingResult:
+    job = TrainingJob(tuple(coin.seen for coin in coins), lever.settings, seed=seed, budget_s=budget_s)
+    *_, last = Training(job, CpuClock(), lambda: False, blinded(lay_out(job), lever.blind)).run()
+    assert isinstance(last, TrainingResult)
+    return last
+
+
+def blinded(dataset: Dataset, names: Sequence[str]) -> Dataset:
+    """The same without these features: they scale to 0 everywhere."""
+    columns = [FEATURES.index(name) for name in names]
+    inverse_sd = dataset.scaler.inverse_sd.copy()
+    inverse_sd[columns] = 0.0
+    coins = []
+    for coin in dataset.coins:
+        scaled = coin.scaled.copy()
+        scaled[:, columns] = 0.0
+        coins.append(replace(coin, scaled=scaled))
+    return replace(dataset, coins=tuple(coins), scaler=replace(dataset.scaler, inverse_sd=inverse_sd))
+
+
+def _summary(
+    folds: Sequence[Fold], trained: Sequence[Sequence[list[TrainingResult]]], lever: Lever, margin: float
+) -> tuple[str, ...]:
+    seeds = range(len(trained[0]))
+    singles: list[list[Walk]] = [[] for _ in seeds]
+    together: list[Walk] = []
+    for fold, of_fold in zip(folds, trained, strict=True):
+        for number, coin in enumerate(fold):
+            models = [of_fold[seed][number] for seed in seeds]
+            for seed in seeds:
+                singles[seed].append(walk_models(coin, [models[seed]], margin))
+            together.append(walk_models(coin, models, margin))
+    shown = [figures("", walks) for walks in singles]
+    nets = sorted(float(one[2].rstrip("%")) for one in shown)
+    sharpes = sorted(float(one[3].split()[0]) if one[3] != "n/a" else 0.0 for one in shown)
+    _, _, net, sharpe, trades = figures("", together)
+    spread = [f"{np.median(v):+.2f} ({v[0]:+.2f} to {v[-1]:+.2f})" for v in (nets, sharpes)]
+    return f"{spread[0]} %", net, spread[1], sharpe, trades

@@ -22,13 +22,14 @@ from aml100.bench.learning_real import (
     Fold,
     figures,
     folds_of,
+    read_coin,
     sets_in,
     walk_models,
     walk_rule,
 )
 from aml100.evaluation.kernel import KernelRules
 from aml100.learning.acting import Walk
-from aml100.learning.dataset import Dataset
+from aml100.learning.dataset import CoinData, Dataset
 from aml100.learning.jobs import TrainingJob, TrainingResult
 from aml100.learning.reward import RewardConfig
 from aml100.learning.settings import TrainingSettings
@@ -54,7 +55,8 @@ MINUTES: Final = 60_000
 class Lever:
     """A change. `decide_ms`: how far apart decisions are; None at every bar. `blind` features are always 0.
 
-    `alone`: each coin has a model of its own, for its share of the seconds. `seconds` is a factor on the budget.
+    `alone`: each coin has a model of its own, for its share of the seconds. `along`: venues whose bars of the same
+    length, from before the test, are learned from besides. `seconds` is a factor on the budget.
     """
 
     settings: TrainingSettings = SETTINGS
@@ -62,6 +64,7 @@ class Lever:
     decide_ms: int | None = None
     blind: tuple[str, ...] = ()
     alone: bool = False
+    along: tuple[str, ...] = ()
     seconds: float = 1.0
 
 
@@ -79,7 +82,9 @@ LEVERS: Final = {
     "no calendar": Lever(blind=CALENDAR),
     "shaped reward": Lever(replace(SETTINGS, reward=RewardConfig())),
     "a model a coin": Lever(alone=True),
+    "Binance's bars besides": Lever(along=("binance_perp", "binance_spot")),
     "four times the seconds": Lever(seconds=4.0),
+    "both": Lever(along=("binance_perp", "binance_spot"), seconds=4.0),
     "no sigmas to be chosen": Lever(replace(SETTINGS, selection_sigmas=0.0)),
 }
 
@@ -89,7 +94,8 @@ def lever_rows(
 ) -> Iterator[tuple[str, ...]]:
     """Rows under HEADER for every set whose name begins with `only`: simple rules first, then each lever."""
     warm_up(SETTINGS)
-    for title, files in sets_in(folder).items():
+    sets = sets_in(folder)
+    for title, files in sets.items():
         if not title.startswith(only):
             continue
         plain = folds_of(files, ENTRIES["taker"])
@@ -99,7 +105,11 @@ def lever_rows(
         for name in names:
             lever = LEVERS[name]
             folds = folds_of(files, _rules(lever, plain))
-            trained = [[_learn(fold, lever, seed, budget_s * lever.seconds) for seed in range(seeds)] for fold in folds]
+            trained = []
+            for fold in folds:
+                more = _before(fold, [sets.get(f"{venue} {title.split()[1]}", []) for venue in lever.along])
+                budget = budget_s * lever.seconds
+                trained.append([_learn(fold, more, lever, seed, budget) for seed in range(seeds)])
             for margin in MARGINS:
                 yield (title, name, f"{margin:g}", *_summary(folds, trained, lever, margin))
 
@@ -111,19 +121,31 @@ def _rules(lever: Lever, folds: Sequence[Fold]) -> KernelRules:
     return replace(lever.rules, decision_bars=bars)
 
 
-Models = list[list[TrainingResult]]
-"""Of one seed and fold: for each coin the models that trade it, which is one."""
+Files = Sequence[tuple[str, Path]]
+Coins = tuple[CoinData, ...]
 
 
-def _learn(fold: Fold, lever: Lever, seed: int, budget_s: float) -> list[TrainingResult]:
+def _before(fold: Fold, sets: Sequence[Files]) -> Coins:
+    """The coins of other sets as far as a fold's training may read them: up to the moment where its test begins."""
+    began_ms = min(int(coin.data.series.open_ms[coin.train_stop]) for coin in fold)
+    found = []
+    for coin, path in (one for files in sets for one in files):
+        data = read_coin(coin, path, fold[0].data.rules)
+        rows = int(np.searchsorted(data.series.open_ms, began_ms))
+        found.append(replace(data, series=data.series.rows(0, rows)))
+    return tuple(data for data in found if len(data.series) > 1_000)
+
+
+def _learn(fold: Fold, more: Coins, lever: Lever, seed: int, budget_s: float) -> list[TrainingResult]:
     """A model for each coin of the fold; the same one for all where they are pooled."""
-    parts = [(coin,) for coin in fold] if lever.alone else [fold]
-    results = [_train(part, lever, seed, budget_s / len(parts)) for part in parts]
-    return results if lever.alone else results * len(fold)
+    seen = tuple(coin.seen for coin in fold)
+    if lever.alone:
+        return [_train((one,), lever, seed, budget_s / len(seen)) for one in seen]
+    return [_train((*seen, *more), lever, seed, budget_s)] * len(fold)
 
 
-def _train(coins: Fold, lever: Lever, seed: int, budget_s: float) -> TrainingResult:
-    job = TrainingJob(tuple(coin.seen for coin in coins), lever.settings, seed=seed, budget_s=budget_s)
+def _train(coins: Coins, lever: Lever, seed: int, budget_s: float) -> TrainingResult:
+    job = TrainingJob(coins, lever.settings, seed=seed, budget_s=budget_s)
     *_, last = Training(job, CpuClock(), lambda: False, blinded(lay_out(job), lever.blind)).run()
     assert isinstance(last, TrainingResult)
     return last

@@ -111,7 +111,7 @@ def sets_in(folder: Path) -> dict[str, list[tuple[str, Path]]]:
 
 def folds_of(files: Sequence[tuple[str, Path]], rules: KernelRules) -> list[Fold]:
     """The folds of one set; a coin without bars in both parts of a fold sits it out."""
-    coins = [_read(coin, path, rules) for coin, path in files]
+    coins = [read_coin(coin, path, rules) for coin, path in files]
     times = np.sort(np.concatenate([coin.series.open_ms for coin in coins]))
     folds = []
     for edges in FOLDS:
@@ -125,7 +125,8 @@ def folds_of(files: Sequence[tuple[str, Path]], rules: KernelRules) -> list[Fold
     return folds
 
 
-def _read(coin: str, path: Path, rules: KernelRules) -> CoinData:
+def read_coin(coin: str, path: Path, rules: KernelRules) -> CoinData:
+    """All bars of one file and the funding that was settled, where a file beside it knows."""
     venue = path.name.split("_")[0]
     settled = path.parent / f"{venue}_funding_{coin}.parquet"
     known = "_perp_" in path.name and settled.exists()

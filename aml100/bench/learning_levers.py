@@ -104,28 +104,32 @@ def lever_rows(
             yield (title, rule, "", net, "", sharpe, "", trades)
         for name in names:
             lever = LEVERS[name]
-            folds = folds_of(files, _rules(lever, plain))
+            rules = rules_of(lever, plain)
+            if rules is None:
+                continue
+            folds = folds_of(files, rules)
             trained = []
             for fold in folds:
-                more = _before(fold, [sets.get(f"{venue} {title.split()[1]}", []) for venue in lever.along])
+                more = before(fold, [sets.get(f"{venue} {title.split()[1]}", []) for venue in lever.along])
                 budget = budget_s * lever.seconds
                 trained.append([_learn(fold, more, lever, seed, budget) for seed in range(seeds)])
             for margin in MARGINS:
                 yield (title, name, f"{margin:g}", *_summary(folds, trained, lever, margin))
 
 
-def _rules(lever: Lever, folds: Sequence[Fold]) -> KernelRules:
+def rules_of(lever: Lever, folds: Sequence[Fold]) -> KernelRules | None:
+    """The lever's rules on these bars; None where its decisions would be no farther apart than the bars are."""
     if lever.decide_ms is None:
         return lever.rules
-    bars = max(1, lever.decide_ms // folds[0][0].data.series.interval_ms)
-    return replace(lever.rules, decision_bars=bars)
+    bars = lever.decide_ms // folds[0][0].data.series.interval_ms
+    return replace(lever.rules, decision_bars=bars) if bars > 1 else None
 
 
 Files = Sequence[tuple[str, Path]]
 Coins = tuple[CoinData, ...]
 
 
-def _before(fold: Fold, sets: Sequence[Files]) -> Coins:
+def before(fold: Fold, sets: Sequence[Files]) -> Coins:
     """The coins of other sets as far as a fold's training may read them: up to the moment where its test begins."""
     began_ms = min(int(coin.data.series.open_ms[coin.train_stop]) for coin in fold)
     found = []

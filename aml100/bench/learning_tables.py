@@ -4,6 +4,7 @@
     sweep   all planted markets at three strengths
     walks   random walks: how often the chosen policy trades there, and what it loses
     real    bars of real markets, walked forward: the learner beside simple rules; SET as `hyperliquid_perp 15m`
+    levers  what one change at a time does there; SET as above
     peers   stable-baselines3 and sb3-contrib on the same bars, folds and processor seconds
 
 Each line is printed as soon as it is measured, with the machine's load beside it.
@@ -20,6 +21,8 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from aml100.bench.learning_levers import HEADER as LEVER_HEADER
+from aml100.bench.learning_levers import lever_rows
 from aml100.bench.learning_markets import MARKETS, PLANTED_RULES, random_walk
 from aml100.bench.learning_measure import RECIPE, CpuClock, Fresh, follow
 from aml100.bench.learning_peers import peer_rows
@@ -161,6 +164,13 @@ def real(count: int, only: str = "") -> Iterator[tuple[str, ...]]:
         yield (*row, _load())
 
 
+def levers(count: int, only: str = "") -> Iterator[tuple[str, ...]]:
+    """One change at a time on the same."""
+    yield (*LEVER_HEADER, "load")
+    for row in lever_rows(REAL_FOLDER, count, REAL_S, only):
+        yield (*row, _load())
+
+
 def peers(count: int, only: str = "") -> Iterator[tuple[str, ...]]:
     """Others on the same."""
     yield (*HEADER, "load")
@@ -177,7 +187,7 @@ def _load() -> str:
 
 
 TABLES: Final = {"seeds": (seeds, 5), "sweep": (sweep, 5), "walks": (walks, 20)}
-REAL_TABLES: Final = {"real": (real, 5), "peers": (peers, 5)}
+REAL_TABLES: Final = {"real": (real, 5), "levers": (levers, 5), "peers": (peers, 5)}
 
 
 def main(arguments: Sequence[str]) -> int:

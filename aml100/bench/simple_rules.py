@@ -78,7 +78,7 @@ def hindsight(moves: Any, fee: float) -> float:
     Unlike `evaluation.oracle`, whose positions grow with the price, it holds one notional at every bar, as a share of
     a policy's profit per bar needs it.
     """
-    long, flat, short = 0.0, 0.0, 0.0  # worth from here to the end, by the side held
+    long, flat, short = -fee, 0.0, -fee  # worth from here to the end, by the side held
     for i in range(moves.shape[0] - 1, -1, -1):
         up, none, down = long + moves[i], flat, short - moves[i]
         long = max(up, none - fee, down - 2.0 * fee)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import signal
+import sys
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from aml100.cli.bars import load_market
 from aml100.cli.options import TrainOptions
 from aml100.cli.output import write_json, write_line
-from aml100.cli.progress import Progress
+from aml100.cli.progress import Progress, training_notes
 from aml100.sim.staging import hourly_rate, instruments_of
 from aml100.wiring.backtests import kernel_rules, training_settings
+
+if TYPE_CHECKING:
+    from aml100.learning.jobs import TrainingJob
 
 
 def train(options: TrainOptions) -> int:
@@ -42,16 +47,18 @@ def train(options: TrainOptions) -> int:
     before = signal.signal(signal.SIGINT, lambda number, frame: stopping.append(number))
     try:
         with Progress("training, epoch", job.settings.epochs) as progress:
+            progress.announce(f"{_in_words(job)}: laying the bars out")
             for event in run_training(job, SystemClock(), lambda: bool(stopping)):
                 if isinstance(event, TrainingProgress):
-                    progress.update(event.epoch, _training_note(event.loss, event.best_score))
+                    progress.show(event.epoch, event.eta_s, training_notes(event))
     finally:
         signal.signal(signal.SIGINT, before)
     assert isinstance(event, TrainingResult)
     if event.ended == "stopped":
-        write_line(f"stopped after {event.epochs} epochs; go on with --resume --out {home}")
+        sys.stderr.write(f"stopped after epoch {event.epochs}; the same command with --resume goes on\n")
         return 130
     path = event.save(job, home / "models")
+    sick = [finding.name for finding in event.health if not finding.healthy]
     document = {
         "model": path.name,
         "path": str(path),
@@ -61,8 +68,10 @@ def train(options: TrainOptions) -> int:
         "transitions": event.transitions,
         "updates": event.updates,
         "best_epoch": event.best_epoch,
+        "ended": event.ended,
         "validation": asdict(event.validation),
         "health": [asdict(finding) for finding in event.health],
+        "healthy": not sick,
         "device": event.device,
     }
     if options.json:
@@ -75,8 +84,11 @@ def train(options: TrainOptions) -> int:
         write_line(f"nothing was mirrored: {event.teller} tells up from down")
     for finding in event.health:
         write_line(f"  {'ok ' if finding.healthy else 'BAD'} {finding.name}: {finding.detail}")
+    if sick:
+        write_line(f"an engine would not promote it: {', '.join(sick)}")
     return 0
 
 
-def _training_note(loss: float | None, score: float) -> str:
-    return f"loss {'n/a' if loss is None else f'{loss:.4f}'} best score {score:+.4f}"
+def _in_words(job: TrainingJob) -> str:
+    coins = ", ".join(str(one.series.coin) for one in job.data)
+    return f"training on {sum(len(one.series) for one in job.data):,} bars of {coins}, seed {job.seed}"

@@ -102,14 +102,13 @@ def multi_step_targets(batch: Batch, one_step: Tensor, value: Tensor, q_online: 
     gain, factor, worth = along(batch.reward), along(batch.discount), along(value)
     follows = batch.taken == q_online[:, :, :paths].argmax(dim=-1)  # [B, L, R]
     total, left, last_worth = gain.clone(), factor.clone(), worth.clone()
-    going = factor != 0.0  # [B, L - i, R]: the sum from l on takes in i transitions and may take in another
+    going = torch.ones_like(follows)  # [B, L - i, R]: the sum from l on takes in another; after an end it adds nothing
     for i in range(1, min(n, length)):
         going = going[:, : length - i] & follows[:, i:]
         so_far = left[:, : length - i]
         total[:, : length - i] += torch.where(going, so_far * gain[:, i:], 0.0)
         last_worth[:, : length - i] = torch.where(going, worth[:, i:], last_worth[:, : length - i])
         so_far *= torch.where(going, factor[:, i:], 1.0)
-        going = going & (so_far != 0.0)
     returns = total + left * last_worth
     targets = one_step.clone()
     is_taken = picked == torch.arange(ACTIONS, device=picked.device)  # [B, L, R, 3]

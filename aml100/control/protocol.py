@@ -177,7 +177,7 @@ class TrainingView(msgspec.Struct, frozen=True):
     epochs: int = 0
     loss: float | None = None
     validation: float | None = None
-    """Net profit of the greedy policy on the validation part, in percent of equity."""
+    """Net profit of the greedy policy on the validation part, in percent of one notional."""
     eta_s: float | None = None
     seed: int | None = None
     device: str = ""
@@ -392,7 +392,7 @@ class Goodbye(msgspec.Struct, frozen=True, tag="goodbye"):
 
 class Request(msgspec.Struct, frozen=True, tag="request"):
     """A command by name: halt, resume, pause, flatten, retrain, reset, promote, rollback, stop, status, why, prices,
-    take_over, cancel_training, backup.
+    take_over, cancel_training, resume_training, backup.
 
     `arguments` are the command's own, e.g. {"coin": "BTC", "last": 20} for why, {"model": "m-..."} for promote,
     {"coin": "ETH"} for prices, which answers {"coin", "points"} as `price_curve` has them, for any coin of the engine.

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -99,6 +99,13 @@ class DeskOptions:
     checkpoint_s: float = CHECKPOINT_S
     restart_after_s: tuple[float, ...] = (5.0, 30.0, 120.0)
     """Wall seconds until a trainer that died is started again, the first, second ... time; then the training failed."""
+
+
+class Begun(NamedTuple):
+    """Whether a training was begun (or ended), and what to tell who asked for it."""
+
+    ok: bool
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,19 +247,18 @@ class TrainingDesk:
             self.start(lost.cause)
         fewest = self._material.fewest
         waited = now_ms >= self._tried_at_ms + RETRY_AFTER_BARS * self._options.interval_ms
-        if self.champion is None and not self.is_busy and fewest >= FEWEST_BARS and (waited or not self._tried_at_ms):
+        due = self.champion is None and not self.is_busy and fewest >= FEWEST_BARS and (waited or not self._tried_at_ms)
+        if due and not self.go_on().ok:
             self.start("bootstrap")
 
     # --- one training -------------------------------------------------------------------------------------------
 
-    def start(self, cause: str) -> str:
+    def start(self, cause: str) -> Begun:
         """Begin a training; says what was begun, or why not."""
-        if self._closing:
-            return "the engine ends"
-        if self._task is not None or self._interrupted is not None:
-            return "a training is already running"
+        if hindrance := self._hindrance():
+            return Begun(False, hindrance)
         if self._material.fewest < FEWEST_BARS:
-            return f"not enough bars to train on: {FEWEST_BARS} are needed"
+            return Begun(False, f"not enough bars to train on: {FEWEST_BARS} are needed")
         self._trainings += 1
         now_ms = wall_ms()
         training_id = f"t-{now_ms}-{self._trainings}"
@@ -261,9 +267,32 @@ class TrainingDesk:
         try:
             spec = self._spec(training_id, budget_s)
         except AmlError as error:  # a database that is away just now
-            return f"no training can be begun: {error}"
+            return Begun(False, f"no training can be begun: {error}")
         self._begin(_Job(training_id, cause, now_ms, self._market_ms, spec))
-        return f"training started ({cause}), at most {budget_s:.0f} s"
+        return Begun(True, f"training started ({cause}), at most {budget_s:.0f} s")
+
+    def go_on(self) -> Begun:
+        """Take the last training up where it was cancelled, on the bars it began with; what it has spent counts."""
+        if hindrance := self._hindrance():
+            return Begun(False, hindrance)
+        last = next(iter(self._database.trainings()[::-1]), None)
+        if last is None or last.state != "cancelled":
+            return Begun(False, "the last training was not cancelled: there is nothing to go on with")
+        folder = self._options.folder / "training" / last.id
+        try:
+            spec = decode_spec((folder / JOB_FILE).read_bytes())
+        except (OSError, msgspec.MsgspecError):
+            return Begun(False, f"{last.id} was cancelled before it began")
+        spec = msgspec.structs.replace(spec, resume=has_checkpoint(folder))
+        self._begin(_Job(last.id, last.cause, last.started_ms, last.market_ms or 0, spec))
+        return Begun(True, f"{last.id} goes on after epoch {last.epoch} of {last.epochs}")
+
+    def _hindrance(self) -> str:
+        """Why no training can be begun now, whatever it would learn from; empty where one can."""
+        if self._closing:
+            return "the engine ends"
+        busy = self._task is not None or self._interrupted is not None
+        return "a training is already running" if busy else ""
 
     def _spec(self, training_id: str, budget_s: float) -> TrainingSpec:
         options = self._options
@@ -419,11 +448,16 @@ class TrainingDesk:
         known = self._tried()
         return known if self._overfitting is None else replace(known, pbo=self._overfitting)
 
-    def cancel(self) -> None:
-        """Ask the child to leave, and start no other in its place; a checkpoint stays."""
+    def cancel(self) -> Begun:
+        """Ask the child to leave, and start no other in its place; `go_on` takes it up from its checkpoint."""
+        if self._task is None:
+            return Begun(False, "no training is under way")
         self._leave.set()
+        self._tried_at_ms = self._market_ms
         if self._process is not None:
             self._cancelling = asyncio.create_task(self._process.cancel())
+        view = self._board.view
+        return Begun(True, f"training cancelled at epoch {view.epoch} of {view.epochs}; a checkpoint stays")
 
     def retire(self, core: TradingCore, now_ms: int) -> None:
         """The champion decides no more; ledger, phases, trials and history stay."""

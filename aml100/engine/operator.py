@@ -27,6 +27,7 @@ from aml100.domain.errors import AmlError, VenueError
 from aml100.domain.events import CancelForeign, CancelOrders, Command, CommandDone, CommandName, TradingState
 from aml100.domain.units import Coin, iso_utc
 from aml100.engine.alerts import AlertListener
+from aml100.engine.desk import Begun, TrainingDesk
 from aml100.engine.rounds import ROUND_S, Rounds
 from aml100.engine.runtime import Engine
 from aml100.engine.snapshots import SnapshotBuilder
@@ -163,7 +164,7 @@ class OperatorDesk:
             case "flatten":
                 return await self._flatten(who)
             case "retrain":
-                return await self._retrain(who, fresh=False)
+                return await self._train("retrain", who, lambda desk: desk.start("operator"))
             case "reset":
                 return await self._reset(who)
             case "promote":
@@ -177,9 +178,9 @@ class OperatorDesk:
             case "take_over":
                 return await self._done("take_over", who, "this console commands now")
             case "cancel_training":
-                if self._engine.desk is not None:
-                    self._engine.desk.cancel()
-                return await self._done("cancel_training", who, "training cancelled")
+                return await self._train("cancel_training", who, lambda desk: desk.cancel())
+            case "resume_training":
+                return await self._train("resume_training", who, lambda desk: desk.go_on())
             case "backup":
                 target = Path(str(request.arguments["path"]))
                 await asyncio.to_thread(backup, self._state_path, target)
@@ -297,12 +298,13 @@ class OperatorDesk:
             await asyncio.sleep(HALT_TRY_S)
         return await self._done("flatten", who, "positions are still open", ok=False, exit_code=1)
 
-    async def _retrain(self, who: str, *, fresh: bool) -> Answer:
+    async def _train(self, name: str, who: str, ask: Callable[[TrainingDesk], Begun]) -> Answer:
+        """Ask the desk for a training, or for the end of one."""
         desk = self._engine.desk
         if desk is None:
             return Answer(0, False, f"policy {self._engine.options.policy} is not trained", 1)
-        started = desk.start("reset" if fresh else "operator")
-        return await self._done("reset" if fresh else "retrain", who, started)
+        begun = ask(desk)
+        return await self._done(name, who, begun.text, ok=begun.ok, exit_code=0 if begun.ok else 1)
 
     async def _promote(self, who: str, model: str) -> Answer:
         desk, engine = self._engine.desk, self._engine
@@ -341,7 +343,7 @@ class OperatorDesk:
             return flat
         engine = self._engine
         await engine.on_consumer(lambda: desk.retire(engine.core, engine.clock.now_ms()))
-        return await self._retrain(who, fresh=True)
+        return await self._done("reset", who, desk.start("reset").text)
 
 
 async def _make(rounds: Rounds) -> None:

@@ -93,7 +93,7 @@ def _ask_retrain(snapshot: Snapshot | None) -> tuple[str, ...]:
     model = snapshot.model.name if snapshot is not None else "the champion"
     return (
         "train a challenger in the background; trading goes on",
-        f"it replaces {model} only if it wins in validation",
+        f"it replaces {model} only if it wins on bars kept out of it, and in shadow",
     )
 
 
@@ -130,10 +130,24 @@ def _ask_rollback(snapshot: Snapshot | None) -> tuple[str, ...]:
     )
 
 
-def _ask_cancel_training(snapshot: Snapshot | None) -> tuple[str, ...]:
+def _training_epoch(snapshot: Snapshot | None) -> str:
     training = snapshot.training if snapshot is not None else None
-    epoch = f" at epoch {training.epoch} of {training.epochs}" if training is not None else ""
-    return (f"end the training{epoch}; a checkpoint stays", "the champion trades on")
+    return "" if training is None else f" at epoch {training.epoch} of {training.epochs}"
+
+
+def _ask_cancel_training(snapshot: Snapshot | None) -> tuple[str, ...]:
+    has_champion = snapshot is None or snapshot.model.id is not None
+    return (
+        f"end the training{_training_epoch(snapshot)}; resume training takes it up there",
+        "the champion trades on" if has_champion else "nothing trades without a model: it goes on by itself in 30 bars",
+    )
+
+
+def _ask_resume_training(snapshot: Snapshot | None) -> tuple[str, ...]:
+    return (
+        f"go on with the training that was cancelled{_training_epoch(snapshot)}",
+        "on the bars it began with; the time it has used counts",
+    )
 
 
 def _ask_pause(snapshot: Snapshot | None) -> tuple[str, ...]:
@@ -166,12 +180,21 @@ COMMAND_TABLE: Final = (
     ),
     ConsoleCommand(
         "cancel_training",
-        "",
+        "C",
         "cancel training",
         "End the training under way; a checkpoint stays",
         "ask('cancel_training')",
         True,
         _ask_cancel_training,
+    ),
+    ConsoleCommand(
+        "resume_training",
+        "R",
+        "resume training",
+        "Go on with the training that was cancelled",
+        "ask('resume_training')",
+        True,
+        _ask_resume_training,
     ),
     ConsoleCommand(
         "promote",

@@ -86,7 +86,16 @@ async def test_halt_is_one_palette_entry() -> None:
         assert desk.source.asked == [("halt", {})]
 
 
-@pytest.mark.parametrize(("key", "command"), [("r", "retrain"), ("u", "resume"), ("f", "flatten")])
+@pytest.mark.parametrize(
+    ("key", "command"),
+    [
+        ("r", "retrain"),
+        ("u", "resume"),
+        ("f", "flatten"),
+        ("C", "cancel_training"),
+        ("R", "resume_training"),
+    ],
+)
 async def test_question_defaults_to_no_and_enter_alone_cancels(key: str, command: str) -> None:
     """C15."""
     desk = Desk()

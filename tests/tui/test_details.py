@@ -38,7 +38,7 @@ async def opened(desk: Desk, *keys: str) -> str:
         (("k",), ["stale_data", "BTC candle silent", "config show"]),
         (("o",), ["return /month", "at least 2 %", "-0.40 %, one-sided", "PROVISIONAL"]),
         (("a",), ["feed_stale", "no entries on that coin", "docs/operating.md, runbook, feed_stale"]),
-        (("m",), ["m-0012-abcd", "+0.83 % net on bars it never trained on"]),
+        (("m",), ["m-0012-abcd", "+0.83 % of one notional, on bars it never trained on"]),
         (("l",), ["bar 59 closed, nothing to do"]),
     ],
 )

@@ -86,6 +86,27 @@ async def test_challenger_is_promoted_and_rolled_back_at_the_keyboard(tmp_path: 
             assert decides(engine) == champion.id
 
 
+async def test_a_training_that_is_not_there_is_neither_cancelled_nor_taken_up_c22(
+    tmp_path: Path, make_bundle: MakeBundle
+) -> None:
+    """An answer of the desk that is a refusal is journalled and shown as failed, not as done."""
+    state = tmp_path / "state.db"
+    async with (
+        stand_alone(Tape((wandering(4000),))) as venue,
+        living(venue, state, policy="model") as (engine, desk, heard),
+        running(engine, desk),
+    ):
+        await until(lambda: len(heard.bars) > 0)
+        champion = make_bundle(1.0, 0.0, 0.0)
+        assert engine.desk is not None
+        if engine.desk.cancel().ok:  # the bootstrap training has begun
+            await until(lambda: engine.desk is not None and engine.desk.view().state == "cancelled")
+        await seat_both(engine, champion, make_bundle(0.9, 0.1, 0.0))
+        async with OperatorClient.connect(state, Hello("console:ann")) as client:
+            refused = await client.request("cancel_training", {}, 5.0)
+        assert (refused.ok, refused.exit_code, refused.text) == (False, 1, "no training is under way")
+
+
 async def test_price_of_any_coin_is_asked_of_the_engine(tmp_path: Path) -> None:
     """The closes a chart needs, for each coin of the engine; one it has not is refused with those it has."""
     state = tmp_path / "state.db"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from desk import SNAPSHOT, Desk, changed
 
@@ -47,6 +48,29 @@ async def test_screen_shows_its_matter(key: str, expected: list[str]) -> None:
             assert part in text, part
         await pilot.press("escape")
         assert "10,123.46" in await desk.settle(pilot)
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (120, 40)])
+async def test_a_training_is_told_at_a_glance(width: int, height: int) -> None:
+    """C38: how far, how long, what it learns with, what it earns, what it would do, and the key that ends it."""
+    training = msgspec.structs.replace(
+        SNAPSHOT.training, learning_rate=8e-5, epsilon=0.93, actions=(0.726, 0.1, 0.174), cause="schedule"
+    )
+    desk = Desk(changed(training=training))
+    async with desk.open(width, height) as pilot:
+        await pilot.press("m")
+        await desk.settle(pilot)
+        text = await desk.settle(pilot)
+        for part in (
+            "epoch 12/500", "ETA 3m07s", "seed 7", "cpu", "loss 0.0123", "lr 8.0e-05", "epsilon 0.93", "net +0.41 %",
+            "validation: % of one notional", "it would HOLD 73 %  BUY 10 %  SELL 17 %", "running (schedule)",
+            "C cancels",
+        ):  # fmt: skip
+            assert part in text, part
+        stopped = msgspec.structs.replace(training, state="cancelled", reason="")
+        desk.source.latest = changed(training=stopped, seq=SNAPSHOT.seq + 1)
+        await desk.settle(pilot)
+        assert "R goes on" in await desk.settle(pilot)
 
 
 @pytest.mark.parametrize("key", "ytmkloea")

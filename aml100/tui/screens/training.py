@@ -5,8 +5,9 @@ from __future__ import annotations
 from textual import events
 from textual.app import ComposeResult
 
+from aml100.control.protocol import TrainingView
 from aml100.tui import figures
-from aml100.tui.ink import Line, gauge, line, pack
+from aml100.tui.ink import Line, cut_words, gauge, line, pack
 from aml100.tui.screens.listed import ListScreen
 from aml100.tui.view import View
 from aml100.tui.widgets.account import training_progress
@@ -34,11 +35,13 @@ class Upper:
         return [*curves, *contest_lines(view, width, CONTEST_HEIGHT)]
 
     def _loss(self, view: View, width: int, height: int) -> list[Line]:
-        """Epoch, time left, and the loss by epoch."""
+        """Epoch, time left, rates, and the loss by epoch."""
         if view.snapshot is None:
             return waiting("training", view, width)
         training = view.snapshot.training
         head = training_progress(training, width)[:1]
+        if training.epoch or training.state == "running":
+            head.append(_learning(training, width))
         body = [*head, *self._charts.drawn(_draw_loss, view, width, height - 1 - len(head))]
         cause = f" ({training.cause})" if training.cause else ""
         return headed("training: loss", view, width, body, line((training.state + cause, "accent")))
@@ -48,12 +51,43 @@ class Upper:
         if view.snapshot is None:
             return waiting("validation", view, width)
         training = view.snapshot.training
-        head = training_progress(training, width)[1:2]
+        begun = training.epoch or training.state == "running" or training.reason
+        head = [_earned(training, width)] if begun else []
         if training.actions is not None:
             hold, buy, sell = (round(share * 100) for share in training.actions)
             head.append(line((f" it would HOLD {hold} %  BUY {buy} %  SELL {sell} %", "dim")))
         body = [*head, *self._charts.drawn(_draw_validation, view, width, height - 1 - len(head))]
-        return headed("validation: % of equity, by epoch", view, width, body)
+        return headed("validation: % of one notional", view, width, body, line(("by epoch", "dim")))
+
+
+def _learning(training: TrainingView, width: int) -> Line:
+    """Loss, learning rate and share of random actions."""
+    return pack(
+        width,
+        [
+            line((" loss ", "dim"), (figures.number(training.loss, 4), "strong")),
+            line(
+                ("lr ", "dim"), figures.UNKNOWN if training.learning_rate is None else f"{training.learning_rate:.1e}"
+            ),
+            line(("epsilon ", "dim"), figures.number(training.epsilon, 2)),
+        ],
+    )
+
+
+def _earned(training: TrainingView, width: int) -> Line:
+    """Net profit on the validation part; the key that ends the training or takes it up again; why it stands so."""
+    key = {"running": "C cancels", "cancelled": "R goes on"}.get(training.state, "")
+    room = width - 18 - len(key)
+    return pack(
+        width,
+        [
+            line(
+                (" net ", "dim"), (figures.percent(training.validation, signed=True), figures.tone(training.validation))
+            ),
+            line((key, "dim")) if key else (),
+            line((cut_words(training.reason, max(room, 8)), "dim")) if training.reason else (),
+        ],
+    )
 
 
 def _draw_loss(view: View, width: int, height: int) -> list[Line]:

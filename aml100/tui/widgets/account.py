@@ -317,7 +317,7 @@ def feed_lines(view: View, width: int, height: int) -> list[Line]:
 
 
 def training_lines(view: View, width: int, height: int) -> list[Line]:
-    """Epoch, time left, loss, validation; the model that trades."""
+    """Epoch, time left, loss, validation; the model that trades, with what it earned on its hold-out."""
     snapshot = view.snapshot
     if snapshot is None:
         return waiting("training", view, width)
@@ -325,8 +325,8 @@ def training_lines(view: View, width: int, height: int) -> list[Line]:
     model = pack(
         width,
         [
-            line((" model ", "dim"), (cut_words(snapshot.model.name, width - 8), "strong")),
-            line(("valid. ", "dim"), figures.percent(snapshot.model.validation, signed=True))
+            line((" ▲ ", "good"), (cut_words(snapshot.model.name, width - 4), "strong")),
+            line(("hold-out ", "dim"), figures.percent(snapshot.model.validation, signed=True))
             if snapshot.model.validation is not None
             else (),
         ],
@@ -337,7 +337,7 @@ def training_lines(view: View, width: int, height: int) -> list[Line]:
 
 
 def training_progress(training: TrainingView, width: int) -> list[Line]:
-    """Two rows of a training under way; the reason of one that is not."""
+    """Two rows of a training under way: how far it is, what it has come to; the reason of one that is not."""
     if training.state == "idle" and training.epoch == 0:
         return [line((" " + cut_words(training.reason or "no training under way", width - 1), "dim"))]
     progress = pack(

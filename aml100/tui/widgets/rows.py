@@ -204,7 +204,7 @@ def model_rows(view: View, width: int, _order: int = 0) -> list[Row]:
         Column("  "),
         Column("name"),
         Column("trained UTC", rank=1),
-        Column("validation", numeric=True),
+        Column("hold-out", numeric=True),
         Column("id", rank=2),
         Column("note", elastic=True),
     ]
@@ -236,7 +236,7 @@ def model_details(one: ModelView) -> list[Line]:
         ("id", one.id or "-"),
         ("state", one.name),
         ("trained", trained),
-        ("validation", f"{figures.percent(one.validation, signed=True)} net on bars it never trained on"),
+        ("hold-out", f"{figures.percent(one.validation, signed=True)} of one notional, on bars it never trained on"),
         ("note", one.note or "-"),
     ]
     return [line((f"{name:<13}", "dim"), text) for name, text in rows]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from aml100.domain.units import MINUTE_MS
-from aml100.engine.desk import DeskOptions, TrainingDesk
+from aml100.engine.desk import RETRY_AFTER_BARS, DeskOptions, TrainingDesk
 from aml100.engine.listener import Listeners
 from aml100.engine.pairing import ShadowRules
 from aml100.learning.checkpoint_files import CHECKPOINT_FILE
@@ -99,7 +99,7 @@ async def test_d24_a_trainer_that_is_killed_time_and_again_ends_in_a_reason(data
     assert "SIGKILL" in stage.desk.view().reason
     assert stage.states() == ["failed"]
     assert stage.desk.champion is None
-    await stage.until(lambda: "training started (operator)" in stage.desk.start("operator"))
+    await stage.until(lambda: "training started (operator)" in stage.desk.start("operator").text)
     await stage.desk.close()
 
 
@@ -146,9 +146,55 @@ async def test_a_cancelled_training_is_not_started_again(database: Database, tmp
     assert stage.pid is not None
     os.kill(stage.pid, signal.SIGKILL)
     await stage.until(lambda: "started again" in stage.desk.view().reason)
-    stage.desk.cancel()
+    assert stage.desk.cancel().ok
     await stage.until(lambda: stage.desk.view().state == "cancelled")
     assert stage.states() == ["cancelled"]
+    assert stage.desk.cancel() == (False, "no training is under way")
+    await stage.desk.close()
+
+
+async def test_a_cancelled_training_goes_on_when_told_to_and_makes_the_model_it_would_have_made(
+    database: Database, tmp_path: Path
+) -> None:
+    settings = tiny_settings(epochs=40, early_stop_patience=1_000_000)
+    stage = Stage(database, tmp_path / "one", settings)
+    assert stage.desk.go_on() == (False, "the last training was not cancelled: there is nothing to go on with")
+    await stage.until(lambda: stage.desk.view().epoch >= 3)
+    assert stage.desk.cancel().text.startswith("training cancelled at epoch ")
+    await stage.until(lambda: stage.states() == ["cancelled"])
+    cancelled = stage.database.trainings()[0]
+    assert cancelled.epoch < 40
+    assert stage.desk.go_on() == (True, f"{cancelled.id} goes on after epoch {cancelled.epoch} of 40")
+    assert stage.desk.go_on() == (False, "a training is already running")
+    seen: list[int] = []
+    await stage.until(lambda: bool(seen.append(stage.desk.view().epoch)) or "done" in stage.states())
+    assert min(epoch for epoch in seen if epoch) >= cancelled.epoch  # it did not begin anew
+    (done,) = stage.database.trainings()
+    await stage.desk.close()
+    with Database.open(tmp_path / "other.db", "NORMAL", "sim", "0xabc", "venue") as other:
+        whole = Stage(other, tmp_path / "two", settings)
+        await whole.until(lambda: "done" in whole.states())
+        assert [one.model for one in other.trainings()] == [done.model]
+        await whole.desk.close()
+
+
+async def test_a_first_training_that_was_cancelled_waits_and_then_goes_on_by_itself(
+    database: Database, tmp_path: Path
+) -> None:
+    stage = Stage(database, tmp_path, tiny_settings(epochs=100_000))
+    end_ms = stage.core.coin(BTC).last_end_ms
+    await stage.until(lambda: stage.desk.view().epoch >= 2)
+    later_ms = end_ms + 10 * RETRY_AFTER_BARS * MINUTE_MS  # it has been learning for long when it is cancelled
+    stage.desk.poll(stage.core, later_ms)
+    assert stage.desk.cancel().ok
+    assert stage.desk._task is not None
+    await asyncio.wait({stage.desk._task})
+    stage.desk.poll(stage.core, later_ms)
+    assert stage.states() == ["cancelled"]
+    stage.desk.poll(stage.core, later_ms + RETRY_AFTER_BARS * MINUTE_MS)
+    await stage.until(lambda: stage.desk.view().epoch >= 2)
+    (again,) = database.trainings()  # the same one, not a new one
+    assert (again.state, again.cause) == ("running", "bootstrap")
     await stage.desk.close()
 
 
@@ -205,7 +251,7 @@ async def test_a_desk_that_closes_begins_nothing(database: Database, tmp_path: P
     while not closing.done():
         await asyncio.sleep(0.01)
         stage.poll()
-        assert stage.desk.start("status") == "the engine ends"
+        assert stage.desk.start("status") == (False, "the engine ends")
     assert stage.states() == ["running"]
 
 

@@ -26,7 +26,7 @@ from aml100.bench.learning_levers import lever_rows
 from aml100.bench.learning_markets import MARKETS, PLANTED_RULES, random_walk
 from aml100.bench.learning_measure import RECIPE, CpuClock, Fresh, follow
 from aml100.bench.learning_peers import peer_rows
-from aml100.bench.learning_real import HEADER, real_rows
+from aml100.bench.learning_real import HEADER, real_rows, sets_in
 from aml100.bench.simple_rules import SimpleRule, best_rule, hindsight
 from aml100.config.models import Objectives
 from aml100.evaluation.objectives import PhaseTracker, account_phases, phase_rules
@@ -191,18 +191,26 @@ REAL_TABLES: Final = {"real": (real, 5), "levers": (levers, 5), "peers": (peers,
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print one table; 2 for bad usage."""
+    """Print one table; 2 for bad usage, with one line that says what is allowed."""
     name, most = (arguments[0] if arguments else ""), 3 if arguments and arguments[0] in REAL_TABLES else 2
     if name not in {**TABLES, **REAL_TABLES} or len(arguments) > most:
         sys.stderr.write(f"learning_tables: usage: {'|'.join(TABLES)} [SEEDS], {'|'.join(REAL_TABLES)} [SEEDS] [SET]\n")
         return 2
-    count = int(arguments[1]) if len(arguments) > 1 else None
+    asked = arguments[1] if len(arguments) > 1 else None
+    if asked is not None and not (asked.isascii() and asked.isdigit() and int(asked)):
+        sys.stderr.write(f"learning_tables: SEEDS {asked!r} is refused; allowed: a whole number of at least 1\n")
+        return 2
     if name in TABLES:
         table, usual = TABLES[name]
-        rows = table(count or usual)
+        rows = table(usual if asked is None else int(asked))
     else:
         real_table, usual = REAL_TABLES[name]
-        rows = real_table(count or usual, arguments[2] if len(arguments) > 2 else "")
+        only, known = arguments[2] if len(arguments) > 2 else "", sets_in(REAL_FOLDER)
+        if not any(title.startswith(only) for title in known):
+            allowed = f"the start of one of: {', '.join(known)}" if known else f"none, {REAL_FOLDER} holds no bars"
+            sys.stderr.write(f"learning_tables: SET {only!r} is refused; allowed: {allowed}\n")
+            return 2
+        rows = real_table(usual if asked is None else int(asked), only)
     for number, row in enumerate(rows):
         sys.stdout.write("| " + " | ".join(row) + " |\n" + ("|--" * len(row) + "|\n" if number == 0 else ""))
         sys.stdout.flush()

@@ -22,10 +22,12 @@ from aml100.domain.clock import ManualClock
 from aml100.domain.errors import AmlError
 from aml100.domain.units import HOUR_MS, Coin
 from aml100.engine.listener import Listeners
+from aml100.engine.runtime import Engine
 from aml100.wiring.engines import RunPlan, embedded_engine
 
 COINS: Final = 50
-HISTORY_BARS: Final = 600
+HISTORY_BARS: Final = {"lag": 2000, "hours": 600}
+"""Of each coin; those of `lag` are enough to train on."""
 SETTLING_S: Final = 5.0
 LAG_S: Final = 30.0
 LEAST_S: Final = 5.0
@@ -47,7 +49,7 @@ async def measured(folder: Path, mode: str, coins: int = COINS) -> dict[str, flo
         process="regimes",
         seed=1,
         speed=speed,
-        warmup_bars=HISTORY_BARS,
+        warmup_bars=HISTORY_BARS[mode],
         policy=policy,
         bundle=None,
         duration_s=None,
@@ -61,23 +63,23 @@ async def measured(folder: Path, mode: str, coins: int = COINS) -> dict[str, flo
                 await asyncio.sleep(0.1)
                 if run.done():
                     run.result()
-            return await (_lags() if mode == "lag" else _hours(clock))
+            return await (_lags(engine) if mode == "lag" else _hours(clock))
         finally:
             engine.request_stop("measured")
             await run
 
 
-async def _lags() -> dict[str, float]:
+async def _lags(engine: Engine) -> dict[str, float]:
     """Milliseconds that a sleep of 5 ms came back late, and the share of a core that the process took.
 
-    Only the time in which a training ran counts; AmlError where that is less than 5 seconds.
+    Only the time in which a training took its steps counts; AmlError where that is less than 5 seconds.
     """
     await asyncio.sleep(SETTLING_S)
     late: list[float] = []
     wall_s = cpu_s = 0.0
     deadline_s = time.monotonic() + PATIENCE_S
     while wall_s < LAG_S and time.monotonic() < deadline_s:
-        if not await asyncio.to_thread(_is_training):
+        if not _is_training(engine):
             await asyncio.sleep(0.5)
             if wall_s >= LEAST_S:
                 break
@@ -89,14 +91,16 @@ async def _lags() -> dict[str, float]:
         wall_s += time.monotonic() - begun_s
         cpu_s += time.process_time() - begun_cpu_s
     if wall_s < LEAST_S:
-        raise AmlError(f"a training ran beside the engine for {wall_s:.0f} s only")
+        reason = "" if engine.desk is None else engine.desk.view().reason
+        raise AmlError(f"a training ran beside the engine for {wall_s:.0f} s only {reason}".rstrip())
     shares = {f"lag p{percent}": float(np.percentile(late, percent)) for percent in (50, 99)}
     return {**shares, "core %": 100 * cpu_s / wall_s}
 
 
-def _is_training() -> bool:
-    children = psutil.Process().children(recursive=True)
-    return any("aml100.training.worker" in child.cmdline() for child in children)
+def _is_training(engine: Engine) -> bool:
+    """Steps are taken: a process that only starts, or finds too little to train on, is no load."""
+    seen = None if engine.desk is None else engine.desk.view()
+    return seen is not None and seen.state == "running" and seen.loss is not None
 
 
 async def _hours(clock: ManualClock) -> dict[str, float]:

@@ -37,6 +37,7 @@ from aml100.evaluation.objectives import Trials
 from aml100.evaluation.windows import Window
 from aml100.learning.bundle import Bundle, BundleError, load_bundle
 from aml100.learning.checkpoint_files import CHECKPOINT_S, drop_checkpoints, has_checkpoint
+from aml100.learning.dataset import fewest_bars
 from aml100.learning.settings import TrainingSettings
 from aml100.learning.trials import KnownTrials, TrialRegistry
 from aml100.storage.database import Database
@@ -64,6 +65,7 @@ from aml100.training.shadow import ModelWalk, WalkRules
 log = logging.getLogger(__name__)
 
 FEWEST_BARS: Final = 600
+"""Under these nothing is trained, however few a training could be laid out from."""
 RETRY_AFTER_BARS: Final = 30
 CLOSE_GRACE_S: Final = 10.0
 JOB_FILE: Final = "job.json"
@@ -131,6 +133,7 @@ class TrainingDesk:
     ) -> None:
         self._options = options
         self._database = database
+        self._fewest = max(FEWEST_BARS, fewest_bars(options.interval_ms, options.settings))
         self._material = Material(options.rules, options.interval_ms, options.origin)
         self._board = TrainingBoard(listeners)
         self._task: asyncio.Task[None] | None = None
@@ -247,7 +250,9 @@ class TrainingDesk:
             self.start(lost.cause)
         fewest = self._material.fewest
         waited = now_ms >= self._tried_at_ms + RETRY_AFTER_BARS * self._options.interval_ms
-        due = self.champion is None and not self.is_busy and fewest >= FEWEST_BARS and (waited or not self._tried_at_ms)
+        due = (
+            self.champion is None and not self.is_busy and fewest >= self._fewest and (waited or not self._tried_at_ms)
+        )
         if due and not self.go_on().ok:
             self.start("bootstrap")
 
@@ -257,8 +262,8 @@ class TrainingDesk:
         """Begin a training; says what was begun, or why not."""
         if hindrance := self._hindrance():
             return Begun(False, hindrance)
-        if self._material.fewest < FEWEST_BARS:
-            return Begun(False, f"not enough bars to train on: {FEWEST_BARS} are needed")
+        if self._material.fewest < self._fewest:
+            return Begun(False, f"not enough bars to train on: {self._fewest} are needed")
         self._trainings += 1
         now_ms = wall_ms()
         training_id = f"t-{now_ms}-{self._trainings}"

@@ -8,6 +8,7 @@ ever computed across the border of one. The scaler knows training rows only.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,11 +18,14 @@ import numpy.typing as npt
 from aml100.domain.errors import UsageError
 from aml100.evaluation.kernel import KernelRules, Market
 from aml100.learning.inference import SCALED_LIMIT
+from aml100.learning.settings import TrainingSettings
 from aml100.market.features import FEATURES, compute_features, schema_digest, warmup_bars
 from aml100.market.regime import DEFAULT_THRESHOLDS, RegimeThresholds
 from aml100.market.series import BarSeries, Floats, FundingSeries
 
 _VOLATILITY, _UP, _DOWN = (FEATURES.index(name) for name in ("vol_20", "scaled_up", "scaled_down"))
+
+_SHORTEST_STRETCH = 48
 
 Range = tuple[int, int]
 """Rows [start, stop) of one coin."""
@@ -110,6 +114,18 @@ class Dataset:
 def look_back_bars(interval_ms: int, n_step: int) -> int:
     """The default embargo: the longest feature look-back, and the bars that a multi-step target reaches ahead."""
     return warmup_bars(interval_ms) + n_step
+
+
+def fewest_bars(interval_ms: int, settings: TrainingSettings) -> int:
+    """Contiguous bars of a coin from which a training can be laid out, whatever the hour they begin at.
+
+    What the validation part leaves must hold warm-up, embargo and one stretch, which few bars shorten to a quarter of
+    it and to no less than _SHORTEST_STRETCH (`trainer.lay_out`).
+    """
+    lost = warmup_bars(interval_ms) + (settings.embargo_bars or look_back_bars(interval_ms, settings.n_step))
+    longest = settings.burn_in_bars + settings.stretch_bars + 1
+    trained = lost + min(longest, max(_SHORTEST_STRETCH, -(-lost // 3)))
+    return math.ceil((trained + 1) / (1.0 - settings.validation_fraction))
 
 
 def fingerprint_of(data: Sequence[CoinData]) -> str:

@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 
 from aml100.domain.errors import UsageError
-from aml100.learning.dataset import Dataset, build_dataset, look_back_bars
+from aml100.learning.dataset import Dataset, build_dataset, fewest_bars, look_back_bars
+from aml100.learning.jobs import TrainingJob
 from aml100.learning.memory import StretchMemory
+from aml100.learning.settings import TrainingSettings
+from aml100.learning.trainer import lay_out
 from aml100.market.features import warmup_bars
 from aml100.market.series import BarSeries
-from tests.unit.learning.planted import coin_data, mean_reverting, series_of, tiny_settings
+from tests.unit.learning.planted import START_MS, coin_data, mean_reverting, series_of, tiny_settings
 
 MINUTE = 60_000
 WARM = warmup_bars(MINUTE)
@@ -98,3 +101,20 @@ def test_too_few_bars_are_refused_in_one_line() -> None:
         build(mean_reverting(260, 1))
     with pytest.raises(UsageError, match="nothing to train on"):
         build_dataset([], validation_fraction=0.2, embargo_bars=1, warm_bars=1, shortest=1)
+
+
+@pytest.mark.parametrize("interval_ms", [MINUTE, 15 * MINUTE])
+@pytest.mark.parametrize("settings", [TrainingSettings(), tiny_settings(), TrainingSettings(embargo_bars=900)])
+def test_the_fewest_bars_of_a_training_are_enough_and_not_many_more_than_needed(
+    interval_ms: int, settings: TrainingSettings
+) -> None:
+    """From whatever hour on they begin."""
+    fewest = fewest_bars(interval_ms, settings)
+    made = mean_reverting(fewest + 60, 1)
+    spread_ms = START_MS + np.arange(len(made), dtype=np.int64) * interval_ms
+    series = replace(made, open_ms=spread_ms, interval_ms=interval_ms)
+    for first in (0, 1, 59):
+        laid = lay_out(TrainingJob((coin_data(series.rows(first, first + fewest)),), settings, seed=1))
+        assert laid.train_bars > 0
+    with pytest.raises(UsageError, match="too few to train on"):
+        lay_out(TrainingJob((coin_data(series.rows(1, 1 + fewest - 90)),), settings, seed=1))

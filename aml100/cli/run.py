@@ -72,6 +72,7 @@ def _check_agreement(options: RunOptions) -> None:
 def _plan(options: RunOptions) -> RunPlan:
     from aml100.cli.bars import tape_files
     from aml100.domain.units import Coin
+    from aml100.engine.admission import check_sound
     from aml100.learning.bundle import load_bundle
     from aml100.sim.faults import load_faults
     from aml100.wiring.backtests import model_folder
@@ -80,6 +81,8 @@ def _plan(options: RunOptions) -> RunPlan:
     settings = options.load_settings()
     market = tape_files(options) if options.data else None
     bundle = None if options.model is None else load_bundle(model_folder(options.folder, options.model))
+    if bundle is not None:
+        check_sound(bundle)
     return RunPlan(
         settings=settings,
         state=options.state,

@@ -9,6 +9,9 @@ import pytest
 from aml100.cli.main import main
 from aml100.storage.database import Database
 from aml100.storage.entries import PhaseStep
+from tests.unit.engine.conftest import MakeBundle, make_bundle, trained
+
+__all__ = ["make_bundle", "trained"]
 
 KEY = "0x" + "12" * 32
 ARMED = ["--venue", "mainnet", "--execution", "venue", "--arm"]
@@ -57,6 +60,18 @@ def test_phases_without_honest_cycles_behind_them_unlock_nothing(
             step = PhaseStep(number, before, after, "passed", provisional=True, network="mainnet")
             database.record_phase(step).result()
     assert refused(capsys, tmp_path, *ARMED)[0] == 3
+
+
+def test_b15_a_model_that_may_not_trade_is_refused_by_name(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, make_bundle: MakeBundle
+) -> None:
+    """On the simulated venue as well, as `models promote` refuses it."""
+    bundle = make_bundle(0.0, 1.0, 0.0, healthy=False)
+    state = tmp_path / "new" / "state.db"
+    assert main(["run", "--no-tui", "--state", str(state), "--model", str(bundle.path), "--duration", "1s"]) == 3
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith(f"{bundle.id} is refused: constant_action: ")
+    assert not state.exists()
 
 
 def test_a_stop_is_required_where_money_is_real(

@@ -42,6 +42,7 @@ RECIPE: Final = TrainingSettings(
     epochs=100_000,
     early_stop_patience=100_000,
     learning_rate=1e-3,
+    search_rate=3.0,
     cosine_t_0=20,
     target_update=0.03,
     n_step=3,
@@ -176,7 +177,7 @@ def follow(
     dataset = lay_out(job)
     clock = _Paused()
     torch.set_num_threads(1)
-    training = Training(job, clock, lambda: False, dataset)
+    training = Training(job, clock, lambda: False, dataset, device=torch.device("cpu"))
     found: list[Mark] = []
     for event in training.run():
         seconds = clock.monotonic_s() - training.began_s

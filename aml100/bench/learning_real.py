@@ -152,14 +152,23 @@ def _policies(folds: Sequence[Fold], seeds: int, budget_s: float) -> Iterator[tu
     for name in RULES_OF_THUMB:
         yield name, [walk_rule(coin, name) for fold in folds for coin in fold]
     singles: list[list[Walk]] = [[] for _ in range(seeds)]
+    passed: list[list[Walk]] = [[] for _ in range(seeds)]
     together: list[Walk] = []
+    promoted: list[Walk] = []
     for fold in folds:
         results = [learn(fold, seed, budget_s) for seed in range(seeds)]
+        healthy = [all(finding.healthy for finding in result.health) for result in results]
         for seed, result in enumerate(results):
-            singles[seed] += [walk_models(coin, [result]) for coin in fold]
+            walks = [walk_models(coin, [result]) for coin in fold]
+            singles[seed] += walks
+            passed[seed] += walks if healthy[seed] else [stay_out(coin) for coin in fold]
         together += [walk_models(coin, results) for coin in fold]
+        kept = [result for result, sound in zip(results, healthy, strict=True) if sound]
+        promoted += [walk_models(coin, kept) if kept else stay_out(coin) for coin in fold]
     yield from median_and_worst("learned", singles)
     yield f"learned, Q averaged over {seeds} seeds", together
+    yield from median_and_worst("learned, refused models stay out", passed)
+    yield "learned, Q averaged over those not refused", promoted
 
 
 def median_and_worst(name: str, singles: Sequence[list[Walk]]) -> Iterator[tuple[str, list[Walk]]]:
@@ -241,6 +250,11 @@ def walk_of(net: Floats, closed: Floats, market: Market, start: int) -> Walk:
     n = len(net)
     close_ms = market.open_ms[start : start + n] + 2 * market.interval_ms
     return Walk(net, np.zeros(n, np.int8), np.zeros((n, 3)), closed, net, close_ms, np.zeros(n, np.int8))
+
+
+def stay_out(coin: TestedCoin) -> Walk:
+    """No position in a coin's whole test: what an engine does with a model that its health refuses."""
+    return joined([walk_of(np.zeros(stop - start), np.zeros(0), coin.market, start) for start, stop in coin.spans])
 
 
 def joined(parts: Sequence[Walk]) -> Walk:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -35,7 +34,6 @@ from aml100.evaluation.windows import PhaseRecord
 from aml100.learning.acting import Walk
 from aml100.learning.dataset import CoinData, Scaler
 from aml100.learning.jobs import TrainingJob, TrainingResult
-from aml100.learning.settings import TrainingSettings
 from aml100.learning.trainer import train
 from aml100.market.features import compute_features
 
@@ -83,7 +81,7 @@ def sweep(count: int) -> Iterator[tuple[str, ...]]:
             ruled = rule.rule.earned(scaled, moves - fresh.luck, PLANTED_RULES.taker_fee) / fresh.reference
             ahead = fresh.reference / hindsight(moves, PLANTED_RULES.taker_fee)
             found = [
-                follow(name, seed, SWEEP_MARKS, strength=strength, fresh=fresh, settings=_annealed(6), bars=SWEEP_BARS)
+                follow(name, seed, SWEEP_MARKS, strength=strength, fresh=fresh, settings=RECIPE, bars=SWEEP_BARS)
                 for seed in range(count)
             ]
             shares = []
@@ -135,7 +133,7 @@ def walks(count: int) -> Iterator[tuple[str, ...]]:
     for seed in range(count):
         fresh = Fresh.of("random-walk", bars=WALK_BARS, seed=5_000 + seed)
         data = (CoinData(random_walk(WALK_BARS, seed + 1), PLANTED_RULES),)
-        *_, last = train(TrainingJob(data, _annealed(6), seed, budget_s=WALK_S), CpuClock())
+        *_, last = train(TrainingJob(data, RECIPE, seed, budget_s=WALK_S), CpuClock())
         assert isinstance(last, TrainingResult)
         walk = fresh.walk(last.members, last.dataset.scaler, RECIPE)
         refused = ", ".join(finding.name for finding in last.health if not finding.healthy)
@@ -176,10 +174,6 @@ def peers(count: int, only: str = "") -> Iterator[tuple[str, ...]]:
     yield (*HEADER, "load")
     for row in peer_rows(REAL_FOLDER, count, REAL_S, only):
         yield (*row, _load())
-
-
-def _annealed(epochs: int) -> TrainingSettings:
-    return replace(RECIPE, cosine_t_0=epochs)
 
 
 def _load() -> str:

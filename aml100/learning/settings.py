@@ -29,6 +29,8 @@ class TrainingSettings:
     (`mirror.direction_teller`). What is validated and kept is the running average of the weights over about the last
     fifth of the steps, 1 / `average_update` of them at most. A checkpoint's score is its net return less
     `selection_sigmas` standard errors.
+    Until a checkpoint scores more than not trading (0), the learning rate is `search_rate` times the schedule's first
+    and does not fall; the schedule begins where one does. 1 is the schedule from the first epoch on.
     `members` seeds from the given one on are trained into one model. `tensorboard` writes event files beside the
     checkpoint; no model depends on it. `mixed_precision` lowers the LSTM to bfloat16 while it learns on a GPU; a CPU
     learns in float32 with it too.
@@ -44,6 +46,7 @@ class TrainingSettings:
     epochs: int = 500
     early_stop_patience: int = 150
     learning_rate: float = 8e-5
+    search_rate: float = 1.0
     gradient_clip_norm: float = 1.0
     weight_decay: float = 1e-5
     cosine_t_0: int = 50
@@ -84,7 +87,7 @@ class TrainingSettings:
     def __post_init__(self) -> None:
         counts = ("lstm_layers", "lstm_hidden", "head_hidden", "epochs", "batch_stretches", "stretch_bars", "threads")
         more = ("n_step", "capacity", "updates_per_epoch_max", "members")
-        for name in (*counts, *more, "learning_rate", "gradient_clip_norm", "average_update"):
+        for name in (*counts, *more, "learning_rate", "search_rate", "gradient_clip_norm", "average_update"):
             self._check(name, getattr(self, name) > 0, "more than 0")
         shares = ("gamma", "validation_fraction", "bias_threshold", "alpha", "beta", "target_update", "average_update")
         for name in shares:
@@ -113,14 +116,21 @@ class TrainingSettings:
         share = min(1.0, epoch / max(1, self.epochs - 1))
         return self.beta + (self.beta_end - self.beta) * share
 
-    def learning_rate_at(self, epoch: int) -> float:
-        """Cosine annealing with warm restarts, by epoch.
+    def learning_rate_at(self, epoch: int, found: int | None = None) -> float:
+        """Cosine annealing with warm restarts, by epoch; `found` is the epoch of the first score above 0, if any.
 
         >>> settings = TrainingSettings(learning_rate=1.0, cosine_eta_min=0.0)
         >>> [round(settings.learning_rate_at(epoch), 3) for epoch in (0, 25, 49, 50, 100, 150)]
         [1.0, 0.5, 0.001, 1.0, 0.5, 1.0]
+        >>> settings = TrainingSettings(learning_rate=1.0, cosine_eta_min=0.0, search_rate=3.0)
+        >>> [round(settings.learning_rate_at(epoch, found), 3) for epoch, found in ((40, None), (40, 40), (65, 40))]
+        [3.0, 1.0, 0.5]
         """
         period, since = self.cosine_t_0, epoch
+        if self.search_rate != 1.0:
+            if found is None:
+                return self.learning_rate * self.search_rate
+            since = epoch - found
         while since >= period:
             since -= period
             period *= self.cosine_t_mult

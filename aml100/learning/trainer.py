@@ -261,10 +261,15 @@ class Training:
         self.best_weights = weights_of(self.learner.average)
         self.curve.append(self.best.score)
 
+    @property
+    def found_epoch(self) -> int | None:
+        """The first epoch after which validation found more than not trading earns."""
+        return next((epoch for epoch, score in enumerate(self.curve) if epoch > 0 and score > 0.0), None)
+
     def update(self) -> float:
         """Act, draw a batch, take one gradient step; returns the loss."""
         settings = self.settings
-        self.learner.set_learning_rate(settings.learning_rate_at(self.epoch))
+        self.learner.set_learning_rate(settings.learning_rate_at(self.epoch, self.found_epoch))
         self.memory.act(self.learner.online, settings.acted_per_update, settings.epsilon_at(self.epoch), self.device)
         slots, batch = self.memory.sample(settings.batch_stretches, settings.beta_at(self.epoch), self.device)
         result = self.last_step = self.learner.step(batch)
@@ -317,7 +322,7 @@ class Training:
             validation=getattr(self, "latest", self.best),
             best_epoch=self.best_epoch,
             best_score=self.best.score,
-            learning_rate=settings.learning_rate_at(self.epoch),
+            learning_rate=settings.learning_rate_at(self.epoch, self.found_epoch),
             epsilon=settings.epsilon_at(self.epoch),
             elapsed_s=elapsed,
             eta_s=remaining,

@@ -21,6 +21,10 @@ from tests.unit.learning.planted import coin_data, mean_reverting, tiny_settings
 DATA = (coin_data(mean_reverting(1600, 1)), coin_data(mean_reverting(1400, 2)))
 
 
+SEARCHING_SEED = 11
+"""Validation finds an edge after a few epochs, neither at once nor never."""
+
+
 def run(job: TrainingJob, stop_after: int | None = None) -> tuple[TrainingResult, list[TrainingProgress]]:
     """Train to the end; `stop_after` asks to stop at the so-many-th question."""
     asked = itertools.count()
@@ -57,6 +61,23 @@ def test_a_stopped_training_resumed_equals_the_uninterrupted_one(tmp_path: Path)
     )  # fmt: skip
     assert resumed.curve == straight.curve
     assert same_weights(resumed, straight)
+
+
+def test_the_rate_is_high_until_an_edge_is_found_and_the_schedule_begins_there(tmp_path: Path) -> None:
+    """Also where the training is resumed, before it was found and after."""
+    settings = tiny_settings(epochs=8, selection_sigmas=0.0, search_rate=5.0, cosine_t_0=4)
+    job = TrainingJob(DATA, settings, seed=SEARCHING_SEED, folder=tmp_path)
+    straight, progress = run(replace(job, folder=None))
+    found = next(epoch for epoch, score in enumerate(straight.curve) if epoch > 0 and score > 0.0)
+    assert 1 < found < 7
+    for event in progress:
+        known = found if event.epoch >= found else None
+        assert event.learning_rate == settings.learning_rate_at(event.epoch, known)
+    assert {event.learning_rate for event in progress if event.epoch < found} == {5.0 * settings.learning_rate}
+    for stop_after in (3, 3 * found + 4):
+        stopped, _ = run(job, stop_after=stop_after)
+        assert stopped.ended == "stopped"
+        assert same_weights(run(replace(job, resume=True))[0], straight)
 
 
 @pytest.mark.parametrize("updates", [1, 3, 7])

@@ -17,7 +17,7 @@ from aml100.learning.dataset import feature_names
 from aml100.learning.jobs import TrainingJob, TrainingProgress, TrainingResult
 from aml100.learning.memory import StretchMemory
 from aml100.learning.network import QNetwork
-from aml100.learning.scores import policy_health
+from aml100.learning.scores import policy_health, summarise
 from aml100.learning.validation import validate_members
 
 
@@ -33,15 +33,15 @@ def combine(results: Sequence[TrainingResult], job: TrainingJob) -> TrainingResu
         len(feature_names()), settings.lstm_hidden, settings.lstm_layers, settings.head_hidden, seed=job.seed
     )
     weights_of_reward = StretchMemory(first.dataset, settings, np.random.default_rng(0)).reward_weights
-    validation = validate_members(
+    walks = validate_members(
         network,
         members,
         first.dataset,
         min_q_gap=settings.min_q_gap,
-        sigmas=settings.selection_sigmas,
         device=torch.device("cpu"),
         reward_weights=weights_of_reward,
     )
+    validation = summarise(walks, settings.selection_sigmas)
     finite = all(np.isfinite(array).all() for weights in members for array in weights.values())
     best = max(max(result.curve) for result in results)
     return replace(

@@ -18,7 +18,6 @@ from aml100.learning.dataset import CoinRows, Dataset
 from aml100.learning.inference import CompiledWeights, Floats32
 from aml100.learning.network import LstmState, QNetwork
 from aml100.learning.reward import calm_factor
-from aml100.learning.scores import Validation, summarise
 
 LANES: Final = 32
 WARM_BARS: Final = 512
@@ -118,11 +117,10 @@ def validate_members(
     dataset: Dataset,
     *,
     min_q_gap: float,
-    sigmas: float,
     device: torch.device,
     reward_weights: Records | None = None,
-) -> Validation:
-    """Walk every validation range and sum up; `reward_weights` are the learner's, None for profit alone.
+) -> list[Walk]:
+    """Walk every validation range; `reward_weights` are the learner's, None for profit alone.
 
     `network` is of the members' shape; it is left with the last one's weights.
     """
@@ -135,7 +133,7 @@ def validate_members(
             walk_range(network, members, rows, (warm, start, stop), min_q_gap, device, view)
             for warm, (start, stop) in zip(rows.warm_from, rows.validate, strict=True)
         ]
-    return summarise(walks, sigmas)
+    return walks
 
 
 def load_weights(network: QNetwork, weights: Mapping[str, Floats32]) -> None:

@@ -103,15 +103,6 @@ def summarise(walks: Sequence[Walk], sigmas: float) -> Validation:
     )
 
 
-def leads(net: Floats, other: Floats) -> bool:
-    """Whether `net` [n] earns more than `other` [n] on the same bars by more than the noise of their difference.
-
-    Checkpoints of one training hold the same side most of the time, so the difference is much steadier than either.
-    """
-    ahead = net - other
-    return bool(ahead.sum() > ahead.std() * math.sqrt(len(ahead)))
-
-
 def correlation_of(reward: Floats, net: Floats) -> float | None:
     """Correlation of two streams [n] over blocks of time; None where one of them does not move."""
     blocks = min(CORRELATED_BLOCKS, len(net))

@@ -13,7 +13,6 @@ was interrupted and resumed between (a wall budget cuts by the clock and is the 
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import logging
@@ -45,12 +44,11 @@ from aml100.learning.event_files import EventFile
 from aml100.learning.jobs import Ended, Stop, TrainingJob, TrainingProgress, TrainingResult
 from aml100.learning.learner import Learner, StepResult
 from aml100.learning.memory import POSITIONS, StretchMemory, weights_of
-from aml100.learning.network import ACTIONS, QNetwork
-from aml100.learning.scores import Validation, leads, policy_health, summarise
+from aml100.learning.network import ACTIONS
+from aml100.learning.scores import Validation, policy_health, summarise
 from aml100.learning.settings import TrainingSettings
 from aml100.learning.trials import ABORTED, TrialRegistry
-from aml100.learning.validation import load_weights, validate_members
-from aml100.market.series import Floats
+from aml100.learning.validation import validate_members
 
 log = logging.getLogger(__name__)
 
@@ -260,7 +258,7 @@ class Training:
         self.memory.act(self.learner.online, settings.batch_stretches, 1.0, self.device)
         self.best_epoch = 0
         self.best_weights = weights_of(self.learner.average)
-        self.best, self.best_net = self._measure(self.learner.average)
+        self.best = self._measure()
         self.curve.append(self.best.score)
 
     @property
@@ -280,30 +278,25 @@ class Training:
         self.transitions += settings.batch_stretches * settings.stretch_bars * POSITIONS * ACTIONS
         return result.loss
 
-    def _measure(self, network: QNetwork) -> tuple[Validation, Floats]:
-        """What the network earns in validation, and the net return of each of its bars."""
+    def _measure(self) -> Validation:
         settings = self.settings
         walks = validate_members(
-            network,
-            [weights_of(network)],
+            self.learner.average,
+            [weights_of(self.learner.average)],
             self.dataset,
             min_q_gap=settings.min_q_gap,
             device=self.device,
             reward_weights=self.memory.reward_weights,
         )
-        return summarise(walks, settings.selection_sigmas), np.concatenate([walk.net for walk in walks])
+        return summarise(walks, settings.selection_sigmas)
 
     def _validate(self) -> None:
-        """Measure the network as it is now and keep it where it is the best yet; the first of equals stays.
-
-        One that has beaten not trading stays until another leads it by more than noise: of many checkpoints that are
-        as good as each other, the highest score is the luckiest.
-        """
-        measured, net = self._measure(self.learner.average)
+        """Measure the network as it is now and keep it where it is the best yet; the first of equals stays."""
+        measured = self._measure()
         self.latest = measured
         self.curve.append(measured.score)
-        if measured.score > self.best.score and (self.best.score <= 0.0 or leads(net, self.best_net)):
-            self.best, self.best_net, self.best_epoch = measured, net, self.epoch
+        if measured.score > self.best.score:
+            self.best, self.best_epoch = measured, self.epoch
             self.best_weights = weights_of(self.learner.average)
 
     def _elapsed_s(self) -> float:
@@ -361,9 +354,6 @@ class Training:
         self.epoch, self.updates, self.transitions = progress.epoch, progress.updates, progress.transitions
         self.best_epoch, self.best, self.curve = progress.best_epoch, progress.best, list(progress.curve)
         self.earlier_s, self.losses = progress.seconds, list(progress.losses)
-        kept = copy.deepcopy(self.learner.average)
-        load_weights(kept, self.best_weights)
-        _, self.best_net = self._measure(kept)
 
     def _result(self, ended: Ended) -> TrainingResult:
         finite = all(np.isfinite(array).all() for array in self.best_weights.values())

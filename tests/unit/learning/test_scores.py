@@ -12,7 +12,7 @@ from aml100.evaluation.kernel import KernelRules, Market
 from aml100.learning.acting import Walk, greedy_walk
 from aml100.learning.inference import CompiledWeights
 from aml100.learning.pricing import random_positions
-from aml100.learning.scores import Validation, daily_returns, leads, policy_health, summarise
+from aml100.learning.scores import Validation, daily_returns, policy_health, summarise
 from tests.unit.learning.planted import series_of
 from tests.unit.learning.test_bundle import constant_network
 
@@ -128,13 +128,3 @@ def test_drawn_positions_lie_between_stop_and_target() -> None:
         assert (side * (drawn["target"] - 100.0) > 0).all()
         assert drawn["bars_held"].min() >= 1
         assert drawn["bars_held"].max() <= 720
-
-
-def test_a_lead_is_one_only_beyond_its_own_noise() -> None:
-    """The difference counts, not either's swings: two that swing alike are told apart by little."""
-    swings = np.random.default_rng(1).standard_normal(500) * 0.05
-    assert leads(swings + 1e-4, swings)
-    assert not leads(swings, swings)
-    assert not leads(swings, swings + 1e-4)
-    other = np.random.default_rng(2).standard_normal(500) * 0.05
-    assert not leads(swings - swings.mean() + 1e-3, other - other.mean())

@@ -15,10 +15,7 @@ from aml100.domain.errors import UsageError
 from aml100.learning.bundle import load_bundle
 from aml100.learning.checkpoint_files import CHECKPOINT_FILE
 from aml100.learning.jobs import TrainingJob, TrainingProgress, TrainingResult
-from aml100.learning.network import QNetwork
-from aml100.learning.scores import Validation
-from aml100.learning.trainer import Training, train
-from aml100.market.series import Floats
+from aml100.learning.trainer import train
 from tests.unit.learning.planted import coin_data, mean_reverting, tiny_settings
 
 DATA = (coin_data(mean_reverting(1600, 1)), coin_data(mean_reverting(1400, 2)))
@@ -138,25 +135,6 @@ def test_the_best_checkpoint_is_kept_not_the_last() -> None:
     assert result.best_epoch == int(np.argmax(result.curve))
     assert 0 < result.best_epoch < 6
     assert result.validation.score == max(result.curve)
-
-
-def test_one_that_beat_not_trading_stays_until_another_leads_by_more_than_noise() -> None:
-    """The same policy with luck here and there is no better one, though its score be higher."""
-    steady = np.full(400, 1e-3)
-    luck = np.random.default_rng(0).standard_normal(400) * 1e-3
-    lucky = steady + luck - luck.mean() + 2e-5
-    nets = [steady - 2e-3, steady, lucky, steady + 5e-4, steady]
-
-    class Scripted(Training):
-        def _measure(self, network: QNetwork) -> tuple[Validation, Floats]:
-            validation, _ = super()._measure(network)
-            net = nets[self.epoch]
-            return replace(validation, score=float(net.sum())), net
-
-    training = Scripted(TrainingJob(DATA, tiny_settings(epochs=4), seed=1), ManualClock(wall_s=0.0), lambda: False)
-    kept = [event.best_epoch for event in training.run() if isinstance(event, TrainingProgress)]
-    assert kept == [0, 1, 1, 3, 3]
-    assert training.curve[2] > training.curve[1]
 
 
 def test_a_spent_budget_ends_training_with_what_it_has() -> None:

@@ -127,7 +127,9 @@ class TrainingParams(Section):
     epochs: AtLeastOne = Field(500, description="Epochs at most.")
     early_stop_patience: AtLeastOne = Field(150, description="Epochs without a better validation before the end.")
     learning_rate: float = Field(8e-5, gt=0, le=1, description="AdamW's first step size.")
-    search_rate: Positive = Field(3.0, description="Factor on it until a checkpoint beats not trading; 1 = none.")
+    search_rate: Positive = Field(
+        3.0, description="Factor on it after 3 epochs in which none beat not trading; 1 = none."
+    )
     gradient_clip_norm: Positive = Field(1.0, description="Largest norm of a gradient.")
     weight_decay: Share = Field(1e-5, description="AdamW's decay.")
     cosine_t_0: AtLeastOne = Field(50, description="Epochs to the first warm restart of the learning rate.")

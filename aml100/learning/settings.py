@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from aml100.domain.errors import ConfigError
 from aml100.domain.units import decimal_from_float
 from aml100.learning.reward import RewardConfig
 from aml100.market.regime import RegimeThresholds
+
+SEARCH_AFTER: Final = 3
+"""Epochs without a checkpoint that beats not trading, after which the learning rate rises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +32,8 @@ class TrainingSettings:
     (`mirror.direction_teller`). What is validated and kept is the running average of the weights over about the last
     fifth of the steps, 1 / `average_update` of them at most. A checkpoint's score is its net return less
     `selection_sigmas` standard errors.
-    Until a checkpoint scores more than not trading (0), the learning rate is `search_rate` times the schedule's first
-    and does not fall; the schedule begins where one does. 1 is the schedule from the first epoch on.
+    Until a checkpoint scores more than not trading (0), the learning rate stays the schedule's first, from SEARCH_AFTER
+    epochs on `search_rate` times that; the schedule begins where one does. 1 is the schedule from the first epoch on.
     `members` seeds from the given one on are trained into one model. `tensorboard` writes event files beside the
     checkpoint; no model depends on it. `mixed_precision` lowers the LSTM to bfloat16 while it learns on a GPU; a CPU
     learns in float32 with it too.
@@ -123,13 +126,14 @@ class TrainingSettings:
         >>> [round(settings.learning_rate_at(epoch), 3) for epoch in (0, 25, 49, 50, 100, 150)]
         [1.0, 0.5, 0.001, 1.0, 0.5, 1.0]
         >>> settings = TrainingSettings(learning_rate=1.0, cosine_eta_min=0.0, search_rate=3.0)
-        >>> [round(settings.learning_rate_at(epoch, found), 3) for epoch, found in ((40, None), (40, 40), (65, 40))]
-        [3.0, 1.0, 0.5]
+        >>> asked = ((2, None), (3, None), (40, None), (40, 40), (65, 40))
+        >>> [round(settings.learning_rate_at(epoch, found), 3) for epoch, found in asked]
+        [1.0, 3.0, 3.0, 1.0, 0.5]
         """
         period, since = self.cosine_t_0, epoch
         if self.search_rate != 1.0:
             if found is None:
-                return self.learning_rate * self.search_rate
+                return self.learning_rate * (self.search_rate if epoch >= SEARCH_AFTER else 1.0)
             since = epoch - found
         while since >= period:
             since -= period

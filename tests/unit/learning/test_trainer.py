@@ -69,11 +69,11 @@ def test_the_rate_is_high_until_an_edge_is_found_and_the_schedule_begins_there(t
     job = TrainingJob(DATA, settings, seed=SEARCHING_SEED, folder=tmp_path)
     straight, progress = run(replace(job, folder=None))
     found = next(epoch for epoch, score in enumerate(straight.curve) if epoch > 0 and score > 0.0)
-    assert 1 < found < 7
+    assert 3 < found < 7
     for event in progress:
         known = found if event.epoch >= found else None
         assert event.learning_rate == settings.learning_rate_at(event.epoch, known)
-    assert {event.learning_rate for event in progress if event.epoch < found} == {5.0 * settings.learning_rate}
+    assert {event.learning_rate for event in progress if 3 <= event.epoch < found} == {5.0 * settings.learning_rate}
     for stop_after in (3, 3 * found + 4):
         stopped, _ = run(job, stop_after=stop_after)
         assert stopped.ended == "stopped"

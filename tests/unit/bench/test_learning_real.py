@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from aml100.bench.learning_real import ENTRIES, folds_of, sets_in, walk_rule
+from aml100.bench.learning_real import ENTRIES, folds_of, sets_in, stay_out, walk_rule
 from aml100.domain.units import HOUR_MS
 
 BARS = 3_000
@@ -57,3 +57,11 @@ def test_buy_and_hold_earns_the_move_less_costs_and_funding(folder: Path) -> Non
     expected = sold / bought - 1.0 - rules.taker_fee * (1.0 + sold / bought) - charged.sum()
     assert walk.net.sum() == pytest.approx(expected, abs=2e-4)
     assert walk.trade_nets.tolist() == [pytest.approx(walk.net.sum())]
+
+
+def test_a_refused_model_stays_out_of_the_very_bars_that_others_are_judged_on(folder: Path) -> None:
+    (coin, _), _ = folds_of(sets_in(folder)["venue_perp 1h"], ENTRIES["taker"])
+    out, ruled = stay_out(coin), walk_rule(coin, "momentum")
+    np.testing.assert_array_equal(out.close_ms, ruled.close_ms)
+    assert not out.net.any()
+    assert len(out.trade_nets) == 0 < len(ruled.trade_nets)

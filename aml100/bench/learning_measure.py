@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from aml100.bench.learning_markets import MARKETS, PLANTED_RULES, Generator, random_walk
@@ -84,7 +85,8 @@ class Fresh:
     """Bars that no training has seen, their features, and what the best policy earns on them (NaN: nothing to earn).
 
     What is earned is counted without the `luck` of each bar (see `learning_reference.luck_of`), all zeros where no
-    belief is known.
+    belief is known, and on one notional at every bar: a position that is held while the price grows tenfold, as it may
+    where trends are strong, is not ten times as good.
     """
 
     market: Market
@@ -105,7 +107,7 @@ class Fresh:
         if name in BELIEFS:
             belief = BELIEFS[name](series, strength)
             best, luck = walk_reference(series, belief, first), luck_of(series, belief, first)
-            trades, net = best.trades, best.net - best.held * luck
+            trades, net = best.trades, _paid(best.held, series.close[first:], luck)
             total = float(net.sum())
         return Fresh(Market.from_series(series), frame, first, total, trades, net, luck)
 
@@ -121,7 +123,7 @@ class Fresh:
     def earned(self, walk: Walk) -> float:
         """A walk's net return on these bars without luck."""
         held = np.append(walk.sides[1:], 0)
-        return float((walk.net - held * self.luck).sum())
+        return float(_paid(held, self.market.bars["close"][self.first :], self.luck).sum())
 
     def walk(self, members: Sequence[Mapping[str, Floats32]], scaler: Scaler, settings: TrainingSettings) -> Walk:
         """The greedy policy of the members' mean Q values on these bars."""
@@ -133,6 +135,13 @@ class Fresh:
         heads = [CompiledWeights.from_arrays(weights) for weights in members]
         rules = PLANTED_RULES.as_record()
         return greedy_walk(self.market, rules, self.first, np.stack(shares), heads, settings.min_q_gap)
+
+
+def _paid(held: npt.NDArray[np.int8], close: Floats, luck: Floats) -> Floats:
+    """Of each decision row [n], what the side then held earns over the next bar less `luck`, and the fees of turning."""
+    moves = np.append(close[1:] / close[:-1] - 1.0, 0.0)
+    turned = np.abs(np.diff(held, prepend=np.int8(0)))
+    return np.asarray(held * (moves - luck) - PLANTED_RULES.taker_fee * turned)
 
 
 def generator_of(name: str) -> Generator:

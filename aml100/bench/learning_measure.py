@@ -138,7 +138,7 @@ class Fresh:
 
 
 def _paid(held: npt.NDArray[np.int8], close: Floats, luck: Floats) -> Floats:
-    """Of each decision row [n], what the side then held earns over the next bar less `luck`, and the fees of turning."""
+    """Of each decision row [n]: what the side then held earns over the next bar less `luck`, and the fee of turning."""
     moves = np.append(close[1:] / close[:-1] - 1.0, 0.0)
     turned = np.abs(np.diff(held, prepend=np.int8(0)))
     return np.asarray(held * (moves - luck) - PLANTED_RULES.taker_fee * turned)

@@ -16,7 +16,7 @@ from aml100.bench.learning_markets import (
     signalled,
     trending,
 )
-from aml100.bench.learning_measure import Fresh
+from aml100.bench.learning_measure import FRESH_SEED, Fresh
 from aml100.bench.learning_reference import (
     BELIEFS,
     Belief,
@@ -29,6 +29,7 @@ from aml100.bench.learning_reference import (
 )
 from aml100.evaluation.kernel import Market
 from aml100.evaluation.oracle import best_in_hindsight
+from aml100.learning.acting import Walk
 
 FEE = PLANTED_RULES.taker_fee
 
@@ -122,3 +123,18 @@ def test_markets_are_the_same_for_the_same_seed_and_have_the_edge_that_they_name
 def test_fresh_bars_of_a_walk_have_nothing_to_earn() -> None:
     assert np.isnan(Fresh.of("random-walk", bars=2_000).reference)
     assert Fresh.of("trending", bars=20_000).reference > 0.0
+
+
+def test_a_share_of_one_is_the_best_policys_own_sides_and_holding_for_good_is_worth_little() -> None:
+    """However far the price has grown: a long that is never left earns what its side is worth a bar, not a fortune."""
+    fresh = Fresh.of("trending", 2.0, bars=120_000)
+    series = trending(120_000, FRESH_SEED, 2.0)
+    best = walk_reference(series, BELIEFS["trending"](series, 2.0), fresh.first)
+    before = np.append(np.int8(0), best.held[:-1])
+    nothing = np.zeros(len(before))
+    walk = Walk(nothing, before, np.zeros((len(before), 3)), nothing, nothing, before.astype(np.int64), before)
+    assert fresh.earned(walk) == pytest.approx(fresh.reference, rel=1e-3)
+    for side in (1, -1):
+        for_good = replace(walk, sides=np.full(len(before), side, np.int8))
+        assert abs(fresh.earned(for_good)) < 0.1 * fresh.reference
+    assert fresh.earned(replace(walk, sides=np.zeros(len(before), np.int8))) == 0.0

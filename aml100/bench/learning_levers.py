@@ -27,6 +27,7 @@ from aml100.bench.learning_real import (
     walk_models,
     walk_rule,
 )
+from aml100.domain.units import MINUTE_MS
 from aml100.evaluation.kernel import KernelRules
 from aml100.learning.acting import Walk
 from aml100.learning.dataset import CoinData, Dataset
@@ -48,7 +49,6 @@ HEADER: Final = (
 )
 MARGINS: Final = (0.0, 0.05, 0.2)
 CALENDAR: Final = ("day_sin", "day_cos", "week_sin", "week_cos")
-MINUTES: Final = 60_000
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,11 @@ class Lever:
 LEVERS: Final = {
     "none": Lever(),
     "maker entries": Lever(rules=ENTRIES["maker"]),
-    "decisions 15 minutes apart": Lever(decide_ms=15 * MINUTES),
-    "decisions an hour apart": Lever(decide_ms=60 * MINUTES),
-    "decisions 4 hours apart": Lever(decide_ms=240 * MINUTES),
-    "maker, an hour apart": Lever(rules=ENTRIES["maker"], decide_ms=60 * MINUTES),
-    "maker, 4 hours apart": Lever(rules=ENTRIES["maker"], decide_ms=240 * MINUTES),
+    "decisions 15 minutes apart": Lever(decide_ms=15 * MINUTE_MS),
+    "decisions an hour apart": Lever(decide_ms=60 * MINUTE_MS),
+    "decisions 4 hours apart": Lever(decide_ms=240 * MINUTE_MS),
+    "maker, an hour apart": Lever(rules=ENTRIES["maker"], decide_ms=60 * MINUTE_MS),
+    "maker, 4 hours apart": Lever(rules=ENTRIES["maker"], decide_ms=240 * MINUTE_MS),
     "not mirrored": Lever(replace(SETTINGS, mirror=False)),
     "input noise 0.1": Lever(replace(SETTINGS, input_noise=0.1)),
     "input noise 1": Lever(replace(SETTINGS, input_noise=1.0)),
@@ -84,7 +84,7 @@ LEVERS: Final = {
     "a model a coin": Lever(alone=True),
     "Binance's bars besides": Lever(along=("binance_perp", "binance_spot")),
     "four times the seconds": Lever(seconds=4.0),
-    "both": Lever(along=("binance_perp", "binance_spot"), seconds=4.0),
+    "Binance's bars and four times the seconds": Lever(along=("binance_perp", "binance_spot"), seconds=4.0),
     "no sigmas to be chosen": Lever(replace(SETTINGS, selection_sigmas=0.0)),
 }
 

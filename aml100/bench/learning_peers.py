@@ -11,14 +11,24 @@ from __future__ import annotations
 import importlib
 import time
 from collections.abc import Iterator, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any, Final
 
 import gymnasium
 import numpy as np
 
-from aml100.bench.learning_real import ENTRIES, Fold, TestedCoin, figures, folds_of, joined, median_and_worst, sets_in
-from aml100.bench.learning_real import walk_of as walk_of_money
+from aml100.bench.learning_real import (
+    ENTRIES,
+    Fold,
+    TestedCoin,
+    figures,
+    folds_of,
+    joined,
+    median_and_worst,
+    sets_in,
+    walk_of,
+)
 from aml100.learning.acting import Walk
 from aml100.learning.env import PerpEnv
 from aml100.learning.reward import RewardConfig, Shaping
@@ -102,45 +112,45 @@ def learn(kind: str, fold: Fold, seed: int, budget_s: float) -> Any:
 
 
 def walk_coins(model: Any, fold: Fold) -> list[Walk]:
-    """The greedy policy over all coins' tests, side by side while they last: one walk a coin, all its spans in a row.
+    """The greedy policy over all coins' tests, all their spans side by side: one walk a coin, its spans in a row.
 
     Each span begins flat, and what is held at its last close is closed there, as in the learner's own walks. `model`
     has the `predict` of stable-baselines3.
     """
-    walks: dict[int, list[Walk]] = {number: [] for number in range(len(fold))}
-    open_spans = {number: list(coin.spans) for number, coin in enumerate(fold)}
-    environments = {
-        number: _environment(coin, coin.data.series.rows(0, coin.last), 0) for number, coin in enumerate(fold)
-    }
-    while lanes := {number: spans.pop(0) for number, spans in open_spans.items() if spans}:
-        for number, walk in _walk_side_by_side(model, fold, environments, lanes).items():
-            walks[number].append(walk)
-    return [joined(parts) for parts in walks.values() if parts]
-
-
-def _walk_side_by_side(
-    model: Any, fold: Fold, environments: dict[int, PerpEnv], lanes: dict[int, tuple[int, int]]
-) -> dict[int, Walk]:
-    seen = {number: environments[number].reset(options={"row": lanes[number][0]})[0] for number in lanes}
-    money: dict[int, list[float]] = {number: [] for number in lanes}
-    closed: dict[int, list[float]] = {number: [] for number in lanes}
-    memory, begins, active = None, np.ones(len(lanes), bool), sorted(lanes)
-    while active:
-        rows = {key: np.stack([seen[number][key] for number in sorted(lanes)]) for key in ("market", "position")}
+    lanes: list[_Lane] = []
+    for coin in fold:
+        environment = _environment(coin, coin.data.series.rows(0, coin.last), 0)
+        lanes += [_Lane(coin, start, stop, copy(environment)) for start, stop in coin.spans]
+    memory, begins = None, np.ones(len(lanes), bool)
+    while not all(lane.over for lane in lanes):
+        rows = {key: np.stack([lane.seen[key] for lane in lanes]) for key in ("market", "position")}
         actions, memory = model.predict(rows, state=memory, episode_start=begins, deterministic=True)
         begins = np.zeros(len(lanes), bool)
-        for place, number in enumerate(sorted(lanes)):
-            if number not in active:
-                continue
-            seen[number], _, terminated, truncated, _ = environments[number].step(int(actions[place]))
-            step = environments[number].last_step[0]
-            money[number].append(float(step["net"]))
-            if step["exit_reason"]:
-                closed[number].append(float(step["closed_net"]))
-            over = terminated or truncated or lanes[number][0] + len(money[number]) >= lanes[number][1]
-            if over:
-                active.remove(number)
-    return {
-        number: walk_of_money(np.array(money[number]), np.array(closed[number]), fold[number].market, lanes[number][0])
-        for number in lanes
-    }
+        for lane, action in zip(lanes, actions, strict=True):
+            if not lane.over:
+                lane.step(int(action))
+    return [joined([lane.walk() for lane in lanes if lane.coin is coin]) for coin in fold if coin.spans]
+
+
+class _Lane:
+    """One span of one coin's test, walked in an environment of its own."""
+
+    def __init__(self, coin: TestedCoin, start: int, stop: int, environment: PerpEnv) -> None:
+        self.coin, self.start, self.stop = coin, start, stop
+        self._environment = environment
+        self.seen = environment.reset(options={"row": start})[0]
+        self.over = False
+        self._net: list[float] = []
+        self._closed: list[float] = []
+
+    def step(self, action: int) -> None:
+        self.seen, _, terminated, truncated, _ = self._environment.step(action)
+        step = self._environment.last_step[0]
+        self._net.append(float(step["net"]))
+        if step["exit_reason"]:
+            self._closed.append(float(step["closed_net"]))
+        self.over = terminated or truncated or self.start + len(self._net) >= self.stop
+
+    def walk(self) -> Walk:
+        """What it brought, as far as it was walked."""
+        return walk_of(np.array(self._net), np.array(self._closed), self.coin.market, self.start)

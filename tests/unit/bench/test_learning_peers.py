@@ -52,10 +52,10 @@ def last_fold(folder: Path) -> Fold:
 
 
 class Drawn:
-    """A policy that draws its actions, a generator a coin, and remembers them and the first rows that it was shown."""
+    """A policy that draws its actions, a generator a span, and remembers them and the first rows that it was shown."""
 
-    def __init__(self, coins: int) -> None:
-        self._random = [np.random.default_rng(coin) for coin in range(coins)]
+    def __init__(self, fold: Fold) -> None:
+        self._random = [np.random.default_rng(span) for span in range(sum(len(coin.spans) for coin in fold))]
         self.actions: list[list[int]] = []
         self.first_rows: Any = None
 
@@ -64,7 +64,7 @@ class Drawn:
         lanes = len(rows["market"])
         self.first_rows = rows["market"][:, 0] if self.first_rows is None else self.first_rows
         assert rows["position"].shape[0] == len(episode_start) == lanes
-        drawn = [int(random.choice(3, p=[0.9, 0.05, 0.05])) for random in self._random[:lanes]]
+        drawn = [int(random.choice(3, p=[0.9, 0.05, 0.05])) for random in self._random]
         self.actions.append(drawn)
         return np.array(drawn), state
 
@@ -90,39 +90,40 @@ def test_both_kinds_learn_and_are_walked_over_exactly_the_test(
 def test_the_money_of_a_walk_is_the_kernels_for_the_same_actions(folder: Path) -> None:
     """Position by position through our own kernel, each span from flat and closed at its last close."""
     fold = last_fold(folder)
-    policy = Drawn(len(fold))
+    policy = Drawn(fold)
     first, second = walk_coins(policy, fold)
     actions = iter(policy.actions)
-    rounds = [[(0, fold[0].spans[0]), (1, fold[1].spans[0])], [(1, fold[1].spans[1])]]
-    nets: dict[int, list[float]] = {0: [], 1: []}
+    lanes = [(0, fold[0].spans[0]), (1, fold[1].spans[0]), (1, fold[1].spans[1])]
+    states = [flat_positions(1) for _ in lanes]
+    nets: list[list[float]] = [[] for _ in lanes]
     trades: dict[int, list[float]] = {0: [], 1: []}
-    for lanes in rounds:
-        states = {number: flat_positions(1) for number, _ in lanes}
-        for place in range(max(stop - start for _, (start, stop) in lanes)):
-            taken = next(actions)
-            for lane, (number, (start, stop)) in enumerate(lanes):
-                if start + place >= stop:
-                    continue
-                step, row = np.zeros(1, STEP_DTYPE), start + place
-                rules = fold[number].data.rules.as_record()[0]
-                advance(fold[number].market.bars[:stop], rules, row, taken[lane], states[number][0], step[0])
-                nets[number].append(float(step[0]["net"]))
-                if step[0]["exit_reason"]:
-                    trades[number].append(float(step[0]["closed_net"]))
+    for place in range(max(stop - start for _, (start, stop) in lanes)):
+        taken = next(actions)
+        for lane, (number, (start, stop)) in enumerate(lanes):
+            if start + place >= stop:
+                continue
+            step = np.zeros(1, STEP_DTYPE)
+            rules, bars = fold[number].data.rules.as_record()[0], fold[number].market.bars[:stop]
+            advance(bars, rules, start + place, taken[lane], states[lane][0], step[0])
+            nets[lane].append(float(step[0]["net"]))
+            if step[0]["exit_reason"]:
+                trades[number].append(float(step[0]["closed_net"]))
     assert next(actions, None) is None
+    np.testing.assert_allclose(first.net, nets[0], rtol=0, atol=1e-15)
+    np.testing.assert_allclose(second.net, nets[1] + nets[2], rtol=0, atol=1e-15)
     for number, walk in enumerate((first, second)):
-        np.testing.assert_allclose(walk.net, nets[number], rtol=0, atol=1e-15)
-        np.testing.assert_allclose(walk.trade_nets, trades[number], rtol=0, atol=1e-15)
+        np.testing.assert_allclose(np.sort(walk.trade_nets), np.sort(trades[number]), rtol=0, atol=1e-15)
         assert len(trades[number]) > 10
         assert walk.net.sum() == pytest.approx(sum(trades[number]), abs=1e-12)
 
 
 def test_what_is_walked_is_scaled_by_the_training_part_alone(folder: Path) -> None:
     fold = last_fold(folder)
-    policy = Drawn(len(fold))
+    policy = Drawn(fold)
     walk_coins(policy, fold)
-    for coin, shown in zip(fold, policy.first_rows, strict=True):
-        frame, start = coin.frame, coin.spans[0][0]
+    begun = [(coin, start) for coin in fold for start, _ in coin.spans]
+    for (coin, start), shown in zip(begun, policy.first_rows, strict=True):
+        frame = coin.frame
         known = frame.values[: coin.train_stop][frame.valid[: coin.train_stop]]
         moves = known.std(axis=0) > 1e-9  # the volume never does
         expected = (frame.values[start] - known.mean(axis=0))[moves] / known.std(axis=0)[moves]

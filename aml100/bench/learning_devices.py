@@ -4,6 +4,8 @@ Ways to train the same learner on the same bars take turns: one core, two thread
 and a GPU with and without mixed precision where torch finds one. Wall seconds, because a second core and a GPU are
 there to save them; on a machine that others use they say as much about the others. Every way runs as `train` runs it,
 with deterministic algorithms.
+
+`race_rows` looks at the same in another way: how long until a policy is as good as asked (`learning_tables devices`).
 """
 
 from __future__ import annotations
@@ -21,12 +23,14 @@ from typing import TYPE_CHECKING, Final
 from aml100.bench.frame import Figure, Readings, Sample, Trial
 
 if TYPE_CHECKING:
+    from aml100.bench.learning_measure import Fresh
     from aml100.learning.settings import TrainingSettings
     from aml100.learning.trainer import Training
 
 BARS: Final = 200_000
 LEAST_S: Final = 1.0
 """Wall seconds of one turn of one way."""
+RACE_SHARES: Final = (0.9, 0.95)
 NETWORKS: Final = {"LSTM 64": (1, 64), "LSTM 2 x 128": (2, 128)}
 """Layers and width; the second is the default of params.json."""
 
@@ -150,6 +154,60 @@ def targets_per_second(trainings: Sequence[Training], least_s: float) -> float:
 def key_of(network: str, way: Way) -> str:
     """Under which the readings hold a network trained in a way."""
     return f"{network}, {way.name}"
+
+
+RACE_HEADER: Final = ("network", "way", *(f"to {share:g}" for share in RACE_SHARES), "updates a second", "best share")
+
+
+def race_rows(limit_s: float) -> Iterator[tuple[str, ...]]:
+    """Rows under RACE_HEADER: wall seconds until the policy that validation chose earns a share of what the best earns
+    on fresh bars of the mean-reverting market; a network and way is trained for `limit_s`, one seed."""
+    from aml100.bench.learning_measure import Fresh, warm_up
+
+    fresh = Fresh.of("mean-reverting")
+    for network, settings in race_settings().items():
+        for way in filter(is_here, WAYS):
+            if way.members == 1:
+                own = replace(settings, mixed_precision=way.mixed)
+                warm_up(own)
+                yield (network, way.name, *_race(own, way, limit_s, fresh))
+
+
+def race_settings() -> dict[str, TrainingSettings]:
+    """P5's network and batch, and a network of the size that params.json has by default with batches to match."""
+    from aml100.bench.learning_measure import LONG_RECIPE
+
+    wide = replace(LONG_RECIPE, lstm_layers=2, lstm_hidden=128, head_hidden=64, batch_stretches=32, search_rate=1.0)
+    return {"LSTM 32, 4 stretches": LONG_RECIPE, "LSTM 2 x 128, 32 stretches": wide}
+
+
+def _race(settings: TrainingSettings, way: Way, limit_s: float, fresh: Fresh) -> tuple[str, ...]:
+    import torch
+
+    from aml100.bench.learning_markets import PLANTED_RULES, mean_reverting
+    from aml100.bench.learning_measure import TRAINING_BARS, PausableClock
+    from aml100.learning.dataset import CoinData
+    from aml100.learning.jobs import TrainingJob
+    from aml100.learning.trainer import Training, deterministic
+
+    job = TrainingJob((CoinData(mean_reverting(TRAINING_BARS, 1), PLANTED_RULES),), settings, seed=0, budget_s=limit_s)
+    clock, best, looked_at = PausableClock(time.perf_counter), 0.0, 0
+    reached: dict[float, float] = {}
+    with deterministic(way.threads):
+        training = Training(job, clock, lambda: False, device=torch.device(way.device))
+        training.began_s = clock.monotonic_s()
+        for _ in training.run():
+            if training.best_epoch == looked_at:
+                continue
+            looked_at, seconds = training.best_epoch, clock.monotonic_s() - training.began_s
+            with clock.paused():
+                walk = fresh.walk([training.best_weights], training.dataset.scaler, settings)
+                best = max(best, fresh.earned(walk) / fresh.reference)
+            for share in RACE_SHARES:
+                if best >= share:
+                    reached.setdefault(share, seconds)
+    times = [f"{reached[share]:.1f} s" if share in reached else "-" for share in RACE_SHARES]
+    return *times, f"{training.updates / limit_s:.1f}", f"{best:.3f}"
 
 
 TRIAL: Final = Trial(

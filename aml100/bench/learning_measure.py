@@ -8,7 +8,8 @@ which others use measures the same; where members train side by side, seconds ar
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -184,7 +185,7 @@ def follow(
     data = (CoinData(generator_of(name)(bars, seed + 1, strength), PLANTED_RULES),)
     job = TrainingJob(data, settings, seed=seed, budget_s=marks[-1])
     dataset = lay_out(job)
-    clock = _Paused()
+    clock = PausableClock()
     torch.set_num_threads(1)
     training = Training(job, clock, lambda: False, dataset, device=torch.device("cpu"))
     found: list[Mark] = []
@@ -236,27 +237,24 @@ def _mark(seconds: float, chosen: Walk, latest: Walk, fresh: Fresh) -> Mark:
     )
 
 
-class _Paused(CpuClock):
-    """A CPU clock that stands still while one looks."""
+class PausableClock:
+    """Seconds of `read` that stand still while one looks."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._lost = 0.0
+    def __init__(self, read: Callable[[], float] = time.process_time) -> None:
+        self._read = read
+        self._lost_s = 0.0
+
+    def now_ms(self) -> int:
+        """Not asked by a training."""
+        return 0
 
     def monotonic_s(self) -> float:
-        return super().monotonic_s() - self._lost
+        """Never runs backwards."""
+        return self._read() - self._lost_s
 
-    def paused(self) -> _Pause:
+    @contextmanager
+    def paused(self) -> Iterator[None]:
         """A block whose seconds do not count."""
-        return _Pause(self)
-
-
-class _Pause:
-    def __init__(self, clock: _Paused) -> None:
-        self._clock = clock
-
-    def __enter__(self) -> None:
-        self._began = time.process_time()
-
-    def __exit__(self, *_: object) -> None:
-        self._clock._lost += time.process_time() - self._began
+        began_s = self._read()
+        yield
+        self._lost_s += self._read() - began_s

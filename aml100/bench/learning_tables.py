@@ -2,6 +2,7 @@
 
     seeds   the mean-reverting market, one network a seed, after 10 to 60 s of processor time
     sweep   all planted markets at three strengths
+    devices wall seconds to a share of the best policy, on a core, on two, and on a GPU where there is one
     walks   random walks: how often the chosen policy trades there, and what it loses
     real    bars of real markets, walked forward: the learner beside simple rules; SET as `hyperliquid_perp 15m`
     levers  what one change at a time does there; SET as above
@@ -20,6 +21,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from aml100.bench.learning_devices import RACE_HEADER, race_rows
 from aml100.bench.learning_levers import HEADER as LEVER_HEADER
 from aml100.bench.learning_levers import lever_rows
 from aml100.bench.learning_markets import MARKETS, PLANTED_RULES, random_walk
@@ -114,6 +116,13 @@ def _best_rule(name: str, strength: float) -> _Tuned:
     return _Tuned(best_rule(scaler.apply(frame.values[first:]), moves, PLANTED_RULES.taker_fee), scaler)
 
 
+def devices(seconds: int) -> Iterator[tuple[str, ...]]:
+    """One seed; `seconds` of the wall for each network and way."""
+    yield (*RACE_HEADER, "load")
+    for row in race_rows(float(seconds)):
+        yield (*row, _load())
+
+
 def walks(count: int) -> Iterator[tuple[str, ...]]:
     """Random walks, each with data of its own, and what judges a policy by: validation, statistics, health, gates.
 
@@ -180,7 +189,7 @@ def _load() -> str:
     return f"{os.getloadavg()[0]:.1f}"
 
 
-TABLES: Final = {"seeds": (seeds, 5), "sweep": (sweep, 5), "walks": (walks, 20)}
+TABLES: Final = {"seeds": (seeds, 5), "sweep": (sweep, 5), "walks": (walks, 20), "devices": (devices, 60)}
 REAL_TABLES: Final = {"real": (real, 5), "levers": (levers, 5), "peers": (peers, 5)}
 
 

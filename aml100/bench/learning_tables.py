@@ -1,4 +1,4 @@
-"""The longer tables of docs/learning.md as markdown: `python -m aml100.bench.learning_tables NAME [SEEDS] [SET]`.
+"""The longer tables of docs/learning.md as markdown: `python -m aml100.bench.learning_tables NAME [NUMBER] [SET]`.
 
     seeds   the mean-reverting market, one network a seed, after 10 to 60 s of processor time
     sweep   all planted markets at three strengths
@@ -8,7 +8,7 @@
     levers  what one change at a time does there; SET as above
     peers   stable-baselines3 and sb3-contrib on the same bars, folds and processor seconds
 
-Each line is printed as soon as it is measured, with the machine's load beside it.
+NUMBER is of seeds, of `devices` the seconds. Each line is printed as soon as it is measured, with the machine's load beside it.
 """
 
 from __future__ import annotations
@@ -197,11 +197,13 @@ def main(arguments: Sequence[str]) -> int:
     """Print one table; 2 for bad usage, with one line that says what is allowed."""
     name, most = (arguments[0] if arguments else ""), 3 if arguments and arguments[0] in REAL_TABLES else 2
     if name not in {**TABLES, **REAL_TABLES} or len(arguments) > most:
-        sys.stderr.write(f"learning_tables: usage: {'|'.join(TABLES)} [SEEDS], {'|'.join(REAL_TABLES)} [SEEDS] [SET]\n")
+        sys.stderr.write(
+            f"learning_tables: usage: {'|'.join(TABLES)} [NUMBER], {'|'.join(REAL_TABLES)} [NUMBER] [SET]\n"
+        )
         return 2
     asked = arguments[1] if len(arguments) > 1 else None
     if asked is not None and not (asked.isascii() and asked.isdigit() and int(asked)):
-        sys.stderr.write(f"learning_tables: SEEDS {asked!r} is refused; allowed: a whole number of at least 1\n")
+        sys.stderr.write(f"learning_tables: NUMBER {asked!r} is refused; allowed: a whole number of at least 1\n")
         return 2
     if name in TABLES:
         table, usual = TABLES[name]

@@ -12,14 +12,14 @@ from aml100.bench import learning_tables
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ("", "usage: seeds|sweep|walks [SEEDS], real|levers|peers [SEEDS] [SET]"),
+        ("", "usage: seeds|sweep|walks|devices [NUMBER], real|levers|peers [NUMBER] [SET]"),
         ("nosuch", "usage: "),
         ("seeds 1 2", "usage: "),
         ("real 1 2 3", "usage: "),
-        ("seeds x", "SEEDS 'x' is refused; allowed: a whole number of at least 1"),
-        ("walks 0", "SEEDS '0' is refused"),
-        ("sweep -1", "SEEDS '-1' is refused"),
-        ("peers 1.5", "SEEDS '1.5' is refused"),
+        ("seeds x", "NUMBER 'x' is refused; allowed: a whole number of at least 1"),
+        ("walks 0", "NUMBER '0' is refused"),
+        ("sweep -1", "NUMBER '-1' is refused"),
+        ("peers 1.5", "NUMBER '1.5' is refused"),
         ("real 1 nosuch", "SET 'nosuch' is refused; allowed: the start of one of: hyperliquid_perp 15m"),
     ],
 )

@@ -8,7 +8,7 @@
     levers  what one change at a time does there; SET as above
     peers   stable-baselines3 and sb3-contrib on the same bars, folds and processor seconds
 
-NUMBER is of seeds, of `devices` the seconds. Each line is printed as soon as it is measured, with the machine's load beside it.
+NUMBER is of seeds, of `devices` the seconds. Each line is printed as soon as it is measured, with the load beside it.
 """
 
 from __future__ import annotations

@@ -31,7 +31,8 @@ from aml100.learning.settings import TrainingSettings
 from aml100.market.position import POSITION_FEATURES
 from aml100.trading.policies import PolicyAnswer
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+"""2: the position's features are bounded; what format 1 learned of them is of another scale."""
 WEIGHTS_FILE: Final = "weights.safetensors"
 RECORD_FILE: Final = "bundle.json"
 FULL_CONFIDENCE_GAP: Final = 0.1
@@ -160,7 +161,7 @@ def load_record(path: Path) -> BundleRecord:
     except msgspec.MsgspecError as error:
         raise BundleError(f"{path / RECORD_FILE}: not a model's record: {error}") from None
     if record.format != FORMAT:
-        raise BundleError(f"{path / RECORD_FILE}: format {record.format}, this program reads format {FORMAT}")
+        raise BundleError(f"{path / RECORD_FILE}: format {record.format}, this program reads format {FORMAT}; train it anew")
     return record
 
 

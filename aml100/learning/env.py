@@ -31,7 +31,7 @@ from aml100.learning.inference import SCALED_LIMIT
 from aml100.learning.reward import REWARD_TERMS, WEIGHTS_DTYPE, RewardConfig, sum_terms, terms_of_step
 from aml100.market.compiled import array_at, compiled
 from aml100.market.features import FEATURES
-from aml100.market.position import POSITION_SIZE, position_features
+from aml100.market.position import PERCENT_LIMIT, POSITION_SIZE, position_features
 from aml100.market.series import BarSeries, Floats, FundingSeries, Ints
 
 if TYPE_CHECKING:
@@ -40,9 +40,6 @@ if TYPE_CHECKING:
 Observation: TypeAlias = dict[str, Any]
 
 ENV_ID: Final = "AML100/Perp-v0"
-
-_POSITION_LIMIT: Final = 1e6
-"""Of the observation space; returns are in percent, so that no market gets there."""
 
 _BAD_ACTION: Final = -1
 _AHEAD: Final = 64
@@ -247,7 +244,7 @@ class PerpEnv(gymnasium.Env[Observation, int]):
         )
         spaces: dict[str, gymnasium.Space[Any]] = {
             "market": gymnasium.spaces.Box(-SCALED_LIMIT, SCALED_LIMIT, (window, len(FEATURES)), np.float32),
-            "position": gymnasium.spaces.Box(-_POSITION_LIMIT, _POSITION_LIMIT, (POSITION_SIZE,), np.float32),
+            "position": gymnasium.spaces.Box(-PERCENT_LIMIT, PERCENT_LIMIT, (POSITION_SIZE,), np.float32),
         }
         self.observation_space = gymnasium.spaces.Dict(spaces)
         self.action_space = gymnasium.spaces.Discrete(ACTIONS)  # type: ignore[assignment]  # of numpy's int64

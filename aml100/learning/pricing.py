@@ -27,7 +27,14 @@ from aml100.evaluation.transition import (
 )
 from aml100.learning.reward import sum_terms, terms_of_step
 from aml100.market.compiled import compiled
-from aml100.market.position import POSITION_SIZE, position_features
+from aml100.market.position import (
+    BARS_COUNTED,
+    DRAWDOWN_COUNTED,
+    HOLDS_COUNTED,
+    POSITION_SIZE,
+    WINS_COUNTED,
+    position_features,
+)
 from aml100.market.series import Floats, Ints
 
 DRAWN_SIDES: Final = (1, -1, 0)
@@ -36,24 +43,22 @@ DRAWS: Final = 5
 
 Floats32 = npt.NDArray[np.float32]
 _DRAWN = np.array(DRAWN_SIDES, np.int8)
-_OLDEST_BARS: Final = 500
-"""The greatest age of a drawn position where there is no time exit."""
 
 
 @compiled(error_model="numpy")
 def _draw(s: Any, rule: Any, bar: Any, side: int, bar_sd: float, u: Any) -> None:
     """Fill `s`, a flat account's record, with a position that might be held at this bar's close."""
     close = bar.close
-    s.wins = int(u[0] * 4.0)
-    s.holds = int(u[1] * 4.0)
-    s.equity = 1.0 - 0.03 * u[2] ** 2
+    s.wins = int(u[0] * (WINS_COUNTED + 1.0))
+    s.holds = int(u[1] * (HOLDS_COUNTED + 1.0))
+    s.equity = 1.0 - DRAWDOWN_COUNTED * u[2] ** 2
     s.peak = 1.0
     s.side = side
     s.entry = s.size = s.unit = s.stop = s.target = s.net = s.fees = s.funding = 0.0
     s.bars_held = s.resting = s.beyond = s.paused_until = 0
     if side == 0:
         return
-    oldest = rule.max_hold if rule.max_hold > 0 else _OLDEST_BARS
+    oldest = rule.max_hold if rule.max_hold > 0 else int(BARS_COUNTED)
     held = max(1, int(math.exp(u[3] * math.log(oldest))))
     gain = (2.0 * u[4] - 1.0) * 2.0 * bar_sd * math.sqrt(held)
     distance = stop_distance(rule, bar)
@@ -91,8 +96,9 @@ def random_positions(
 ) -> Records:
     """Positions that might be held at the close of `rows` [N], of the given `sides` [N]; POSITION_DTYPE [N].
 
-    Age is log-uniform up to the time exit, the unrealised return is up to two standard deviations of that many bars
-    (`bar_sd` is one bar's) and lies inside stop and target; account and streaks are drawn as well.
+    They cover what `position_features` can show: age is log-uniform up to the time exit or to where ages look the same,
+    account and streaks are drawn as far as they are counted, and the unrealised return is up to two standard deviations
+    of that many bars (`bar_sd` is one bar's) and lies inside stop and target.
     """
     states = flat_positions(len(rows))
     _draw_many(market.bars, rules, rows, sides, bar_sd, random.random((len(rows), DRAWS)), states)

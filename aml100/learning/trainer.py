@@ -28,7 +28,7 @@ import torch
 
 from aml100.domain.clock import Clock
 from aml100.domain.errors import DataFileError
-from aml100.learning.bundle import digest_settings
+from aml100.learning.bundle import FORMAT, digest_settings
 from aml100.learning.checkpoint import (
     Checkpoint,
     Progress,
@@ -188,7 +188,7 @@ class Training:
             log.info("nothing is mirrored: %s tells up from down", self.memory.teller)
         self.per_epoch = fitted.updates_per_epoch(self.dataset.train_bars)
         self.key = hashlib.sha256(
-            f"{self.dataset.fingerprint}|{self.dataset.schema}|{digest_settings(job.settings)}|{job.seed}".encode()
+            f"{FORMAT}|{self.dataset.fingerprint}|{self.dataset.schema}|{digest_settings(job.settings)}|{job.seed}".encode()
         ).hexdigest()
         self.checkpoint = load_checkpoint(job.folder, self.key) if job.resume and job.folder is not None else None
         """Where the loop goes on from; None once it does, and for a training from the start."""

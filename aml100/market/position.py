@@ -1,6 +1,8 @@
 """The position's own state as the policy sees it: one definition for training, back-test and live.
 
-Scale-free and roughly of unit size. A flat position has zeros in everything that needs an entry.
+Scale-free, roughly of unit size and bounded: a policy must never meet a position that no training could have shown it,
+because what it does there is chance, and where chance says hold, it holds for good (docs/learning.md). A flat position
+has zeros in everything that needs an entry.
 """
 
 from __future__ import annotations
@@ -27,6 +29,19 @@ POSITION_SIZE: Final = len(POSITION_FEATURES)
 WINS_COUNTED: Final = 5.0
 HOLDS_COUNTED: Final = 3.0
 """More in a row look the same."""
+BARS_COUNTED: Final = 10_000.0
+"""Held longer looks the same."""
+DRAWDOWN_COUNTED: Final = 0.1
+"""A deeper one looks the same."""
+PERCENT_LIMIT: Final = 10.0
+"""What a distance in percent never reaches, however large it is."""
+
+
+@compiled(inline="always")
+def _bounded_pct(frac: float) -> float:
+    """The fraction in percent, squashed: about itself where it is small, half of it at PERCENT_LIMIT."""
+    pct = frac * 100.0
+    return pct / (1.0 + abs(pct) / PERCENT_LIMIT)
 
 
 @compiled(inline="always")
@@ -58,12 +73,12 @@ def position_features(
     out[3] = 0.0
     out[4] = 0.0
     if side != 0.0:
-        out[1] = side * (close / entry - 1.0) * 100.0
-        out[2] = math.log1p(bars_held) / 7.0
+        out[1] = _bounded_pct(side * (close / entry - 1.0))
+        out[2] = math.log1p(min(bars_held, BARS_COUNTED)) / 7.0
         if target > 0.0:
-            out[3] = side * (target / close - 1.0) * 100.0
+            out[3] = _bounded_pct(side * (target / close - 1.0))
         if stop > 0.0:
-            out[4] = side * (close / stop - 1.0) * 100.0
-    out[5] = drawdown_frac * 20.0
+            out[4] = _bounded_pct(side * (close / stop - 1.0))
+    out[5] = min(drawdown_frac, DRAWDOWN_COUNTED) * 20.0
     out[6] = min(wins, WINS_COUNTED) / WINS_COUNTED
     out[7] = min(holds, HOLDS_COUNTED) / HOLDS_COUNTED

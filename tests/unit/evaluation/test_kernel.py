@@ -193,7 +193,7 @@ def test_position_rows_are_the_policy_s_view() -> None:
     rows = position_rows(states, np.array([99.0, 99.0]))
     view = dict(zip(POSITION_FEATURES, rows[1].tolist(), strict=True))
     assert view["side"] == -1
-    assert view["unrealised_return"] == pytest.approx(1.0)
+    assert view["unrealised_return"] == pytest.approx(1.0 / 1.1)
     assert view["bars_held"] == pytest.approx(np.log(7.0) / 7.0, rel=1e-6)
     assert view["drawdown"] == pytest.approx(0.2)
     assert rows[0, :5].tolist() == [0.0] * 5

@@ -1,9 +1,8 @@
 """P4 on every device that is there, and on two cores: training targets a second of the wall.
 
 Ways to train the same learner on the same bars take turns: one core, two threads of torch, two members side by side,
-and a GPU with and without mixed precision where torch finds one. Wall seconds, because a second core and a GPU are
-there to save them; on a machine that others use they say as much about the others. Every way runs as `train` runs it,
-with deterministic algorithms.
+and a GPU where torch finds one. Wall seconds, because a second core and a GPU are there to save them; on a machine that
+others use they say as much about the others. Every way runs as `train` runs it, with deterministic algorithms.
 
 `race_rows` looks at the same in another way: how long until a policy is as good as asked (`learning_tables devices`).
 """
@@ -43,7 +42,6 @@ class Way:
     device: str = "cpu"
     members: int = 1
     threads: int = 1
-    mixed: bool = False
 
     @property
     def cores(self) -> int:
@@ -54,7 +52,7 @@ class Way:
     def needs(self) -> str:
         """What a machine must have, "" for what every one has."""
         if self.device == "cuda":
-            return "a CUDA device" + (" whose cuDNN has a bfloat16 LSTM" if self.mixed else "")
+            return "a CUDA device"
         return "two cores" if self.cores > 1 else ""
 
 
@@ -63,7 +61,6 @@ WAYS: Final = (
     Way("two threads of torch", threads=2),
     Way("two members on two cores", members=2),
     Way("CUDA", "cuda"),
-    Way("CUDA, mixed precision", "cuda", mixed=True),
 )
 
 
@@ -74,19 +71,12 @@ def is_here(way: Way) -> bool:
     return way.cores <= (os.cpu_count() or 1) and (way.device == "cpu" or torch.cuda.is_available())
 
 
-def settings_of(network: str, way: Way) -> TrainingSettings:
+def settings_of(network: str) -> TrainingSettings:
     """P4's settings with a network of NETWORKS."""
     from aml100.learning.settings import TrainingSettings
 
     layers, hidden = NETWORKS[network]
-    return TrainingSettings(
-        lstm_layers=layers,
-        lstm_hidden=hidden,
-        head_hidden=64,
-        acted_per_update=2,
-        mirror=True,
-        mixed_precision=way.mixed,
-    )
+    return TrainingSettings(lstm_layers=layers, lstm_hidden=hidden, head_hidden=64, acted_per_update=2, mirror=True)
 
 
 @contextmanager
@@ -100,7 +90,7 @@ def devices(folder: Path, bars: int = BARS, least_s: float = LEAST_S) -> Iterato
     from aml100.learning.jobs import TrainingJob
     from aml100.learning.trainer import Training, deterministic, lay_out
 
-    job = TrainingJob((CoinData(mean_reverting(bars, 1), PLANTED_RULES),), settings_of("LSTM 64", WAYS[0]), seed=1)
+    job = TrainingJob((CoinData(mean_reverting(bars, 1), PLANTED_RULES),), settings_of("LSTM 64"), seed=1)
     dataset = lay_out(job)
 
     def begun(network: str, way: Way) -> list[Training]:
@@ -108,19 +98,14 @@ def devices(folder: Path, bars: int = BARS, least_s: float = LEAST_S) -> Iterato
         made = []
         with deterministic(way.threads):
             for seed in range(way.members):
-                one = replace(job, settings=settings_of(network, way), seed=seed)
+                one = replace(job, settings=settings_of(network), seed=seed)
                 made.append(Training(one, CpuClock(), lambda: False, dataset, torch.device(way.device)))
                 next(made[-1].run())
             targets_per_second(made, 0.0)
         return made
 
-    ready = []
-    for network, way in itertools.product(NETWORKS, filter(is_here, WAYS)):
-        try:
-            ready.append((network, way, begun(network, way)))
-        except RuntimeError:
-            if not way.mixed:
-                raise  # a mixed one may ask cuDNN for what it does not have
+    ways = itertools.product(NETWORKS, filter(is_here, WAYS))
+    ready = [(network, way, begun(network, way)) for network, way in ways]
 
     def measure() -> Readings:
         readings = {}
@@ -168,9 +153,8 @@ def race_rows(limit_s: float) -> Iterator[tuple[str, ...]]:
     for network, settings in race_settings().items():
         for way in filter(is_here, WAYS):
             if way.members == 1:
-                own = replace(settings, mixed_precision=way.mixed)
-                warm_up(own)
-                yield (network, way.name, *_race(own, way, limit_s, fresh))
+                warm_up(settings)
+                yield (network, way.name, *_race(settings, way, limit_s, fresh))
 
 
 def race_settings() -> dict[str, TrainingSettings]:

@@ -158,7 +158,6 @@ class TrainingParams(Section):
     selection_sigmas: NonNegative = Field(2.0, description="Standard errors taken off a checkpoint's net return.")
     members: int = Field(1, ge=1, le=64, description="Seeds trained into one model, their Q values averaged.")
     tensorboard: bool = Field(False, description="Write TensorBoard event files beside the checkpoints.")
-    mixed_precision: bool = Field(False, description="Learn the LSTM in bfloat16 on a GPU, where it is untested.")
     retrain_hours: NonNegative = Field(24.0, description="Hours of market time between trainings; 0 = only on need.")
     budget_seconds: Positive = Field(300.0, description="Wall seconds of a training beside trading, at most.")
     bootstrap_seconds: Positive = Field(30.0, description="Wall seconds of the first one, while nothing trades yet.")

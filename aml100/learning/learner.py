@@ -160,7 +160,6 @@ class Learner:
         self.average.requires_grad_(False)
         self.steps = 0
         self.compiled = device.type == "cpu"
-        self.lowered = settings.mixed_precision and device.type == "cuda"
         self.optimizer = torch.optim.AdamW(
             self.online.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
         )
@@ -179,7 +178,7 @@ class Learner:
             first = batch.market.shape[1] - share.shape[1]
             b, length, k = batch.reward.shape[:3]
             position = batch.following.reshape(b, length, k * ACTIONS, -1)
-            slow_share = self._encode(self.target, batch.market)
+            slow_share, _ = self.target.encode(batch.market)
             q_online = self.online.q_values(share[:, 1:].detach(), position)
             q_target = self.target.q_values(slow_share[:, first + 1 :], position)
             value = double_q_value(q_online, q_target).reshape(b, length, k, ACTIONS)
@@ -189,7 +188,8 @@ class Learner:
     def loss(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """The scalar loss, the TD errors [B, L, K, 3] and the Q values, all at once from one encoder pass."""
         length = batch.reward.shape[1]
-        share = self._encode(self.online, batch.market)[:, -(length + 1) :]  # [B, L + 1, D]
+        encoded, _ = self.online.encode(batch.market)
+        share = encoded[:, -(length + 1) :]  # [B, L + 1, D]
         q = self.online.q_values(share[:, :-1], batch.position)  # [B, L, K, 3]
         targets = self.targets(batch, share, q)
         each = nn.functional.huber_loss(q, targets, reduction="none")
@@ -197,9 +197,6 @@ class Learner:
         if self.settings.bias_weight > 0.0:
             loss = loss + self.settings.bias_weight * bias_penalty(q, self.settings.bias_threshold)
         return loss, (targets - q).detach(), q.detach()
-
-    def _encode(self, network: QNetwork, market: Tensor) -> Tensor:
-        return network.encode_lowered(market) if self.lowered else network.encode(market)[0]
 
     def step(self, batch: Batch) -> StepResult:
         """Learn from one batch: loss, clipped gradient, AdamW, soft target update."""

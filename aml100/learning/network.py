@@ -73,20 +73,6 @@ class QNetwork(nn.Module):
         encoding, after = self.encoder(market, state)  # [B, T, H]
         return self.market_share(encoding), after  # [B, T, D]
 
-    def encode_lowered(self, market: Tensor) -> Tensor:
-        """`encode` from zero memory on with the LSTM in bfloat16: float32 [B, T, F] to float32 [B, T, D].
-
-        The weights stay float32 and are rounded at each call; so do their gradients, which the LSTM sums in bfloat16.
-        This is not autocast: under that, cuDNN's LSTM computes in float16 whatever type was asked for, and the
-        gradients of a mean over a batch are below what float16 holds.
-        """
-        lowered = market.bfloat16()
-        zero = lowered.new_zeros(self.layers, len(market), self.hidden)
-        weights = [weight.bfloat16() for weight in self.encoder.parameters()]
-        encoding = torch.lstm(lowered, (zero, zero), weights, True, self.layers, 0.0, True, False, True)[0]
-        share: Tensor = self.market_share(encoding.float())  # [B, T, D]
-        return share
-
     def q_values(self, market_share: Tensor, position: Tensor) -> Tensor:
         """Price the actions: `market_share` [..., D] and `position` [..., K, P] give [..., K, 3]."""
         hidden = torch.relu(market_share.unsqueeze(-2) + self.position_share(position))  # [..., K, D]

@@ -35,8 +35,7 @@ class TrainingSettings:
     Until a checkpoint scores more than not trading (0), the learning rate stays the schedule's first, from SEARCH_AFTER
     epochs on `search_rate` times that; the schedule begins where one does. 1 is the schedule from the first epoch on.
     `members` seeds from the given one on are trained into one model. `tensorboard` writes event files beside the
-    checkpoint; no model depends on it. `mixed_precision` lowers the LSTM to bfloat16 while it learns on a GPU; a CPU
-    learns in float32 with it too.
+    checkpoint; no model depends on it.
     """
 
     # model
@@ -76,7 +75,6 @@ class TrainingSettings:
     average_update: float = 1.0
     members: int = 1
     tensorboard: bool = False
-    mixed_precision: bool = False
     selection_sigmas: float = 2.0
     # replay
     capacity: int = 50_000

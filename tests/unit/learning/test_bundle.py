@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -14,7 +16,7 @@ from aml100.domain.clock import ManualClock
 from aml100.domain.errors import AmlError
 from aml100.domain.orders import Action
 from aml100.learning.acting import greedy_walk
-from aml100.learning.bundle import Bundle, BundleError, load_bundle, save_bundle
+from aml100.learning.bundle import Bundle, BundleError, load_bundle, model_id, save_bundle
 from aml100.learning.inference import CompiledWeights
 from aml100.learning.jobs import TrainingJob, TrainingResult
 from aml100.learning.network import QNetwork
@@ -88,10 +90,23 @@ def test_a_damaged_or_unfitting_model_is_refused_by_name(
 def test_a_model_of_an_earlier_program_with_fewer_settings_still_loads(saved: Path) -> None:
     """D24: a setting that came later has its default; the model is the one that it was."""
     document = json.loads((saved / "bundle.json").read_text())
-    for name in ("mirror", "members", "mixed_precision"):
+    for name in ("mirror", "members", "search_rate"):
         del document["settings"][name]
     (saved / "bundle.json").write_text(json.dumps(document))
     assert load_bundle(saved).id == saved.name
+
+
+def test_a_model_of_an_earlier_program_with_a_setting_that_is_gone_still_loads(
+    result: TrainingResult, tmp_path: Path
+) -> None:
+    """D24: its id was made with that setting; what the model is does not depend on who reads it."""
+    settings = json.loads(msgspec.json.encode(JOB.settings)) | {"mixed_precision": True}
+    digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
+    name = model_id(result.members, result.dataset.fingerprint, result.dataset.schema, digest)
+    folder = result.save(JOB, tmp_path).rename(tmp_path / name)
+    _rewrite(folder, id=name, settings=settings, settings_digest=digest)
+    bundle = load_bundle(folder)
+    assert (bundle.id, bundle.record.settings) == (name, JOB.settings)
 
 
 def test_saving_the_same_model_twice_changes_nothing(saved: Path, result: TrainingResult) -> None:

@@ -19,7 +19,7 @@ from aml100.evaluation.kernel import Market
 from aml100.learning.dataset import CoinData, Dataset
 from aml100.learning.jobs import TrainingJob, TrainingResult
 from aml100.learning.memory import weights_of
-from aml100.learning.trainer import Training, lay_out
+from aml100.learning.trainer import Training, deterministic, lay_out
 from aml100.market.series import BarSeries
 
 BARS = 24_000
@@ -31,6 +31,7 @@ FRESH = Fresh.of("signalled", 3.0, bars=20_000)
 JOB = TrainingJob((CoinData(SERIES, PLANTED_RULES),), SETTINGS, seed=0)
 
 
+@deterministic(1)
 def run(dataset: Dataset, job: TrainingJob = JOB) -> TrainingResult:
     *_, last = Training(job, ManualClock(wall_s=0.0), lambda: False, dataset).run()
     assert isinstance(last, TrainingResult)
@@ -75,6 +76,7 @@ def test_late_features_do_not_gain_and_features_of_the_future_would_show(honest:
     assert early > 1.3 * honest.validation.net_return
 
 
+@deterministic(1)
 def test_training_is_the_same_whatever_the_hold_out_holds() -> None:
     """B5: other prices from the moment of the split on, the same weights bit for bit; the rows read are hashed."""
     changed = SERIES.close.copy()
@@ -97,7 +99,8 @@ def test_training_is_the_same_whatever_the_hold_out_holds() -> None:
         for _ in range(3):
             training.memory.act(training.learner.online, 4, 1.0, training.device)
         slots, batch = price(4, 0.5, training.device)
-        read.update(batch.market.numpy().tobytes() + batch.reward.numpy().tobytes() + slots.tobytes())
+        for drawn in (batch.market.cpu().numpy(), batch.reward.cpu().numpy(), slots):
+            read.update(drawn.tobytes())
         assert training.dataset.coins[0].train[-1][1] <= split - training.dataset.embargo_bars
         list(training.run())
         weights = b"".join(array.tobytes() for array in weights_of(training.learner.online).values())

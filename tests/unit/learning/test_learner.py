@@ -164,49 +164,10 @@ def test_a_step_of_torch_reads_nothing_back_before_its_end() -> None:
     learner.optimizer = torch.optim.AdamW(learner.online.parameters(), fused=False, foreach=True)
     batch = make_batch(0)
     moved = Batch(**{field.name: getattr(batch, field.name).to(meta) for field in fields(batch)})
-    for lowered in (False, True):
-        learner.lowered = lowered
-        told = learner.step_on_device(moved)
-        assert (told.shape, told.dtype) == ((3 + 2,), torch.float64)
-        with pytest.raises(NotImplementedError, match="no data"):
-            told.cpu()
-
-
-def test_a_lowered_encoder_rounds_its_numbers_and_keeps_its_weights_and_gradients_whole() -> None:
-    """The arithmetic of mixed precision, which a CPU has too: near float32, not equal to it."""
-    batch, found = make_batch(0), []
-    for lowered in (False, True):
-        learner = Learner(5, tiny_settings(lstm_layers=2, lstm_hidden=16), seed=1, device=CPU)
-        with torch.no_grad():
-            learner.online.duel.weight.mul_(10.0)
-        learner.compiled, learner.lowered = False, lowered
-        loss, errors, _ = learner._backward_torch(batch)
-        gradients = {name: weight.grad for name, weight in learner.online.named_parameters()}
-        found.append((float(loss), errors.numpy(), gradients))
-    (loss, errors, gradients), (loss_lowered, errors_lowered, gradients_lowered) = found
-    assert loss_lowered != loss
-    assert loss_lowered == pytest.approx(loss, rel=1e-2)
-    np.testing.assert_allclose(errors_lowered, errors, rtol=0.05)
-    for name, gradient in gradients.items():
-        rounded = gradients_lowered[name]
-        assert gradient is not None
-        assert rounded is not None
-        assert rounded.dtype == torch.float32
-        assert float((rounded - gradient).norm()) < 0.03 * float(gradient.norm())
-
-
-def test_a_lowered_encoder_is_what_autocast_makes_of_it_on_a_cpu() -> None:
-    network, batch = Learner(5, tiny_settings(lstm_layers=2), seed=1, device=CPU).online, make_batch(0)
-    lowered = network.encode_lowered(batch.market)
-    with torch.autocast("cpu", torch.bfloat16):
-        encoding, _ = network.encoder(batch.market)
-    assert torch.equal(lowered, network.market_share(encoding.float()))
-
-
-def test_mixed_precision_leaves_a_cpu_alone() -> None:
-    plain, mixed = (Learner(5, tiny_settings(mixed_precision=on), seed=1, device=CPU) for on in (False, True))
-    for seed in range(3):
-        assert plain.step(make_batch(seed)).loss == mixed.step(make_batch(seed)).loss
+    told = learner.step_on_device(moved)
+    assert (told.shape, told.dtype) == ((3 + 2,), torch.float64)
+    with pytest.raises(NotImplementedError, match="no data"):
+        told.cpu()
 
 
 @pytest.mark.parametrize("average_update", [1e-6, 0.5])

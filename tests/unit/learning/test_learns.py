@@ -13,7 +13,7 @@ from aml100.bench.learning_measure import RECIPE, Fresh
 from aml100.domain.clock import ManualClock
 from aml100.learning.dataset import CoinData
 from aml100.learning.jobs import TrainingJob, TrainingResult
-from aml100.learning.trainer import Training, train
+from aml100.learning.trainer import train
 from aml100.market.series import BarSeries
 
 SETTINGS = replace(RECIPE, epochs=10, updates_per_epoch_max=60, average_update=0.01, learning_rate=2e-3, cosine_t_0=10)
@@ -32,19 +32,6 @@ def test_a_planted_edge_is_learned_and_pays_on_fresh_data() -> None:
     walk = fresh.walk(result.members, result.dataset.scaler, SETTINGS)
     assert float(walk.net.sum()) > 0.7 * fresh.reference
     assert all(finding.healthy for finding in result.health), result.health
-
-
-def test_a_planted_edge_is_learned_by_a_lowered_encoder_too() -> None:
-    """What mixed precision does on a GPU, done by a CPU: torch's form of the step with the LSTM in bfloat16."""
-    fresh = Fresh.of("mean-reverting", 2.0, bars=40_000)
-    settings = replace(SETTINGS, epochs=4)
-    job = TrainingJob((CoinData(mean_reverting(BARS, 1, 2.0), PLANTED_RULES),), settings, seed=0)
-    training = Training(job, ManualClock(wall_s=0.0), lambda: False)
-    training.learner.compiled, training.learner.lowered = False, True
-    *_, result = training.run()
-    assert isinstance(result, TrainingResult)
-    walk = fresh.walk(result.members, result.dataset.scaler, settings)
-    assert float(walk.net.sum()) > 0.5 * fresh.reference
 
 
 def test_an_edge_that_only_the_volume_shows_is_learned_as_well() -> None:

@@ -161,7 +161,9 @@ def load_record(path: Path) -> BundleRecord:
     except msgspec.MsgspecError as error:
         raise BundleError(f"{path / RECORD_FILE}: not a model's record: {error}") from None
     if record.format != FORMAT:
-        raise BundleError(f"{path / RECORD_FILE}: format {record.format}, this program reads format {FORMAT}; train it anew")
+        raise BundleError(
+            f"{path / RECORD_FILE}: format {record.format}, this program reads format {FORMAT}; train it anew"
+        )
     return record
 
 

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from aml100.bench.learning_markets import PLANTED_RULES, mean_reverting, random_walk, signalled
+import numpy as np
+import pytest
+
+from aml100.bench.learning_markets import PLANTED_RULES, mean_reverting, random_walk, signalled, trending
 from aml100.bench.learning_measure import RECIPE, Fresh
 from aml100.domain.clock import ManualClock
 from aml100.learning.dataset import CoinData
@@ -20,8 +23,8 @@ SETTINGS = replace(RECIPE, epochs=10, updates_per_epoch_max=60, average_update=0
 BARS = 100_000
 
 
-def learn(series: BarSeries) -> TrainingResult:
-    *_, last = train(TrainingJob((CoinData(series, PLANTED_RULES),), SETTINGS, seed=0), ManualClock(wall_s=0.0))
+def learn(series: BarSeries, seed: int = 0) -> TrainingResult:
+    *_, last = train(TrainingJob((CoinData(series, PLANTED_RULES),), SETTINGS, seed), ManualClock(wall_s=0.0))
     assert isinstance(last, TrainingResult)
     return last
 
@@ -41,6 +44,17 @@ def test_an_edge_that_only_the_volume_shows_is_learned_as_well() -> None:
     walk = fresh.walk(result.members, result.dataset.scaler, SETTINGS)
     assert result.teller is not None
     assert fresh.earned(walk) > 0.7 * fresh.reference
+
+
+@pytest.mark.parametrize("seed", [0, 2, 3])
+def test_a_trend_is_followed_and_left_again_however_long_it_lasts(seed: int) -> None:
+    """No position is a trap: where it is larger or older than any before, the policy still sees the trend turn."""
+    fresh = Fresh.of("trending", 1.0, bars=100_000)
+    result = learn(trending(BARS, seed + 1, 1.0), seed)
+    walk = fresh.walk(result.members, result.dataset.scaler, SETTINGS)
+    assert fresh.earned(walk) > 0.9 * fresh.reference
+    turns = np.flatnonzero(np.diff(walk.sides))
+    assert np.diff(turns).max() < 5_000  # a trend lasts 240 bars on average
 
 
 def test_on_a_random_walk_it_learns_to_leave_the_market_alone() -> None:

@@ -12,6 +12,7 @@ from aml100.learning.learner import Learner
 from aml100.learning.pricing import DRAWN_SIDES, RewardSight, price_stretches, random_positions
 from aml100.learning.reward import RewardConfig, Shaping, calm_factor, rewards
 from aml100.market.features import compute_features
+from aml100.market.position import BARS_COUNTED, DRAWDOWN_COUNTED, POSITION_FEATURES
 from tests.unit.learning.planted import mean_reverting, tiny_settings
 from tests.unit.learning.test_learner import make_batch
 
@@ -74,6 +75,22 @@ class _Fed:
     def random(self, shape: tuple[int, int]) -> np.ndarray:
         assert self.numbers.shape == shape
         return self.numbers
+
+
+def test_drawn_positions_reach_as_far_as_a_position_can_be_seen() -> None:
+    """Beyond what training shows, what a policy does is chance: the ends of every bounded feature must be drawn."""
+    series, random = mean_reverting(400, 3), np.random.default_rng(1)
+    market, rows = Market.from_series(series), np.full(20_000, 200)
+    sides = random.integers(-1, 2, len(rows)).astype(np.int8)
+    rules = KernelRules(take_profit=0.0, stop_loss=0.0, max_hold=0).as_record()
+    drawn = position_rows(random_positions(market, rules, rows, sides, 0.001, random), series.close[rows])
+    low, high = (dict(zip(POSITION_FEATURES, end.tolist(), strict=True)) for end in (drawn.min(0), drawn.max(0)))
+    assert (low["side"], high["side"]) == (-1.0, 1.0)
+    assert high["bars_held"] > 0.99 * np.log1p(BARS_COUNTED) / 7.0
+    assert high["drawdown"] > 0.99 * 20.0 * DRAWDOWN_COUNTED
+    assert (high["wins_in_row"], high["holds_in_row"]) == (1.0, 1.0)
+    assert low["unrealised_return"] < -6.0
+    assert high["unrealised_return"] > 6.0
 
 
 def test_stretches_that_leave_the_market_are_refused() -> None:

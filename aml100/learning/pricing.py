@@ -59,7 +59,7 @@ def _draw(s: Any, rule: Any, bar: Any, side: int, bar_sd: float, u: Any) -> None
     if side == 0:
         return
     oldest = rule.max_hold if rule.max_hold > 0 else int(BARS_COUNTED)
-    held = max(1, int(math.exp(u[3] * math.log(oldest))))
+    held = max(1, int(math.exp(u[3] ** 1.5 * math.log(oldest))))
     gain = (2.0 * u[4] - 1.0) * 2.0 * bar_sd * math.sqrt(held)
     distance = stop_distance(rule, bar)
     trailing = trailing_stop(rule)
@@ -96,9 +96,10 @@ def random_positions(
 ) -> Records:
     """Positions that might be held at the close of `rows` [N], of the given `sides` [N]; POSITION_DTYPE [N].
 
-    They cover what `position_features` can show: age is log-uniform up to the time exit or to where ages look the same,
-    account and streaks are drawn as far as they are counted, and the unrealised return is up to two standard deviations
-    of that many bars (`bar_sd` is one bar's) and lies inside stop and target.
+    They cover what `position_features` can show. Ages reach the time exit or to where they look the same, most being
+    young as those that are met (half below 26 bars without a time exit). Account and streaks are drawn as far as they
+    are counted. The unrealised return is up to two standard deviations of that many bars (`bar_sd` is one bar's) and
+    lies inside stop and target.
     """
     states = flat_positions(len(rows))
     _draw_many(market.bars, rules, rows, sides, bar_sd, random.random((len(rows), DRAWS)), states)

@@ -21,10 +21,6 @@ from tests.unit.learning.planted import coin_data, mean_reverting, tiny_settings
 DATA = (coin_data(mean_reverting(1600, 1)), coin_data(mean_reverting(1400, 2)))
 
 
-SEARCHING_SEED = 11
-"""Validation finds an edge after a few epochs, neither at once nor never."""
-
-
 def run(job: TrainingJob, stop_after: int | None = None) -> tuple[TrainingResult, list[TrainingProgress]]:
     """Train to the end; `stop_after` asks to stop at the so-many-th question."""
     asked = itertools.count()
@@ -66,9 +62,12 @@ def test_a_stopped_training_resumed_equals_the_uninterrupted_one(tmp_path: Path)
 def test_the_rate_is_high_until_an_edge_is_found_and_the_schedule_begins_there(tmp_path: Path) -> None:
     """Also where the training is resumed, before it was found and after."""
     settings = tiny_settings(epochs=8, selection_sigmas=0.0, search_rate=5.0, cosine_t_0=4)
-    job = TrainingJob(DATA, settings, seed=SEARCHING_SEED, folder=tmp_path)
-    straight, progress = run(replace(job, folder=None))
-    found = next(epoch for epoch, score in enumerate(straight.curve) if epoch > 0 and score > 0.0)
+    for seed in range(30):  # until one finds an edge after a few epochs, neither at once nor never
+        job = TrainingJob(DATA, settings, seed=seed, folder=tmp_path)
+        straight, progress = run(replace(job, folder=None))
+        found = next((epoch for epoch, score in enumerate(straight.curve) if epoch > 0 and score > 0.0), 0)
+        if 3 < found < 7:
+            break
     assert 3 < found < 7
     for event in progress:
         known = found if event.epoch >= found else None
@@ -131,9 +130,10 @@ def test_patience_ends_a_training_that_no_longer_gets_better() -> None:
 
 
 def test_the_best_checkpoint_is_kept_not_the_last() -> None:
-    result, _ = run(TrainingJob(DATA, tiny_settings(epochs=6), seed=5))
+    job = TrainingJob(DATA, tiny_settings(epochs=6), seed=0)
+    found = (run(replace(job, seed=seed))[0] for seed in range(20))
+    result = next(one for one in found if 0 < int(np.argmax(one.curve)) < 6)
     assert result.best_epoch == int(np.argmax(result.curve))
-    assert 0 < result.best_epoch < 6
     assert result.validation.score == max(result.curve)
 
 

@@ -152,7 +152,7 @@ def race_rows(limit_s: float) -> Iterator[tuple[str, ...]]:
     fresh = Fresh.of("mean-reverting")
     for network, settings in race_settings().items():
         for way in filter(is_here, WAYS):
-            if way.members == 1:
+            if way.cores == 1:
                 warm_up(settings)
                 yield (network, way.name, *_race(settings, way, limit_s, fresh))
 

@@ -2,7 +2,7 @@
 
     seeds   the mean-reverting market, one network a seed, after 10 to 60 s of processor time
     sweep   all planted markets at three strengths
-    devices wall seconds to a share of the best policy, on a core, on two, and on a GPU where there is one
+    devices wall seconds to a share of the best policy, on a core and on a GPU where there is one
     walks   random walks: how often the chosen policy trades there, and what it loses
     real    bars of real markets, walked forward: the learner beside simple rules; SET as `hyperliquid_perp 15m`
     levers  what one change at a time does there; SET as above

@@ -19,6 +19,8 @@ import torch
 
 from aml100.bench.learning_markets import MARKETS, PLANTED_RULES, Generator, random_walk
 from aml100.bench.learning_reference import BELIEFS, luck_of, walk_reference
+from aml100.config.loading import QUICK
+from aml100.config.models import Params
 from aml100.evaluation.kernel import Market
 from aml100.learning.acting import Walk, greedy_walk
 from aml100.learning.dataset import CoinData, Scaler
@@ -26,41 +28,25 @@ from aml100.learning.inference import CompiledWeights, Floats32
 from aml100.learning.jobs import TrainingJob, TrainingResult
 from aml100.learning.memory import weights_of
 from aml100.learning.network import QNetwork
-from aml100.learning.reward import RewardConfig, Shaping
 from aml100.learning.settings import TrainingSettings
 from aml100.learning.trainer import Training, lay_out, train
 from aml100.learning.validation import encode_chunked, load_weights
 from aml100.market.features import FEATURE_COUNT, FeatureFrame, compute_features
 from aml100.market.series import Floats
+from aml100.wiring.backtests import training_settings
 
 TRAINING_BARS: Final = 2_000_000
 FRESH_BARS: Final = 400_000
 FRESH_SEED: Final = 1_000_000
 
-RECIPE: Final = TrainingSettings(
-    lstm_layers=1,
-    lstm_hidden=32,
-    head_hidden=32,
+RECIPE: Final = replace(
+    training_settings(Params.model_validate(QUICK)),
     epochs=100_000,
     early_stop_patience=100_000,
-    learning_rate=1e-3,
-    search_rate=3.0,
-    cosine_t_0=20,
-    target_update=0.03,
-    n_step=3,
-    alpha=0.0,
-    epsilon_start=0.2,
-    input_noise=0.2,
-    mirror="auto",
-    average_update=0.001,
-    batch_stretches=4,
-    burn_in_bars=64,
-    stretch_bars=256,
     updates_per_epoch_max=300,
     acted_per_update=2,
-    reward=RewardConfig(shaping=Shaping.PURE),
 )
-"""What learns the planted markets; trained until its budget is spent."""
+"""What learns the planted markets: `config init --quick`, trained until its budget is spent."""
 
 LONG_RECIPE: Final = replace(RECIPE, validation_fraction=0.1)
 """The same for TRAINING_BARS, a tenth of which is plenty to validate on."""

@@ -21,9 +21,11 @@ from aml100.domain.units import Coin, iso_utc
 
 def config(options: ConfigOptions) -> int:
     """`config init` writes the three files, `check` reads everything, `show` prints effective values and origins."""
+    if options.quick and options.action != "init":
+        raise UsageError(f"config {options.action} --quick is refused; allowed: config init --quick")
     match options.action:
         case "init":
-            paths = config_init(options.config if options.config is not None else Path("config"))
+            paths = config_init(options.config if options.config is not None else Path("config"), options.quick)
             if options.json:
                 write_json({"written": [str(path) for path in paths]})
             else:

@@ -264,6 +264,7 @@ class DoctorOptions(Options):
 class ConfigOptions(Options):
     action: str = operand("ACTION", str, "what to do", ("init", "check", "show"), default="show")
     key: str | None = operand("KEY", str, "only keys that begin so (show)", default=None)
+    quick: bool = flag("--quick", "a learner that trains in minutes on a CPU, not in hours (init)")
 
 
 class BenchOptions(Options):

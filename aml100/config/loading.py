@@ -128,14 +128,32 @@ def flatten(settings: Settings) -> list[SettingLine]:
     return lines
 
 
-def default_text(stem: str) -> str:
-    """The text of one of the three files with all its defaults; `stem` is a key of `FILES`."""
-    tree = _MODELS[stem].model_validate({}).model_dump()
+QUICK: Final[Tree] = {
+    "model": {"lstm_layers": 1, "lstm_hidden": 32, "head_hidden": 32},
+    "training": {
+        "learning_rate": 1e-3,
+        "cosine_t_0": 20,
+        "epsilon_start": 0.2,
+        "target_update": 0.03,
+        "batch_stretches": 4,
+        "burn_in_bars": 64,
+        "stretch_bars": 256,
+        "input_noise": 0.2,
+        "average_update": 0.001,
+    },
+    "replay": {"alpha": 0.0},
+}
+"""What of params.json learns within a minute on one core (docs/learning.md); the plan's defaults take hours."""
+
+
+def default_text(stem: str, quick: bool = False) -> str:
+    """The text of one of the three files with all its defaults, or with QUICK's; `stem` is a key of `FILES`."""
+    tree = _MODELS[stem].model_validate(QUICK if quick and stem == "params" else {}).model_dump()
     return json.dumps(tree, indent=2, ensure_ascii=False) + "\n"
 
 
-def config_init(directory: Path) -> list[Path]:
-    """Write the three files with their defaults; never overwrites.
+def config_init(directory: Path, quick: bool = False) -> list[Path]:
+    """Write the three files with their defaults, or with QUICK's; never overwrites.
 
     Raises:
         ConfigError: one of them is there already (nothing is written then), or the folder cannot be written.
@@ -148,7 +166,7 @@ def config_init(directory: Path) -> list[Path]:
         directory.mkdir(parents=True, exist_ok=True)
         for stem, path in zip(FILES, paths, strict=True):
             with path.open("x", encoding="utf-8") as file:
-                file.write(default_text(stem))
+                file.write(default_text(stem, quick))
     except OSError as error:
         raise _refusal(f"{directory}: cannot be written: {error.strerror or error}") from None
     return paths

@@ -114,6 +114,7 @@ class RewardParams(Section):
 class ModelParams(Section):
     lstm_layers: int = Field(2, ge=1, le=8, description="Layers of the encoder.")
     lstm_hidden: int = Field(128, ge=4, le=4096, description="Width of the encoder.")
+    head_hidden: int = Field(64, ge=4, le=4096, description="Width of the head's hidden layer.")
     window_bars: int = Field(60, ge=1, le=10_000, description="Bars of the Gymnasium observation and of the burn-in.")
     regime_trend_pct: Percent = Field(1.0, description="SMA20 beyond SMA50 by so many % is a trend.")
     regime_trend_sigmas: Positive = Field(1.0, description="The volatility-scaled variant, in standard deviations.")

@@ -286,6 +286,12 @@ def test_config_show_check_and_init(
     assert main(["config", "show", "trading.lev", "--config", folder]) == 0
     assert "AML100_TRADING__LEVERAGE" in capsys.readouterr().out
     assert main(["config", "check", "--config", folder]) == 0
+    assert main(["config", "init", "--quick", "--config", str(tmp_path / "quick")]) == 0
+    capsys.readouterr()
+    assert main(["config", "show", "model.lstm_hidden", "--json", "--config", str(tmp_path / "quick")]) == 0
+    assert json.loads(capsys.readouterr().out)["model.lstm_hidden"]["value"] == 32
+    assert main(["config", "check", "--quick", "--config", folder]) == 2
+    assert "allowed: config init --quick" in one_line(capsys)
     monkeypatch.setenv("AML100_TRADING__LEVRAGE", "7")
     capsys.readouterr()
     assert main(["config", "check", "--config", folder]) == 2

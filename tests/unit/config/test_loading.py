@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from aml100.config.loading import SECRET_VARIABLES, Settings, config_init, flatten, load_settings
+from aml100.config.loading import QUICK, SECRET_VARIABLES, Settings, config_init, flatten, load_settings
 from aml100.config.models import Objectives, Params, VenueConfig
 from aml100.domain.errors import ConfigError
 
@@ -231,6 +231,21 @@ def test_init_writes_the_defaults_and_never_overwrites(tmp_path: Path) -> None:
         config_init(folder)
     assert not (folder / "params.json").exists()
     assert (folder / "venue.json").read_bytes() == before
+
+
+def test_init_quick_writes_a_learner_that_trains_in_minutes_and_the_defaults_else(tmp_path: Path) -> None:
+    config_init(tmp_path, quick=True)
+    given = json.loads((tmp_path / "params.json").read_text())
+    changed = {
+        f"{section}.{key}"
+        for section, values in Params().model_dump().items()
+        for key, value in values.items()
+        if given[section][key] != value
+    }
+    assert changed == {f"{section}.{key}" for section, values in QUICK.items() for key in values}
+    settings = load_settings(tmp_path, {})
+    assert settings.params == Params.model_validate(QUICK)
+    assert (settings.objectives, settings.venue) == (Objectives(), VenueConfig())
 
 
 def test_show_lists_every_value_with_unit_and_range(tmp_path: Path) -> None:

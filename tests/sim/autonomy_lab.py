@@ -44,6 +44,7 @@ from aml100.engine.instep import StepKeeper
 from aml100.engine.listener import Listeners
 from aml100.engine.modelbook import ModelBook
 from aml100.engine.training_board import TrainingBoard
+from aml100.engine.training_supervisor import TrainingSupervisor
 from aml100.storage.reader import StateReader
 from aml100.storage.writer import Writer
 from aml100.wiring import engines
@@ -59,7 +60,7 @@ CYCLES_A_ROUND = 4
 """A point that is not met meanwhile is passed over."""
 
 POINTS: dict[str, tuple[type, str, int]] = {
-    "training ended": (TrainingDesk, "_finish", 2),
+    "training ended": (TrainingSupervisor, "_finish", 2),
     "cycle judged": (CycleKeeper, "_judge", 2),
     "models journalled": (ModelBook, "commit", 3),
     "journal commit": (Writer, "_commit", 300),

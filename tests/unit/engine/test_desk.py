@@ -73,12 +73,14 @@ class Stage:
 
     async def ended(self) -> None:
         """The training under way has come to its end, and the desk is free again."""
-        if self.desk._task is not None:
-            await asyncio.wait({self.desk._task})
+        task = self.desk._supervisor._task
+        if task is not None:
+            await asyncio.wait({task})
 
     @property
     def pid(self) -> int | None:
-        return None if self.desk._process is None else self.desk._process.pid
+        process = self.desk._supervisor._process
+        return None if process is None else process.pid
 
     @property
     def checkpoint(self) -> Path:

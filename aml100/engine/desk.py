@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -44,6 +46,8 @@ from aml100.training.cycle_backtest import CycleJob, back_test
 from aml100.training.hold_out import purge_bars, split_for
 from aml100.training.messages import DataSource, Done, HoldOut, TrainingSpec
 from aml100.training.shadow import ModelWalk, WalkRules
+
+log = logging.getLogger(__name__)
 
 FEWEST_BARS: Final = 600
 """Under these nothing is trained, however few a training could be laid out from."""
@@ -86,6 +90,21 @@ class Begun(NamedTuple):
     text: str
 
 
+class _Warming(NamedTuple):
+    """A model that is shown the bars so far, in a thread."""
+
+    task: asyncio.Task[None]
+    bundle: Bundle
+
+
+class _Warm(NamedTuple):
+    """A model that has seen them, up to `rows` complete ones of each coin."""
+
+    walk: ModelWalk
+    done: Done
+    rows: Mapping[Coin, int]
+
+
 class TrainingDesk:
     """The trainings of one engine, and its models through `succession`."""
 
@@ -100,10 +119,10 @@ class TrainingDesk:
         self._supervisor = TrainingSupervisor(
             self._folder, options.restart_after_s, self._material, database, listeners, self._on_model
         )
-        self._warming: asyncio.Task[None] | None = None
+        self._warming: _Warming | None = None
         self._ready: tuple[Bundle, Done] | None = None
-        self._warm: tuple[ModelWalk, Done] | None = None
-        self._warm_rows: dict[Coin, int] = {}
+        self._warm: _Warm | None = None
+        self._spoilt: tuple[Bundle, str] | None = None
         self._interrupted: Job | None = None
         self._again: Training | None = None
         self._trainings = 0
@@ -134,9 +153,13 @@ class TrainingDesk:
         self.succession.restore(core)
         if core.cold:
             core.adopt_policy(lambda coin: self.succession.factory())
-        for one in trainings:
-            if one.state in ("running", "interrupted") and one.ended_ms is None:
-                self._take_up(one)
+        unended = [one for one in trainings if one.state in ("running", "interrupted") and one.ended_ms is None]
+        for one in unended[:-1]:
+            self._supervisor.give_up(one, "the engine ended; a later one goes on")
+        if unended:
+            self._take_up(unended[-1])
+        for left in self._folder.glob("cycle-*"):  # back-tests that a kill interrupted
+            shutil.rmtree(left, ignore_errors=True)
         done = [one for one in trainings if one.state == "done"]
         if done and self.succession.awaits_judgement(done[-1].model or ""):
             self._ready = self._supervisor.recall_model(done[-1])
@@ -173,8 +196,8 @@ class TrainingDesk:
     @property
     def is_busy(self) -> bool:
         """A training runs, or what it made is being tried: nothing else is begun by itself."""
-        waiting = (self._ready, self._warm, self._interrupted, self._again)
-        return any((self._supervisor.is_running, self._warming, *waiting, self.succession.challenger))
+        waiting = (self._ready, self._warming, self._warm, self._spoilt, self._interrupted, self._again)
+        return any((self._supervisor.is_running, *waiting, self.succession.challenger))
 
     @property
     def _is_free(self) -> bool:
@@ -187,15 +210,18 @@ class TrainingDesk:
             (bundle, done), self._ready = self._ready, None
             self._judge(bundle, done, core, now_ms)
         if self._warm is not None:
-            (walk, done), self._warm = self._warm, None
-            self._begin_shadow(walk, done, core, now_ms)
+            warm, self._warm = self._warm, None
+            self._begin_shadow(warm, core, now_ms)
+        if self._spoilt is not None:
+            (bundle, reason), self._spoilt = self._spoilt, None
+            self.succession.refuse(bundle, reason, now_ms)
         self.succession.poll(core, now_ms)
         if self._interrupted is not None and self._is_free:
             job, self._interrupted = self._interrupted, None
             self._begin(job)
         if self._again is not None and self._is_free:
             lost, self._again = self._again, None
-            self._supervisor.give_up(lost)
+            self._supervisor.give_up(lost, "the engine ended before its job was written; begun again")
             self.start(lost.cause)
         fewest = self._material.fewest
         waited = now_ms >= self._tried_at_ms + RETRY_AFTER_BARS * self._options.interval_ms
@@ -213,15 +239,16 @@ class TrainingDesk:
             return Begun(False, hindrance)
         if self._material.fewest < self._fewest:
             return Begun(False, f"not enough bars to train on: {self._fewest} are needed")
-        self._trainings += 1
         now_ms = wall_ms()
-        training_id = f"t-{now_ms}-{self._trainings}"
+        training_id = f"t-{now_ms}-{self._trainings + 1}"
         first = self.champion is None
         budget_s = self._options.bootstrap_budget_s if first else self._options.budget_s
         try:
             spec = self._spec(training_id, budget_s)
         except AmlError as error:  # a database that is away just now
+            self._tried_at_ms = self._market_ms
             return Begun(False, f"no training can be begun: {error}")
+        self._trainings += 1
         self._begin(Job(training_id, cause, now_ms, self._market_ms, spec))
         return Begun(True, f"training started ({cause}), at most {budget_s:.0f} s")
 
@@ -229,7 +256,10 @@ class TrainingDesk:
         """Take the last training up where it was cancelled, on the bars it began with; what it has spent counts."""
         if hindrance := self._hindrance():
             return Begun(False, hindrance)
-        last = next(iter(self._database.trainings()[::-1]), None)
+        try:
+            last = next(iter(self._database.trainings()[::-1]), None)
+        except AmlError as error:
+            return Begun(False, f"no training can be taken up: {error}")
         if last is None or last.state != "cancelled":
             return Begun(False, "the last training was not cancelled: there is nothing to go on with")
         job = self._supervisor.recall(last)
@@ -271,7 +301,7 @@ class TrainingDesk:
                 for one in self._material.files(folder)
             ),
             settings=options.settings,
-            seed=options.seed + self._trainings - 1,
+            seed=options.seed + self._trainings,
             models=str(options.folder / "models"),
             folder=str(folder),
             budget_s=budget_s,
@@ -314,16 +344,24 @@ class TrainingDesk:
 
     def retire(self, core: TradingCore, now_ms: int) -> None:
         """The champion decides no more; ledger, phases, trials and history stay."""
-        self._ready = self._warm = None
-        self.succession.retire(core, now_ms, "reset by the operator")
+        reason = "reset by the operator"
+        ready, warming, warm = self._ready, self._warming, self._warm
+        self._ready = self._warming = self._warm = None
+        if ready is not None:
+            self.succession.refuse(ready[0], reason, now_ms)
+        if warming is not None:
+            warming.task.cancel()
+            self.succession.refuse(warming.bundle, reason, now_ms)
+        if warm is not None:
+            self.succession.refuse(warm.walk.bundle, reason, now_ms)
+        self.succession.retire(core, now_ms, reason)
 
     async def close(self) -> None:
         """Leave no child behind; a training under way stays `running` in the journal and the next run takes it up."""
-        warming = self._warming
         await self._supervisor.close()
-        if warming is not None:
-            warming.cancel()
-            await asyncio.gather(warming, return_exceptions=True)
+        if self._warming is not None:
+            self._warming.task.cancel()
+            await asyncio.gather(self._warming.task, return_exceptions=True)
 
     async def out_of_sample(self, from_ms: int, to_ms: int) -> Window | None:
         """The champion back-tested over a window in a process of its own; None where it has seen any of these bars."""
@@ -349,24 +387,32 @@ class TrainingDesk:
             walk = self.succession.fresh_walk(bundle, now_ms)
             rows = {coin: core.recent_rows(coin) for coin in core.instruments}
             ends = {coin: core.coin(coin).last_end_ms for coin in core.instruments}
-            self._warm_rows = {coin: core.coin(coin).complete_rows for coin in core.instruments}
+            known = {coin: core.coin(coin).complete_rows for coin in core.instruments}
+            task = asyncio.create_task(asyncio.to_thread(walk.warm_up, rows, ends), name="shadow warm-up")
+            self._warming = _Warming(task, bundle)
+            task.add_done_callback(partial(self._on_warmed, _Warm(walk, done, known)))
 
-            async def warm() -> None:
-                await asyncio.to_thread(walk.warm_up, rows, ends)
-                self._warm, self._warming = (walk, done), None
+    def _on_warmed(self, warm: _Warm, task: asyncio.Task[None]) -> None:
+        """Nothing where it was called off: then somebody else has seen to the model."""
+        if self._warming is None or self._warming.task is not task or task.cancelled():
+            return
+        self._warming, error = None, task.exception()
+        if error is None:
+            self._warm = warm
+            return
+        log.error("model %s could not be warmed up", warm.walk.bundle.id, exc_info=error)
+        self._spoilt = warm.walk.bundle, f"it could not be shown the bars so far: {error}"
 
-            self._warming = asyncio.create_task(warm(), name="shadow warm-up")
-
-    def _begin_shadow(self, walk: ModelWalk, done: Done, core: TradingCore, now_ms: int) -> None:
+    def _begin_shadow(self, warm: _Warm, core: TradingCore, now_ms: int) -> None:
         """The rows that came while it was warmed up are shown to it first; after a gap only those since."""
-        for coin, one in walk.coins.items():
+        for coin, one in warm.walk.coins.items():
             known = core.coin(coin)
-            new = known.complete_rows - self._warm_rows[coin]
+            new = known.complete_rows - warm.rows[coin]
             if new < 0:
                 one.policy.reset()
                 new = known.complete_rows
             one.warm_up(core.recent_rows(coin)[-new:] if new else (), known.last_end_ms)
-        self.succession.begin_shadow(walk, done.hold_out, now_ms)
+        self.succession.begin_shadow(warm.walk, warm.done.hold_out, now_ms)
 
     # --- what is shown ------------------------------------------------------------------------------------------
 

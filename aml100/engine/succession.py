@@ -253,6 +253,11 @@ class Succession:
             self._seat(None, None, core)
         self._book.commit()
 
+    def refuse(self, bundle: Bundle, reason: str, now_ms: int) -> None:
+        """A finished model that is not to be tried."""
+        self._refuse(bundle.id, bundle, reason, now_ms, None)
+        self._book.commit()
+
     def _refuse_challenger(self, reason: str, now_ms: int, *, unless: str = "") -> None:
         challenger = self.challenger
         if challenger is not None and challenger.id != unless:

@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -124,9 +125,8 @@ class TrainingSupervisor:
             self._database.record_training(replace(training, state="interrupted", reason=reason))
         return job
 
-    def give_up(self, training: Training) -> None:
-        """One that was running and left no job ends in the journal; another is to be begun for it."""
-        reason = "the engine ended before its job was written; begun again"
+    def give_up(self, training: Training, reason: str) -> None:
+        """One that was running when the last run died, and does not go on, ends in the journal."""
         self._database.record_training(replace(training, state="interrupted", ended_ms=wall_ms(), reason=reason))
 
     def recall_model(self, training: Training) -> tuple[Bundle, Done] | None:
@@ -145,7 +145,7 @@ class TrainingSupervisor:
         """None may be running. A new one learns from the material as it is, one taken up from what it began with."""
         self._leave.clear()
         self._task = asyncio.create_task(self._train(job), name="training")
-        self._task.add_done_callback(self._on_task_done)
+        self._task.add_done_callback(partial(self._on_task_done, job))
         self._board.begin(job.spec, job.cause)
         self._record(job, "running")
 
@@ -167,13 +167,13 @@ class TrainingSupervisor:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
-    def _on_task_done(self, task: asyncio.Task[None]) -> None:
-        """Whatever a training ends in, another can be begun and the reason is on the screen."""
+    def _on_task_done(self, job: Job, task: asyncio.Task[None]) -> None:
+        """Whatever a training ends in, another can be begun, and the reason is on the screen and in the journal."""
         self._task = None
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            log.error("the training desk failed", exc_info=error)
-            self._board.say("failed", f"the training could not be run: {error}")
+            log.error("the training %s could not be run", job.id, exc_info=error)
+            self._finish(job, Failed(f"the training could not be run: {error}"))
 
     # --- under way ------------------------------------------------------------------------------------------------
 
@@ -199,10 +199,12 @@ class TrainingSupervisor:
     async def _persist(self, job: Job) -> Done | Stopped | Failed:
         """Run the trainer until it ends by itself or has died too often."""
         left = list(self._restart_after_s)
-        while True:
+        while not self._leave.is_set():
             final = await self._attend(job)
-            if not isinstance(final, Failed) or self.is_closing or self._leave.is_set():
+            if not isinstance(final, Failed) or self.is_closing:
                 return final
+            if self._leave.is_set():
+                break  # told before it listened, it could only be killed
             if final.kind == "checkpoint" and job.spec.resume:
                 await asyncio.to_thread(drop_checkpoints, job.folder)
                 wait_s, words = 0.0, "training from the start"
@@ -217,9 +219,9 @@ class TrainingSupervisor:
             self._board.say("running", reason, self._board.view.eta_s)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._leave.wait(), wait_s)
-                return Stopped(job.spec.folder, self._board.view.epoch)
             resume = await asyncio.to_thread(has_checkpoint, job.folder)
             job = replace(job, spec=msgspec.structs.replace(job.spec, resume=resume))
+        return Stopped(job.spec.folder, self._board.view.epoch)
 
     async def _attend(self, job: Job) -> Done | Stopped | Failed:
         """One life of the trainer's process: its progress is shown, its last word returned."""
@@ -227,6 +229,8 @@ class TrainingSupervisor:
         try:
             async with TrainingProcess(job.spec) as process:
                 self._process = process
+                if self._leave.is_set():  # told while the process was made
+                    self.cancel()
                 async for message in process.messages():
                     if isinstance(message, Progress):
                         self._board.on_progress(message, job.cause)

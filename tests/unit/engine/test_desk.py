@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import signal
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,10 @@ from aml100.market.features import schema_digest
 from aml100.market.series import BarSeries
 from aml100.storage.database import Database
 from aml100.storage.entries import Training
+from aml100.storage.postgres import StoreUnavailable
 from aml100.trading.core import TradingCore
+from aml100.training.process import TrainingProcess
+from aml100.training.shadow import ModelWalk
 from tests.harness import BTC, INSTRUMENT, rules_for_tests
 from tests.unit.learning.planted import FREE_HANDED, mean_reverting, tiny_settings
 
@@ -280,6 +284,117 @@ async def test_a_desk_that_closes_begins_nothing(database: Database, tmp_path: P
         stage.poll()
         assert stage.desk.start("status") == (False, "the engine ends")
     assert stage.states() == ["running"]
+
+
+async def test_a_training_that_is_cancelled_before_its_process_is_there_is_not_run(
+    database: Database, tmp_path: Path
+) -> None:
+    """Its data are still being written; told to go on it begins from the start."""
+    stage = Stage(database, tmp_path, tiny_settings(epochs=5))
+    stage.poll()
+    assert stage.pid is None
+    assert stage.desk.cancel().ok
+    await stage.ended()
+    assert stage.desk.view().state == "cancelled"
+    assert (stage.states(), stage.database.trainings()[0].epoch) == (["cancelled"], 0)
+    assert stage.desk.go_on().ok
+    await stage.until(lambda: stage.states() == ["done"])
+    await stage.desk.close()
+
+
+async def test_a_training_that_is_cancelled_while_its_process_comes_up_ends(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage, entered = Stage(database, tmp_path, tiny_settings(epochs=100_000)), TrainingProcess.__aenter__
+
+    async def cancelled_meanwhile(process: TrainingProcess) -> TrainingProcess:
+        stage.desk.cancel()
+        return await entered(process)
+
+    monkeypatch.setattr(TrainingProcess, "__aenter__", cancelled_meanwhile)
+    stage.poll()
+    await asyncio.wait_for(stage.ended(), WAIT_S)
+    assert stage.states() == ["cancelled"]
+    await stage.desk.close()
+
+
+async def test_a_training_that_cannot_be_written_down_ends_in_the_journal_too(
+    database: Database, tmp_path: Path
+) -> None:
+    (tmp_path / "training").write_text("a file where the folder should be")
+    stage = Stage(database, tmp_path, tiny_settings(epochs=2))
+    await stage.until(lambda: stage.desk.view().state == "failed")
+    assert "could not be run" in stage.desk.view().reason
+    assert stage.states() == ["failed"]
+    assert "could not be run" in database.trainings()[0].reason
+    (tmp_path / "training").unlink()
+    assert stage.desk.start("operator").ok
+    await stage.until(lambda: stage.states() == ["failed", "done"])
+    await stage.desk.close()
+
+
+async def test_of_several_trainings_that_never_ended_only_the_last_goes_on(database: Database, tmp_path: Path) -> None:
+    for number in (1, 2):
+        database.record_training(Training(f"t-{number}", number, "running", "schedule", 3, 0, 3))
+    stage = Stage(database, tmp_path, tiny_settings(epochs=3))
+    await stage.until(lambda: stage.states() == ["interrupted", "interrupted", "done"])
+    assert all(one.ended_ms is not None for one in database.trainings())
+    await stage.desk.close()
+
+
+async def test_a_database_that_is_away_begins_no_training_and_ends_no_engine(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = Stage(database, tmp_path, tiny_settings(epochs=3))
+
+    def away() -> None:
+        raise StoreUnavailable("the database does not answer")
+
+    with monkeypatch.context() as gone:
+        gone.setattr(database, "trainings", away)
+        gone.setattr(stage.desk, "_spec", lambda *_: away())
+        stage.poll()
+        assert not stage.desk.go_on().ok
+        assert "does not answer" in stage.desk.start("operator").text
+    later_ms = stage.core.coin(BTC).last_end_ms + RETRY_AFTER_BARS * MINUTE_MS
+    stage.desk.poll(stage.core, later_ms)
+    await stage.until(lambda: stage.states() == ["done"])
+    assert database.trainings()[0].seed == 3  # what could not be begun counts as none
+    await stage.desk.close()
+
+
+@pytest.mark.parametrize("how", ["reset", "spoilt"])
+async def test_a_model_that_cannot_come_to_its_shadow_is_refused_and_the_desk_is_free(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """While it is shown the bars so far the operator resets, or that fails."""
+    let_go = threading.Event()
+
+    def warm_up(*_: object) -> None:
+        if how == "spoilt":
+            raise ValueError("no such bar")
+        let_go.wait(WAIT_S)
+
+    monkeypatch.setattr(ModelWalk, "warm_up", warm_up)
+    stage = Stage(database, tmp_path, tiny_settings(epochs=3))
+    monkeypatch.setattr(stage.desk.succession, "consider", lambda *_: "shadow")
+    await stage.until(lambda: stage.states() == ["done"])
+    if how == "reset":
+        await stage.until(lambda: stage.desk._warming is not None)
+        assert stage.desk.is_busy
+        stage.desk.retire(stage.core, stage.core.coin(BTC).last_end_ms)
+        let_go.set()
+    else:
+        await stage.until(lambda: bool(database.models()))
+    reasons = {"reset": "reset by the operator", "spoilt": "it could not be shown the bars so far: no such bar"}
+    for _ in range(5):
+        await asyncio.sleep(0.02)
+    database.flush()
+    (model,) = database.models()
+    assert (model.state, model.reason) == ("refused", reasons[how])
+    assert stage.desk.shadow_view() is None
+    assert not stage.desk.is_busy
+    await stage.desk.close()
 
 
 @pytest.mark.parametrize("damage", [b"", b"no checkpoint at all"])

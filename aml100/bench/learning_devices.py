@@ -23,12 +23,14 @@ from aml100.bench.frame import Figure, Readings, Sample, Trial
 
 if TYPE_CHECKING:
     from aml100.bench.learning_measure import Fresh
+    from aml100.learning.jobs import TrainingJob
     from aml100.learning.settings import TrainingSettings
     from aml100.learning.trainer import Training
 
 BARS: Final = 200_000
 LEAST_S: Final = 1.0
 """Wall seconds of one turn of one way."""
+RACE_BARS: Final = 2_000_000
 RACE_SHARES: Final = (0.9, 0.95)
 NETWORKS: Final = {"LSTM 64": (1, 64), "LSTM 2 x 128": (2, 128)}
 """Layers and width; the second is the default of params.json."""
@@ -144,17 +146,22 @@ def key_of(network: str, way: Way) -> str:
 RACE_HEADER: Final = ("network", "way", *(f"to {share:g}" for share in RACE_SHARES), "updates a second", "best share")
 
 
-def race_rows(limit_s: float) -> Iterator[tuple[str, ...]]:
+def race_rows(limit_s: float, bars: int = RACE_BARS, fresh_bars: int = 400_000) -> Iterator[tuple[str, ...]]:
     """Rows under RACE_HEADER: wall seconds until the policy that validation chose earns a share of what the best earns
     on fresh bars of the mean-reverting market; a network and way is trained for `limit_s`, one seed."""
+    from aml100.bench.learning_markets import PLANTED_RULES, mean_reverting
     from aml100.bench.learning_measure import Fresh, warm_up
+    from aml100.learning.dataset import CoinData
+    from aml100.learning.jobs import TrainingJob
 
-    fresh = Fresh.of("mean-reverting")
+    fresh = Fresh.of("mean-reverting", bars=fresh_bars)
+    data = (CoinData(mean_reverting(bars, 1), PLANTED_RULES),)
     for network, settings in race_settings().items():
         for way in filter(is_here, WAYS):
             if way.cores == 1:
                 warm_up(settings)
-                yield (network, way.name, *_race(settings, way, limit_s, fresh))
+                job = TrainingJob(data, settings, seed=0, budget_s=limit_s)
+                yield (network, way.name, *_race(job, way, fresh))
 
 
 def race_settings() -> dict[str, TrainingSettings]:
@@ -165,16 +172,12 @@ def race_settings() -> dict[str, TrainingSettings]:
     return {"LSTM 32, 4 stretches": LONG_RECIPE, "LSTM 2 x 128, 32 stretches": wide}
 
 
-def _race(settings: TrainingSettings, way: Way, limit_s: float, fresh: Fresh) -> tuple[str, ...]:
+def _race(job: TrainingJob, way: Way, fresh: Fresh) -> tuple[str, ...]:
     import torch
 
-    from aml100.bench.learning_markets import PLANTED_RULES, mean_reverting
-    from aml100.bench.learning_measure import TRAINING_BARS, PausableClock
-    from aml100.learning.dataset import CoinData
-    from aml100.learning.jobs import TrainingJob
+    from aml100.bench.learning_measure import PausableClock
     from aml100.learning.trainer import Training, deterministic
 
-    job = TrainingJob((CoinData(mean_reverting(TRAINING_BARS, 1), PLANTED_RULES),), settings, seed=0, budget_s=limit_s)
     clock, best, looked_at = PausableClock(time.perf_counter), 0.0, 0
     reached: dict[float, float] = {}
     with deterministic(way.threads):
@@ -185,13 +188,13 @@ def _race(settings: TrainingSettings, way: Way, limit_s: float, fresh: Fresh) ->
                 continue
             looked_at, seconds = training.best_epoch, clock.monotonic_s() - training.began_s
             with clock.paused():
-                walk = fresh.walk([training.best_weights], training.dataset.scaler, settings)
+                walk = fresh.walk([training.best_weights], training.dataset.scaler, job.settings)
                 best = max(best, fresh.earned(walk) / fresh.reference)
             for share in RACE_SHARES:
                 if best >= share:
                     reached.setdefault(share, seconds)
     times = [f"{reached[share]:.1f} s" if share in reached else "-" for share in RACE_SHARES]
-    return *times, f"{training.updates / limit_s:.1f}", f"{best:.3f}"
+    return *times, f"{training.updates / (clock.monotonic_s() - training.began_s):.1f}", f"{best:.3f}"
 
 
 TRIAL: Final = Trial(

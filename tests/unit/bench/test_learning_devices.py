@@ -13,11 +13,13 @@ import torch
 from aml100.bench.families import trials_of
 from aml100.bench.learning_devices import (
     NETWORKS,
+    RACE_HEADER,
     TRIAL,
     WAYS,
     devices,
     is_here,
     key_of,
+    race_rows,
     settings_of,
     targets_per_second,
 )
@@ -77,3 +79,13 @@ def test_the_second_network_is_the_default_one() -> None:
         default.lstm_layers, default.lstm_hidden, default.head_hidden,
     )  # fmt: skip
     assert TRIAL in [trial for _, trial in trials_of(["P4"])]
+
+
+def test_a_race_has_a_row_for_each_network_and_single_core_or_gpu() -> None:
+    rows = list(race_rows(0.3, bars=30_000, fresh_bars=5_000))
+    alone = [way.name for way in WAYS if way.cores == 1 and is_here(way)]
+    assert [row[1] for row in rows] == alone * 2
+    for row in rows:
+        assert len(row) == len(RACE_HEADER)
+        assert float(row[RACE_HEADER.index("updates a second")]) > 0.0
+        assert row[RACE_HEADER.index("to 0.95")] == "-"  # nobody learns it in so short a while

@@ -54,14 +54,28 @@ _PR_SET_PDEATHSIG: Final = 1
 log = logging.getLogger("aml100.training")
 
 
+class Leave:
+    """Whether the training is to end.
+
+    A signal may come while the handler of another is at work, as the engine's SIGTERM and the kernel's when the engine
+    dies. Whoever takes a lock there, as `threading.Event` does, waits for itself.
+    """
+
+    def __init__(self) -> None:
+        self.told = False
+
+    def tell(self) -> None:
+        self.told = True
+
+
 def main() -> int:
     """Serve one job; the exit code is 0 when it ended with Done or Stopped."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    leave = threading.Event()
+    leave = Leave()
     _lower_priority()
     _die_first()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: leave.set())
+        signal.signal(number, lambda _number, _frame: leave.tell())
     _die_with_parent()
     line = _read_line()
     threading.Thread(target=_watch_stdin, args=(leave,), daemon=True).start()
@@ -89,11 +103,11 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def serve(spec: TrainingSpec, clock: Clock, leave: threading.Event) -> Done | Stopped:
+def serve(spec: TrainingSpec, clock: Clock, leave: Leave) -> Done | Stopped:
     """Train as told, sending progress on stdout; returns how it ended."""
     job = load_job(spec)
     log.info("training on %d series, seed %d, %d epochs", len(job.data), job.seed, job.settings.epochs)
-    for event in train(job, clock, leave.is_set):
+    for event in train(job, clock, lambda: leave.told):
         match event:
             case TrainingProgress():
                 _send(_progress(event, spec.seed), leave)
@@ -184,13 +198,13 @@ def _done(result: TrainingResult, path: Path, seed: int, judged: HoldOutResult |
     )
 
 
-def _send(message: Message, leave: threading.Event) -> None:
+def _send(message: Message, leave: Leave) -> None:
     """Write one line; a parent that no longer reads ends the training like a signal does."""
     try:
         sys.stdout.buffer.write(encode_line(message))
         sys.stdout.buffer.flush()
     except BrokenPipeError:
-        leave.set()
+        leave.tell()
 
 
 def _read_line() -> bytes:
@@ -204,10 +218,10 @@ def _read_line() -> bytes:
     return line
 
 
-def _watch_stdin(leave: threading.Event) -> None:
+def _watch_stdin(leave: Leave) -> None:
     while os.read(0, 4096):
         continue
-    leave.set()
+    leave.tell()
 
 
 def _lower_priority() -> None:

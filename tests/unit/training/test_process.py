@@ -52,6 +52,21 @@ async def fake(tmp_path: Path, code: str) -> list[Message]:
         return await collect(process)
 
 
+async def test_a_child_that_is_told_again_and_again_leaves_all_the_same(bars: Path, tmp_path: Path) -> None:
+    """As the engine and the kernel tell it in the same moment: a handler is interrupted by itself."""
+    async with TrainingProcess(spec_for(bars, tmp_path, epochs=1_000_000)) as process:
+        messages = process.messages()
+        assert isinstance(await anext(messages), Progress)
+        assert process.pid is not None
+        child = psutil.Process(process.pid)
+        while child.is_running() and child.status() != psutil.STATUS_ZOMBIE:
+            for _ in range(1000):
+                child.send_signal(signal.SIGTERM)
+            if isinstance(last := await asyncio.wait_for(anext(messages), 60), Stopped):
+                break
+        assert isinstance(last, Stopped)
+
+
 @pytest.mark.parametrize("said", [None, "ACTIVE"])
 async def test_threads_of_a_childs_torch_sleep_at_barriers(
     said: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

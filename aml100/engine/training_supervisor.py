@@ -194,7 +194,8 @@ class TrainingSupervisor:
         self._finish(job, final)
         if bundle is not None and isinstance(final, Done):
             self._on_model(bundle, final)
-        await asyncio.to_thread(_prune, self._folder)
+        with suppress(OSError):  # what cannot be tidied away makes no training fail
+            await asyncio.to_thread(_prune, self._folder)
 
     async def _persist(self, job: Job) -> Done | Stopped | Failed:
         """Run the trainer until it ends by itself or has died too often."""

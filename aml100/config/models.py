@@ -131,6 +131,7 @@ class TrainingParams(Section):
     search_rate: Positive = Field(
         3.0, description="Factor on it after 3 epochs in which none beat not trading; 1 = none."
     )
+    huber_delta: Positive = Field(10.0, description="Errors up to it count squared; in one bar's standard deviations.")
     gradient_clip_norm: Positive = Field(1.0, description="Largest norm of a gradient.")
     weight_decay: Share = Field(1e-5, description="AdamW's decay.")
     cosine_t_0: AtLeastOne = Field(50, description="Epochs to the first warm restart of the learning rate.")

@@ -121,7 +121,7 @@ def _forward(share: Any, position: Any, weights: Any, duel: Any, bias: Any, q: A
 @compiled(fastmath=_FAST, error_model="numpy")
 def _backward(
     share: Any, position: Any, weights: Any, duel: Any, q: Any, goals: Any, weight: Any, over: Any, penalty: float,
-    d_share: Any, d_weights: Any, d_duel: Any, d_bias: Any, errors: Any,
+    delta: Any, d_share: Any, d_weights: Any, d_duel: Any, d_bias: Any, errors: Any,
 ) -> float:  # fmt: skip
     """Huber loss and all gradients; `over` [3] is 1 where the mean probability of an action is beyond the threshold."""
     stretches, lengths, positions = position.shape[0], position.shape[1], position.shape[2]
@@ -140,12 +140,12 @@ def _backward(
                     error = q[i, length, k, action] - goals[i, length, k, action]
                     size = abs(error)
                     total_error += size
-                    if size <= 1.0:
+                    if size <= delta:
                         loss += weight[i] * 0.5 * error * error
                         g[action] = weight[i] * one * error
                     else:
-                        loss += weight[i] * (size - 0.5)
-                        g[action] = weight[i] * one * (np.float32(1.0) if error > 0.0 else np.float32(-1.0))
+                        loss += weight[i] * delta * (size - 0.5 * delta)
+                        g[action] = weight[i] * one * (delta if error > 0.0 else -delta)
                 if penalised:
                     top = max(q[i, length, k, 0], q[i, length, k, 1], q[i, length, k, 2])
                     p0 = np.exp(q[i, length, k, 0] - top)
@@ -213,18 +213,19 @@ def backward(
     mean: npt.NDArray[np.float64],
     threshold: float,
     penalty: float,
+    delta: float,
 ) -> HeadGradients:
     """Weighted Huber loss of `q` against `goals` [B, L, K, 3], plus `penalty` x what `mean` [3] exceeds `threshold` by.
 
-    `weight` [B] are the importance weights of the stretches.
+    `weight` [B] are the importance weights of the stretches; errors up to `delta` count squared.
     """
     over = (mean > threshold).astype(np.float32)
     d_share = np.zeros_like(share)
     own = HeadWeights(np.zeros_like(head.position), np.zeros_like(head.duel), np.zeros_like(head.bias))
     errors = np.empty(position.shape[:2], np.float32)
     huber = _backward(
-        share, position, head.position, head.duel, q, goals, weight, over, penalty, d_share, own.position, own.duel,
-        own.bias, errors,
+        share, position, head.position, head.duel, q, goals, weight, over, penalty, np.float32(delta), d_share,
+        own.position, own.duel, own.bias, errors,
     )  # fmt: skip
     excess = float(np.maximum(mean - threshold, 0.0).sum())
     return HeadGradients(huber + penalty * excess, huber, d_share, own, errors)

@@ -192,7 +192,7 @@ class Learner:
         share = encoded[:, -(length + 1) :]  # [B, L + 1, D]
         q = self.online.q_values(share[:, :-1], batch.position)  # [B, L, K, 3]
         targets = self.targets(batch, share, q)
-        each = nn.functional.huber_loss(q, targets, reduction="none")
+        each = nn.functional.huber_loss(q, targets, reduction="none", delta=self.settings.huber_delta)
         loss = (batch.weight[:, None, None, None] * each).mean()
         if self.settings.bias_weight > 0.0:
             loss = loss + self.settings.bias_weight * bias_penalty(q, self.settings.bias_threshold)
@@ -238,9 +238,8 @@ class Learner:
         q, mean = forward(share[:, :-1], position, head)
         goals = reward + discount * value
         sum_along_paths(goals, reward, discount, value, q, taken, settings.n_step)
-        flow = backward(
-            share[:, :-1], position, head, q, goals, weight, mean, settings.bias_threshold, settings.bias_weight
-        )
+        limits = (settings.bias_threshold, settings.bias_weight, settings.huber_delta)
+        flow = backward(share[:, :-1], position, head, q, goals, weight, mean, *limits)
         whole = torch.zeros_like(encoded)
         whole[:, -(length + 1) : -1] = torch.from_numpy(flow.share)
         encoded.backward(whole)  # type: ignore[no-untyped-call]
@@ -293,7 +292,8 @@ def reference_loss(online: QNetwork, target: QNetwork, batch: Batch, settings: T
                                 break
                             step, act = step + 1, preferred
                         goal = gain + factor * value_after(b, step, row, act)
-                    losses.append(batch.weight[b] * nn.functional.huber_loss(q[action], goal))
+                    each = nn.functional.huber_loss(q[action], goal, delta=settings.huber_delta)
+                    losses.append(batch.weight[b] * each)
     loss = torch.stack(losses).mean()
     if settings.bias_weight > 0.0:
         loss = loss + settings.bias_weight * bias_penalty(torch.stack(all_q), settings.bias_threshold)

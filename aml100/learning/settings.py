@@ -31,7 +31,8 @@ class TrainingSettings:
     of the stretches upside down; "auto" does so unless an unsigned feature tells up from down
     (`mirror.direction_teller`). What is validated and kept is the running average of the weights over about the last
     fifth of the steps, 1 / `average_update` of them at most. A checkpoint's score is its net return less
-    `selection_sigmas` standard errors.
+    `selection_sigmas` standard errors. Errors of Q up to `huber_delta`, in standard deviations of one bar, are squared:
+    noise within it averages out, beyond it Q leans from the mean towards the median.
     Until a checkpoint scores more than not trading (0), the learning rate stays the schedule's first, from SEARCH_AFTER
     epochs on `search_rate` times that; the schedule begins where one does. 1 is the schedule from the first epoch on.
     `members` seeds from the given one on are trained into one model. `tensorboard` writes event files beside the
@@ -51,6 +52,7 @@ class TrainingSettings:
     search_rate: float = 1.0
     gradient_clip_norm: float = 1.0
     weight_decay: float = 1e-5
+    huber_delta: float = 10.0
     cosine_t_0: int = 50
     cosine_t_mult: int = 2
     cosine_eta_min: float = 1e-6
@@ -87,7 +89,7 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         counts = ("lstm_layers", "lstm_hidden", "head_hidden", "epochs", "batch_stretches", "stretch_bars", "threads")
-        more = ("n_step", "capacity", "updates_per_epoch_max", "members")
+        more = ("n_step", "capacity", "updates_per_epoch_max", "members", "huber_delta")
         for name in (*counts, *more, "learning_rate", "search_rate", "gradient_clip_norm", "average_update"):
             self._check(name, getattr(self, name) > 0, "more than 0")
         shares = ("gamma", "validation_fraction", "bias_threshold", "alpha", "beta", "target_update", "average_update")

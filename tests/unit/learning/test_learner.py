@@ -43,9 +43,9 @@ def make_batch(seed: int, paths: int = 1, ends: bool = True) -> Batch:
     return Batch(draw(2, 10, 5), position, following, draw(2, 6, 3, 3), discount, torch.tensor([1.0, 0.4]), taken)
 
 
-@pytest.mark.parametrize("n_step", [1, 3])
-def test_loss_equals_the_transition_by_transition_form(n_step: int) -> None:
-    settings = tiny_settings(n_step=n_step, bias_weight=0.5, bias_threshold=0.34)
+@pytest.mark.parametrize(("n_step", "huber_delta"), [(1, 0.3), (3, 0.3), (3, 10.0)])
+def test_loss_equals_the_transition_by_transition_form(n_step: int, huber_delta: float) -> None:
+    settings = tiny_settings(n_step=n_step, bias_weight=0.5, bias_threshold=0.34, huber_delta=huber_delta)
     learner = Learner(5, settings, seed=1, device=CPU)
     with torch.no_grad():
         for weight in learner.target.parameters():
@@ -96,6 +96,22 @@ def test_bias_penalty_has_a_gradient_and_is_nothing_below_the_threshold() -> Non
     assert float(bias_penalty(torch.zeros(4, 3), 0.7)) == 0.0
 
 
+def test_what_is_paid_seldom_and_well_is_worth_its_mean() -> None:
+    """Nine draws of ten lose a little and the tenth pays for more than that: its median is a loss, its mean is not."""
+    learner = Learner(5, tiny_settings(learning_rate=1e-2, bias_weight=0.0), seed=0, device=CPU)
+    generator = torch.Generator().manual_seed(0)
+    template = make_batch(0)
+    valued = []
+    for step in range(400):
+        drawn = torch.rand(template.reward.shape, generator=generator)
+        reward = torch.where(drawn < 0.1, 5.0, -0.4)
+        batch = replace(template, reward=reward, discount=torch.zeros_like(template.discount))
+        learner.step(batch)
+        if step >= 300:
+            valued.append(float(learner.loss(batch)[2].mean()))
+    assert np.mean(valued) == pytest.approx(0.1 * 5.0 - 0.9 * 0.4, abs=0.05)
+
+
 def test_importance_weights_scale_a_stretch() -> None:
     learner = Learner(5, tiny_settings(bias_weight=0.0), seed=0, device=CPU)
     batch = make_batch(0)
@@ -140,9 +156,11 @@ def test_multi_step_targets_of_torch_are_those_of_the_compiled_form(paths: int, 
     assert changed.tolist() == [n_step > 1 and path < paths for path in range(4)]
 
 
-def test_many_steps_of_torch_go_where_the_compiled_ones_go() -> None:
+@pytest.mark.parametrize("huber_delta", [0.3, 10.0])
+def test_many_steps_of_torch_go_where_the_compiled_ones_go(huber_delta: float) -> None:
     """All that a step moves: online, target and averaged weights, and what it tells."""
-    learners = [Learner(5, tiny_settings(n_step=3, bias_weight=0.5), seed=1, device=CPU) for _ in range(2)]
+    settings = tiny_settings(n_step=3, bias_weight=0.5, huber_delta=huber_delta)
+    learners = [Learner(5, settings, seed=1, device=CPU) for _ in range(2)]
     learners[1].compiled = False
     for seed in range(20):
         compiled, torchs = (learner.step(make_batch(seed % 3)) for learner in learners)

@@ -86,6 +86,7 @@ LEVERS: Final = {
     "four times the seconds": Lever(seconds=4.0),
     "Binance's bars and four times the seconds": Lever(along=("binance_perp", "binance_spot"), seconds=4.0),
     "no sigmas to be chosen": Lever(replace(SETTINGS, selection_sigmas=0.0)),
+    "errors squared up to 1 alone": Lever(replace(SETTINGS, huber_delta=1.0)),
 }
 
 

@@ -365,8 +365,8 @@ class VenueConfig(Section):
     request_timeout_seconds: float = Field(10.0, gt=0, le=600, description="A request without an answer: unknown.")
     start_retry_seconds: float = Field(30.0, ge=0, le=3600, description="How long an absent venue is tried at start.")
     ping_seconds: float = Field(30.0, gt=0, lt=60, description="Between pings; the venue drops a line idle for 60 s.")
-    idle_timeout_seconds: float = Field(60.0, gt=0, le=3600, description="Silence after which we reconnect.")
-    reconnect_min_seconds: float = Field(0.5, gt=0, le=60, description="First pause before a reconnect.")
+    idle_timeout_seconds: float = Field(50.0, gt=0, le=3600, description="Silence after which we reconnect.")
+    reconnect_min_seconds: float = Field(0.25, gt=0, le=60, description="First pause before a reconnect.")
     reconnect_max_seconds: float = Field(30.0, gt=0, le=3600, description="Longest pause before a reconnect.")
     bar_grace_seconds: float = Field(2.0, ge=0, le=60, description="Wait after a bar's end for its last update.")
     order_expiry_seconds: float = Field(15.0, gt=0, le=600, description="The venue ignores an order older than this.")
@@ -379,6 +379,20 @@ class VenueConfig(Section):
     @property
     def slippage_bound_frac(self) -> Decimal:
         return percent_as_frac(self.slippage_bound_pct)
+
+    @model_validator(mode="after")
+    def _seconds_fit(self) -> Self:
+        if self.idle_timeout_seconds <= self.ping_seconds:
+            raise ValueError(
+                f"idle_timeout_seconds: {self.idle_timeout_seconds:g} is refused; "
+                f"allowed: more than ping_seconds ({self.ping_seconds:g})"
+            )
+        if self.reconnect_min_seconds > self.reconnect_max_seconds:
+            raise ValueError(
+                f"reconnect_min_seconds: {self.reconnect_min_seconds:g} is refused; "
+                f"allowed: at most reconnect_max_seconds ({self.reconnect_max_seconds:g})"
+            )
+        return self
 
     @model_validator(mode="after")
     def _reserve_fits(self) -> Self:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -17,6 +17,7 @@ from typing import Final, Literal
 from aml100.config.loading import Settings
 from aml100.config.models import Objectives, VenueConfig
 from aml100.config.secrets import check_key_file, load_account_address, load_private_key
+from aml100.domain.clock import Clock
 from aml100.domain.errors import ConfigError, SafetyRefusal, StateError, UsageError, VenueUnavailable
 from aml100.domain.market import Instrument
 from aml100.domain.units import Coin
@@ -27,7 +28,9 @@ from aml100.venue.budget import ActionBudget, IpBudget
 from aml100.venue.clock import VenueClock
 from aml100.venue.refusals import Refusal, refusal_kind
 from aml100.venue.rest import VenueRest
+from aml100.venue.session import Subscription
 from aml100.venue.signing import Network, Signer
+from aml100.venue.stream import VenueStream
 from aml100.venue.transport import Timeouts
 
 log = logging.getLogger(__name__)
@@ -164,6 +167,22 @@ def client_for(
         timeouts=Timeouts(exchange_s=config.request_timeout_seconds, info_s=config.request_timeout_seconds),
         expires_after_ms=int(config.order_expiry_seconds * 1000),
         wall=clock.venue_wall_ms,
+    )
+
+
+def stream_for(
+    ws_url: str, subscriptions: Iterable[Subscription], clock: Clock, origin: str, config: VenueConfig
+) -> VenueStream:
+    """The venue's streams, at the configured paces; nothing is connected yet."""
+    return VenueStream(
+        ws_url,
+        subscriptions,
+        clock,
+        origin=origin,
+        min_pause_s=config.reconnect_min_seconds,
+        max_pause_s=config.reconnect_max_seconds,
+        ping_s=config.ping_seconds,
+        idle_s=config.idle_timeout_seconds,
     )
 
 

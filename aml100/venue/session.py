@@ -20,9 +20,6 @@ from aml100.venue import wire
 from aml100.venue.codec import decode_frame, events_from
 from aml100.venue.news import FillsSeen, FundingsSeen, TradesSeen, VenueEvent
 
-PING_EVERY_S: Final = 30.0
-IDLE_S: Final = 50.0
-"""The venue drops a line on which it said nothing for 60 s; with a pong every 30 s, silence means it is gone."""
 ACKNOWLEDGE_S: Final = 15.0
 _PING: Final = b'{"method":"ping"}'
 
@@ -111,9 +108,17 @@ class _Seen:
 
 
 class Session:
-    """Feed it with what the socket brings: `open` at every new connection, `receive` for each frame, `due` by time."""
+    """Feed it with what the socket brings: `open` at every new connection, `receive` for each frame, `due` by time.
 
-    def __init__(self, subscriptions: Iterable[Subscription], origin: str = "") -> None:
+    The venue drops a line on which it said nothing for 60 s. With a ping every `ping_s` it answers that often at least,
+    so `idle_s` of silence mean that it is gone.
+    """
+
+    def __init__(
+        self, subscriptions: Iterable[Subscription], origin: str = "", *, ping_s: float = 30.0, idle_s: float = 50.0
+    ) -> None:
+        self._ping_s = ping_s
+        self._idle_s = idle_s
         self.subscriptions = tuple(dict.fromkeys(subscriptions))
         self._origin = origin
         self._unacknowledged: list[Subscription] = []
@@ -160,11 +165,11 @@ class Session:
 
     def due(self, now_s: float) -> Due:
         """Call it about once a second."""
-        if now_s - self._heard_s > IDLE_S:
+        if now_s - self._heard_s > self._idle_s:
             return Due((), f"nothing heard for {now_s - self._heard_s:.0f} s")
         if self._unacknowledged and now_s - self._opened_s > ACKNOWLEDGE_S:
             return Due((), f"not acknowledged: {', '.join(map(str, self._unacknowledged))}")
-        if now_s - self._pinged_s >= PING_EVERY_S:
+        if now_s - self._pinged_s >= self._ping_s:
             self._pinged_s = now_s
             return Due((_PING,), None)
         return Due((), None)

@@ -69,7 +69,10 @@ class VenueStream:
         origin: str = "",
         seed: int = 0,
         connect_timeout_s: float = 10.0,
+        min_pause_s: float = 0.25,
         max_pause_s: float = 30.0,
+        ping_s: float = 30.0,
+        idle_s: float = 50.0,
     ) -> None:
         """Nothing is connected yet.
 
@@ -80,7 +83,8 @@ class VenueStream:
             origin: what bars from here carry.
             seed: of the jitter in the pauses between attempts.
             connect_timeout_s: for one attempt, wall seconds.
-            max_pause_s: longest pause between attempts.
+            min_pause_s, max_pause_s: bounds of the first and of the longest pause between attempts.
+            ping_s, idle_s: between pings; of silence after which the line is given up.
 
         Raises:
             ConfigError: the address is none of a websocket.
@@ -90,8 +94,8 @@ class VenueStream:
             raise ConfigError(f"websocket address {ws_url!r} is not usable; allowed: ws://HOST[:PORT]/ws or wss://...")
         self._url = ws_url
         self._clock = clock
-        self._session = Session(subscriptions, origin)
-        self._backoff = Backoff(np.random.default_rng(seed), most_s=max_pause_s)
+        self._session = Session(subscriptions, origin, ping_s=ping_s, idle_s=idle_s)
+        self._backoff = Backoff(np.random.default_rng(seed), min_pause_s, max_pause_s)
         self._connect_timeout_s = connect_timeout_s
         self._is_local = parts.hostname in _LOOPBACK
         self._socket: ClientConnection | None = None

@@ -19,7 +19,7 @@ from aml100.domain.market import Instrument
 from aml100.domain.units import HOUR_MS, Coin
 from aml100.engine.admission import load_champion
 from aml100.engine.archive import NETWORKS, Archive
-from aml100.engine.connecting import access_for, check_signer, client_for, dexes_of, listed, place_of, reach
+from aml100.engine.connecting import access_for, check_signer, client_for, dexes_of, listed, place_of, reach, stream_for
 from aml100.engine.cycle import CycleKeeper
 from aml100.engine.desk import DeskOptions, TrainingDesk
 from aml100.engine.feeds import FeedBoard
@@ -189,7 +189,7 @@ async def embedded_engine(
         await stack.enter_async_context(rest)
         streams = [s for coin in tape.coins for s in market_subscriptions(coin, tape.interval_ms)]
         streams += [*account_subscriptions(account), Subscription("simStep")]
-        stream = VenueStream(server.ws_url, streams, clock, origin=tape.origin)
+        stream = stream_for(server.ws_url, streams, clock, tape.origin, plan.settings.venue)
         market = Market(
             venue="sim",
             execution="venue",
@@ -255,8 +255,7 @@ async def live_engine(
         streams = [s for coin in coins for s in market_subscriptions(coin, interval_ms)]
         books = [Subscription("l2Book", coin) for coin in coins]
         streams += books if is_paper else account_subscriptions(access.account)
-        pause_s = plan.settings.venue.reconnect_max_seconds
-        stream = VenueStream(place.ws_url, streams, clock, origin=origin, max_pause_s=pause_s)
+        stream = stream_for(place.ws_url, streams, clock, origin, plan.settings.venue)
         engine, desk = _assemble(plan, market, database, rest, stream, clock, listeners, is_paper=is_paper)
         if is_paper:
             engine.deposit = params.backtest.initial_equity

@@ -183,6 +183,18 @@ def test_a_value_of_the_wrong_type_or_range_is_refused(section: str, key: str, v
         Params.model_validate({section: {key: value}})
 
 
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"ping_seconds": 30.0, "idle_timeout_seconds": 30.0}, "idle_timeout_seconds: 30 .* more than ping_seconds"),
+        ({"reconnect_min_seconds": 9.0, "reconnect_max_seconds": 5.0}, "reconnect_min_seconds: 9 .* at most"),
+    ],
+)
+def test_seconds_of_the_line_that_contradict_each_other_are_refused(values: dict[str, float], named: str) -> None:
+    with pytest.raises(ValidationError, match=named):
+        VenueConfig.model_validate(values)
+
+
 def test_every_key_is_documented() -> None:
     for model in (Params, Objectives, VenueConfig):
         definitions = json.loads(json.dumps(model.model_json_schema()))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Final, TypeAlias
@@ -18,7 +19,7 @@ from typing import Final, TypeAlias
 from aml100.config.models import Objectives
 from aml100.control.protocol import EvidenceView, ObjectiveView, PhaseView
 from aml100.domain.errors import AmlError
-from aml100.domain.events import EquityMarked, Record, TradeClosed
+from aml100.domain.events import EquityMarked, LedgerPosted, Record, TradeClosed
 from aml100.engine.bounds import phase_bounds
 from aml100.engine.listener import Listeners
 from aml100.evaluation.curve import LedgerCurve, LedgerWindow, first_window_ms
@@ -88,11 +89,15 @@ class CycleKeeper:
 
     # --- what happens ---------------------------------------------------------------------------------------
 
-    def restore(self, initial_equity: float) -> None:
+    def restore(self) -> None:
         """Take up the ledger and the accounting where the journal ends."""
-        self._curve.initial = initial_equity
+        moved = deque(self._database.money_moved())
         for point in self._database.equity_curve():
+            while moved and moved[0][0] <= point.time_ms:
+                self._curve.add_flow(float(moved.popleft()[1]))
             self._curve.add_equity(point.time_ms, float(point.equity))
+        for _, amount in moved:
+            self._curve.add_flow(float(amount))
         for trade in self._database.trades():
             self._curve.add_trade(trade.exit_ms, float(trade.pnl))
         self._earned_elsewhere = earned_index(self._database, self._objectives)
@@ -113,6 +118,8 @@ class CycleKeeper:
                 self._curve.add_equity(record.time_ms, float(record.equity))
             case TradeClosed():
                 self._curve.add_trade(record.exit_ms, float(record.pnl))
+            case LedgerPosted(kind="deposit"):
+                self._curve.add_flow(float(record.amount))
             case _:
                 pass
 

@@ -29,11 +29,18 @@ def first_window_ms(first_open_ms: int, span_ms: int) -> int:
 
 
 class LedgerCurve:
-    """Equity by bar, trades by exit. Views handed out stay valid; they show what was known when they were asked for."""
+    """Equity by bar, trades by exit. Views handed out stay valid; they show what was known when they were asked for.
+
+    Money that was paid in or out is no return (GUARANTEES E5): from the first flow on the equity is what it would be
+    without it, scaled so that each bar's return is the one earned on what was there before.
+    """
 
     def __init__(self, interval_ms: int, initial_equity: float = 0.0) -> None:
         self.interval_ms = interval_ms
         self.initial = initial_equity
+        """USD paid in before the first bar; 0 where that is not known."""
+        self._told = self._flow = 0.0
+        self._scale = self._scale_before = 1.0
         self._times: Ints = np.empty(4096, np.int64)
         self._equity: Floats = np.empty(4096)
         self._count = 0
@@ -53,18 +60,34 @@ class LedgerCurve:
     def last_end_ms(self) -> int:
         return int(self._times[self._count - 1]) + self.interval_ms if self._count else 0
 
+    def add_flow(self, amount: float) -> None:
+        """USD paid in (> 0) or out, which the next close holds."""
+        if self._count:
+            self._told += amount
+        else:
+            self.initial += amount
+
     def add_equity(self, end_ms: int, equity: float) -> None:
         """Equity at a close; the same close again replaces it, an earlier one is an echo."""
         open_ms = end_ms - self.interval_ms
-        if self._count and open_ms <= self._times[self._count - 1]:
-            if open_ms == self._times[self._count - 1]:
-                self._equity[self._count - 1] = equity
+        is_new = not self._count or open_ms > self._times[self._count - 1]
+        if not is_new and open_ms < self._times[self._count - 1]:
             return
+        if is_new:
+            self._begin_row(open_ms)
+        self._flow, self._told = self._flow + self._told, 0.0
+        earned = equity - self._flow
+        if self._flow and earned > 0.0 and equity > 0.0:  # on nothing that was there before, a return has no meaning
+            self._scale = self._scale_before * earned / equity
+        self._equity[self._count - 1] = equity * self._scale
+
+    def _begin_row(self, open_ms: int) -> None:
         if self._count == len(self._times):
             self._times = np.concatenate([self._times, np.empty(self._count, np.int64)])
             self._equity = np.concatenate([self._equity, np.empty(self._count)])
-        self._times[self._count], self._equity[self._count] = open_ms, equity
+        self._times[self._count] = open_ms
         self._count += 1
+        self._flow, self._scale_before = 0.0, self._scale
 
     def add_trade(self, exit_ms: int, profit: float) -> None:
         if self._trades == len(self._exits):

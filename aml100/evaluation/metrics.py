@@ -191,29 +191,6 @@ def sampled_equity(
     return np.concatenate([[first], marks]), np.concatenate([[initial_equity], levels])
 
 
-def without_flows(
-    open_ms: Ints, equity: Floats, interval_ms: int, initial_equity: float, flows: Sequence[tuple[int, float]]
-) -> Floats:
-    """Equity as it would be had nobody paid in or out: returns are kept, money moved is not one (GUARANTEES E5).
-
-    A flow acts at the end of the bar it falls in, so that bar's return is earned on what was there before it.
-
-    Args:
-        flows: (time_ms, USD) after the opening; a withdrawal is negative.
-    """
-    if not flows:
-        return equity
-    moved = np.zeros(len(equity))
-    for time_ms, amount in flows:
-        row = int(np.searchsorted(open_ms + interval_ms, time_ms))
-        if row < len(moved):
-            moved[row] += amount
-    before = np.concatenate([[initial_equity], equity[:-1]])
-    if np.any(before <= 0.0):
-        raise ValueError("equity must be positive to take flows out of its returns")
-    return initial_equity * np.cumprod((equity - moved) / before)
-
-
 def returns_of(levels: Floats) -> Floats:
     """Simple returns between levels; ValueError where one has nothing under it."""
     if np.any(levels[:-1] <= 0.0) or not np.all(np.isfinite(levels)):

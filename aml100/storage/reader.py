@@ -156,6 +156,16 @@ class StateReader:
         )
         return tuple(EquityPoint(t, Decimal(e), Decimal(b), d, Decimal(p), _marks(m)) for t, e, b, d, p, m in rows)
 
+    def money_moved(self) -> Iterator[tuple[int, Decimal]]:
+        """USD paid in (> 0) or out, in order, each with the first close whose equity holds it; LAST_MS for none yet."""
+        rows = self._all(
+            "SELECT (SELECT time_ms FROM equity WHERE book = ledger.book AND seq > ledger.id ORDER BY seq LIMIT 1), "
+            "amount FROM ledger WHERE book = ? AND kind = 'deposit' ORDER BY id",
+            self.book,
+        )
+        for close_ms, amount in rows:
+            yield LAST_MS if close_ms is None else close_ms, Decimal(amount)
+
     def equity_span(self, run_id: str) -> tuple[int, int] | None:
         """Market time that a run lived through, [from_ms, to_ms); None where it marked no equity."""
         rows = self._all("SELECT min(time_ms), max(time_ms) FROM equity WHERE run_id = ?", run_id)

@@ -289,7 +289,7 @@ def _assemble(
     telemetry = Telemetry()
     telemetry.restore(database)
     cycles = CycleKeeper(plan.settings.objectives, database, listeners, market.interval_ms, market.network)
-    cycles.restore(float(core.ledger.book.deposits or params.backtest.initial_equity))
+    cycles.restore()
     watch = Watch(plan.settings.objectives, params, database, listeners, market.interval_ms)
     watch.restore(coins)
     for listener in (telemetry, cycles, watch):

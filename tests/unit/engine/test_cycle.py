@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from aml100.config.models import Objectives
-from aml100.domain.events import EquityMarked, TradeClosed
+from aml100.domain.events import EquityMarked, LedgerPosted, TradeClosed
 from aml100.domain.orders import Side
 from aml100.domain.units import DAY_MS, HOUR_MS, Coin
 from aml100.engine.connecting import earned_phase
@@ -28,14 +28,34 @@ DAYS = 30
 def keeper(database: Database, network: str = "sim", **changes: object) -> CycleKeeper:
     """Hourly bars, cycles of 30 days, one lenient phase after another unless told otherwise."""
     made = CycleKeeper(Objectives().model_copy(update=changes), database, Listeners(), HOUR_MS, network)
-    made.restore(10_000.0)
+    made.restore()
     return made
 
 
-def live(cycles: CycleKeeper, database: Database, first_day: int, days: int, daily: float, trades: int = 4) -> None:
-    """So many days of growth with a little noise, `trades` closed a day; journalled as the engine does."""
+def pay(cycles: CycleKeeper, database: Database, day: int, amount: float) -> None:
+    """Money moves at the venue, and the engine learns it after the next bar has closed already."""
+    posted = LedgerPosted(START_MS + day * DAY_MS - HOUR_MS // 2, "deposit", None, Decimal(amount), f"day {day}")
+    database.journal([posted])
+    cycles.on_record(posted)
+
+
+def live(
+    cycles: CycleKeeper,
+    database: Database,
+    first_day: int,
+    days: int,
+    daily: float,
+    trades: int = 4,
+    factor: float = 1.0,
+) -> None:
+    """So many days of growth with a little noise, `trades` closed a day; journalled as the engine does.
+
+    `factor`: of the equity, where money was paid in before.
+    """
+    if first_day == 0:
+        pay(cycles, database, 0, 10_000.0)
     random = np.random.default_rng(first_day)
-    equity = 10_000.0 * (1 + daily) ** first_day
+    equity = 10_000.0 * (1 + daily) ** first_day * factor
     for hour in range(first_day * 24, (first_day + days) * 24):
         equity *= 1 + daily / 24 + random.normal(0, abs(daily) / 40 + 1e-9)
         end_ms = START_MS + (hour + 1) * HOUR_MS
@@ -83,6 +103,23 @@ def test_a_strong_record_advances_and_the_step_is_journalled_with_its_cycle(data
     assert (step.from_phase, step.to_phase) == ("Foundation", "Growth")
     assert cycles.phase == "Growth"
     assert [c.phase for c in database.cycles()] == ["Foundation"] * 3
+
+
+def test_a_deposit_earns_no_cycle_and_a_withdrawal_loses_none_e5(database: Database) -> None:
+    cycles = keeper(database)
+    live(cycles, database, 0, 10, 0.0)
+    pay(cycles, database, 10, 10_000.0)
+    live(cycles, database, 10, 10, 0.0, factor=2.0)
+    again = keeper(database)  # a restart knows which close held the money first
+    pay(again, database, 20, -15_000.0)
+    live(again, database, 20, DAYS - 20, 0.0, factor=0.5)
+    (cycle,) = database.cycles()
+    figures = json.loads(cycle.metrics)["figures"]
+    assert cycle.verdict == "FAIL"
+    assert abs(figures["monthly_return_pct"]) < 0.01
+    assert figures["max_drawdown_pct"] < 0.01
+    seen = again.ledger_window(START_MS + DAYS * DAY_MS, DAYS * DAY_MS)
+    assert abs(seen.equity[-1] / seen.opening_equity - 1) < 1e-4
 
 
 def test_failures_in_a_row_step_back(database: Database) -> None:

@@ -25,7 +25,6 @@ from aml100.evaluation.metrics import (
     profit_factor_of,
     sampled_equity,
     sortino_of,
-    without_flows,
 )
 
 with warnings.catch_warnings():
@@ -175,15 +174,6 @@ def test_an_account_that_lost_everything_still_has_figures() -> None:
     assert metrics.max_drawdown_frac == 1.0
     assert metrics.monthly_return_frac is None
     json.dumps(metrics.to_json(), allow_nan=False)
-
-
-def test_money_moved_is_no_return_e5() -> None:
-    times = np.arange(4, dtype=np.int64) * HOUR_MS
-    equity = np.array([110.0, 165.0, 181.5, 81.5])
-    flows = [(HOUR_MS + 5, 44.0), (4 * HOUR_MS, -100.0)]
-    index = without_flows(times, equity, HOUR_MS, 100.0, flows)
-    np.testing.assert_allclose(index, [110.0, 121.0, 133.1, 133.1], rtol=1e-12)
-    assert without_flows(times, equity, HOUR_MS, 100.0, []) is equity
 
 
 def test_sortino_by_hand() -> None:

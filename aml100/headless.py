@@ -1,15 +1,16 @@
 """`--no-tui`: what the engine says, one event a line, as JSON or as plain text.
 
-`to_event` turns a record of the decision core into the event other programs read; the builders below it make the
-events that have no record. `EventWriter` numbers them, stamps the engine's time and flushes every line, so that a
-reader at the other end of a pipe sees an event when it happens. When that reader goes away the writer raises
-`OutputClosed` once and is silent from then on: the engine stops cleanly, and no traceback lands on stderr.
+`to_event` turns a record of the decision core into the event other programs read, `bar_event` a closed bar; the
+engine's own events (started, feed, cycle, ...) come as they are. `EventWriter` numbers them, stamps the engine's time
+and flushes every line, so that a reader at the other end of a pipe sees an event when it happens. When that reader goes
+away the writer raises `OutputClosed` once and is silent from then on: the engine stops cleanly, and no traceback lands
+on stderr.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Final, TextIO, TypeAlias
 
@@ -21,7 +22,6 @@ from aml100.domain.events import (
     CommandDone,
     Decision,
     EquityMarked,
-    FeedChanged,
     FillRecorded,
     FundingRecorded,
     OrderRecorded,
@@ -145,32 +145,7 @@ def _text_or_none(value: Decimal | None) -> str | None:
     return None if value is None else decimal_text(value)
 
 
-# --- events without a record -------------------------------------------------------------------------------------
-
-
-def started_event(
-    *,
-    run_id: str,
-    venue: str,
-    execution: str,
-    coins: Sequence[str],
-    phase: str,
-    model: str | None,
-    pid: int,
-    socket: str,
-) -> Event:
-    """The first event of a run; `socket` is the path other commands connect to."""
-    return {
-        "type": "started",
-        "run_id": run_id,
-        "venue": venue,
-        "execution": execution,
-        "coins": list(coins),
-        "phase": phase,
-        "model": model,
-        "pid": pid,
-        "socket": socket,
-    }
+# --- bars -> events -------------------------------------------------------------------------------------
 
 
 def bar_event(bar: Bar) -> Event:
@@ -186,59 +161,6 @@ def bar_event(bar: Bar) -> Event:
         "volume": decimal_text(bar.volume),
         "origin": bar.origin,
     }
-
-
-def feed_event(change: FeedChanged) -> Event:
-    """Freshness of one stream."""
-    return {
-        "type": "feed",
-        "coin": change.coin,
-        "channel": change.channel,
-        "state": change.state,
-        "age_ms": change.age_ms,
-        "gap_bars": change.gap_bars,
-    }
-
-
-def cycle_event(number: int, source: str, verdict: str, metrics: Mapping[str, object]) -> Event:
-    """A finished cycle; `source` is realised or backtest."""
-    return {"type": "cycle", "number": number, "source": source, "verdict": verdict, "metrics": dict(metrics)}
-
-
-def phase_event(from_phase: str, to_phase: str, reason: str) -> Event:
-    """The phase moved, forward or back."""
-    return {"type": "phase", "from": from_phase, "to": to_phase, "reason": reason}
-
-
-def training_event(
-    state: str,
-    *,
-    epoch: int = 0,
-    epochs: int = 0,
-    loss: float | None = None,
-    validation: float | None = None,
-    eta_s: float | None = None,
-) -> Event:
-    """Progress of a training; `validation` is net profit of the greedy policy, percent of equity."""
-    return {
-        "type": "training",
-        "state": state,
-        "epoch": epoch,
-        "epochs": epochs,
-        "loss": loss,
-        "validation": validation,
-        "eta_s": eta_s,
-    }
-
-
-def model_event(model_id: str, event: str, reason: str) -> Event:
-    """`event` is trained, promoted, refused or rolled_back."""
-    return {"type": "model", "id": model_id, "event": event, "reason": reason}
-
-
-def stopped_event(reason: str, exit_code: int, equity: Decimal) -> Event:
-    """The last event of a run."""
-    return {"type": "stopped", "reason": reason, "exit_code": exit_code, "equity": decimal_text(equity)}
 
 
 # --- lines -------------------------------------------------------------------------------------------------------

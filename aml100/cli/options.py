@@ -43,7 +43,6 @@ BACKTEST_POLICIES: Final = (*POLICIES, "oracle")
 NETWORKS: Final = ("mainnet", "testnet")
 TUNED_COMMANDS: Final = ("run", "config", "train", "walkforward", "optimize")
 """Commands that follow the tuned parameters in force on their state file."""
-MODEL_ACTIONS: Final = ("list", "show", "promote", "rollback", "export")
 
 
 class Options(Declared):

@@ -7,7 +7,6 @@ cancels, asks the venue what is left, tries again, and answers with what it saw.
 from __future__ import annotations
 
 import asyncio
-import getpass
 import logging
 import os
 from collections import Counter
@@ -350,11 +349,6 @@ async def _make(rounds: Rounds) -> None:
     while True:
         await asyncio.sleep(ROUND_S)
         rounds.look()
-
-
-def operator_name() -> str:
-    """Who gives commands from this process."""
-    return getpass.getuser()
 
 
 def _status_line(data: dict[str, Any]) -> str:

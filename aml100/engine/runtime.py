@@ -430,7 +430,6 @@ class Engine:
                 for coin in {trade.coin for trade in item.trades}:
                     newest_ms = max(trade.time_ms for trade in item.trades if trade.coin == coin)
                     self._saw(coin, "trades", now_s, newest_ms)
-                self.telemetry.on_trades(item.trades)
             case FillsSeen():
                 for fill in item.fills:
                     self.apply(FillReceived(fill))

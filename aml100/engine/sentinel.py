@@ -29,8 +29,6 @@ from aml100.control.alerts import FILE_NAME, Change, append
 from aml100.domain.clock import wall_ms
 
 WEBHOOK_VARIABLE: Final = "AML100_ALERT_WEBHOOK"
-GONE: Final = "the engine is gone without a word"
-BACK: Final = "the engine answers again"
 SILENCE_S: Final = 60.0
 POST_TIMEOUT_S: Final = 10.0
 POST_ATTEMPTS: Final = 3

@@ -23,7 +23,7 @@ from aml100.domain.events import (
     StateChanged,
     TradeClosed,
 )
-from aml100.domain.market import Bar, Trade
+from aml100.domain.market import Bar
 from aml100.domain.orders import Action, Order, OrderStatus
 from aml100.domain.units import Coin, decimal_text
 from aml100.storage.reader import StateReader
@@ -111,7 +111,6 @@ class Telemetry:
         self.why: Counter[str] = Counter()
         self.max_drawdown = 0.0
         self.fees = 0.0
-        self.prints_seen = 0
         self._now_ms = 0
         """Market time of the last mark; 0 before the first."""
 
@@ -128,9 +127,6 @@ class Telemetry:
     def on_bars(self, bars: Sequence[Bar]) -> None:
         for bar in bars:
             self.price.setdefault(bar.coin, deque(maxlen=CURVE_POINTS)).append((bar.open_ms, float(bar.close)))
-
-    def on_trades(self, trades: Sequence[Trade]) -> None:
-        self.prints_seen += len(trades)
 
     def on_record(self, record: Record) -> None:
         match record:

@@ -178,7 +178,6 @@ class CycleResult:
 
     number: int
     phase: str
-    phase_number: int
     start_ms: int
     end_ms: int
     verdict: Verdict
@@ -357,7 +356,6 @@ class PhaseTracker:
         return CycleResult(
             number=state.number + 1,
             phase=rules.name,
-            phase_number=state.index + 1,
             start_ms=window.start_ms,
             end_ms=window.end_ms,
             verdict=verdict,

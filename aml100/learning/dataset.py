@@ -105,11 +105,6 @@ class Dataset:
         """Rows that may be learned from."""
         return sum(stop - start for coin in self.coins for start, stop in coin.train)
 
-    @property
-    def validate_bars(self) -> int:
-        """Rows that validation walks over."""
-        return sum(stop - start for coin in self.coins for start, stop in coin.validate)
-
 
 def look_back_bars(interval_ms: int, n_step: int) -> int:
     """The default embargo: the longest feature look-back, and the bars that a multi-step target reaches ahead."""

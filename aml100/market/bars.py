@@ -72,12 +72,6 @@ class BarAssembler:
         """Whether `confirm` is awaited."""
         return self._suspended
 
-    def overdue_bars(self, now_ms: int, grace_ms: int) -> int:
-        """How many bars should have closed by now and were not handed out: a reason to ask REST."""
-        if self._next_ms is None:
-            return 0
-        return max(0, (now_ms - grace_ms - self._next_ms) // self.interval_ms)
-
     def suspend(self) -> None:
         """The stream was cut: what it told of the bar in the making may not be all."""
         self._forming = None

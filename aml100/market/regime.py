@@ -81,23 +81,6 @@ def trend_strength(fast: float, slow: float, volatility: float) -> float:
     return (fast / slow - 1.0) / (volatility * CHANCE_SPREAD)
 
 
-def label_regime(fast: float, slow: float, thresholds: RegimeThresholds = DEFAULT_THRESHOLDS) -> Regime:
-    """The plain label of two means.
-
-    >>> label_regime(101.5, 100.0), label_regime(100.5, 100.0), label_regime(98.9, 100.0)
-    (<Regime.TREND_UP: 'trend_up'>, <Regime.RANGE: 'range'>, <Regime.TREND_DOWN: 'trend_down'>)
-    """
-    return regime_of_sign(trend_sign(fast, slow, thresholds.up_frac, thresholds.down_frac))
-
-
-def label_scaled(
-    fast: float, slow: float, volatility: float, thresholds: RegimeThresholds = DEFAULT_THRESHOLDS
-) -> Regime:
-    """The volatility-scaled label of two means."""
-    strength = trend_strength(fast, slow, volatility)
-    return regime_of_sign((strength > thresholds.scaled) - (strength < -thresholds.scaled))
-
-
 def regime_of_sign(sign: int) -> Regime:
     """+1, 0, -1 as a word."""
     return _BY_SIGN[sign]

@@ -45,7 +45,6 @@ class MarginView:
     margin_used: Decimal
     cross_value: Decimal
     cross_notional: Decimal
-    cross_raw_usd: Decimal
     cross_margin_used: Decimal
     cross_maintenance: Decimal
     withdrawable: Decimal
@@ -60,7 +59,7 @@ def maintenance_margin(size: Decimal, price: Decimal, instrument: Instrument) ->
 def margin_view(account: Account, prices: Mapping[Coin, Decimal], instruments: Mapping[Coin, Instrument]) -> MarginView:
     """What the venue would answer about this account at these prices."""
     account_value = cross_value = account.balance
-    notional = margin_used = cross_notional = cross_margin_used = cross_maintenance = cross_net = net = ZERO
+    notional = margin_used = cross_notional = cross_margin_used = cross_maintenance = net = ZERO
     for coin, held in account.holdings.items():
         mark = prices[coin]
         value = abs(held.size) * mark
@@ -72,7 +71,6 @@ def margin_view(account: Account, prices: Mapping[Coin, Decimal], instruments: M
         if leverage.is_cross:
             cross_value += unrealised
             cross_notional += value
-            cross_net += held.size * mark
             cross_margin_used += value / leverage.value
             cross_maintenance += maintenance_margin(held.size, mark, instruments[coin])
         else:
@@ -89,7 +87,6 @@ def margin_view(account: Account, prices: Mapping[Coin, Decimal], instruments: M
         margin_used=margin_used + cross_margin_used,
         cross_value=cross_value,
         cross_notional=cross_notional,
-        cross_raw_usd=cross_value - cross_net,
         cross_margin_used=cross_margin_used,
         cross_maintenance=cross_maintenance,
         withdrawable=max(ZERO, cross_value - cross_margin_used),

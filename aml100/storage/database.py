@@ -160,24 +160,8 @@ class Database(StateReader):
     def stop_run(self, stop: entries.RunStopped) -> Future[None]:
         return self.journal((stop,))
 
-    def record_cycle(self, cycle: entries.Cycle) -> Future[None]:
-        return self.journal((cycle,))
-
-    def record_phase(self, step: entries.PhaseStep) -> Future[None]:
-        return self.journal((step,))
-
-    def record_model(self, model: entries.ModelVersion) -> Future[None]:
-        return self.journal((model,))
-
     def record_training(self, training: entries.Training) -> Future[None]:
         return self.journal((training,))
-
-    def record_trial(self, trial: entries.Trial) -> Future[None]:
-        return self.journal((trial,))
-
-    def set_halt_latch(self, by: str, reason: str, time_ms: int) -> Future[None]:
-        """A record `StateChanged` to halted sets it as well, in its own transaction. The first halt is remembered."""
-        return self.journal((entries.HaltLatched(by, reason, time_ms),))
 
     def clear_latch(self, by: str, time_ms: int) -> Future[None]:
         """A person resumed; the command itself is journalled as a `CommandDone`."""

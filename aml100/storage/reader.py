@@ -184,10 +184,6 @@ class StateReader:
 
     # --- decisions ---
 
-    def decision_exists(self, coin: Coin, bar_ms: int) -> bool:
-        sql = "SELECT 1 FROM decisions WHERE book = ? AND coin = ? AND bar_ms = ?"
-        return bool(self._all(sql, self.book, coin, bar_ms))
-
     def decisions(
         self, from_ms: int = FIRST_MS, to_ms: int = LAST_MS, coin: Coin | None = None
     ) -> tuple[Decision, ...]:

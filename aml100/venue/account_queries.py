@@ -15,7 +15,7 @@ from aml100.domain.orders import Fill
 from aml100.domain.units import Cloid, Coin
 from aml100.venue import codec, wire
 from aml100.venue.budget import ActionBudget, Use
-from aml100.venue.news import AccountState, Agent, CoinLeverage, FeeRates, MoneyMoved, OrderPast, RateLimit, Role
+from aml100.venue.news import AccountState, Agent, CoinLeverage, MoneyMoved, RateLimit, Role
 from aml100.venue.signing import Json
 from aml100.venue.transport import Transport
 
@@ -131,19 +131,6 @@ class AccountQueries:
         master = None if answer.data is None or answer.data.user is None else answer.data.user.lower()
         return Role(answer.role, master)
 
-    async def abstraction(self, address: str) -> str:
-        """How the account keeps its collateral: `default`, `unifiedAccount`, `portfolioMargin`, ..."""
-        request: dict[str, Json] = {"type": "userAbstraction", "user": address.lower()}
-        return await self._transport.fetch_info(request, str, HEAVY)
-
-    async def fee_rates(self, address: str) -> FeeRates:
-        """Fractions of the notional that this account pays now."""
-        request: dict[str, Json] = {"type": "userFees", "user": address.lower()}
-        answer = await self._transport.fetch_info(request, wire.FeesWire, HEAVY)
-        return FeeRates(
-            codec.number(answer.userCrossRate, "userCrossRate"), codec.number(answer.userAddRate, "userAddRate")
-        )
-
     async def money_moved_since(self, address: str, start_ms: int) -> list[MoneyMoved]:
         """Deposits (> 0) and withdrawals (< 0) from `start_ms` on, oldest first."""
         request: dict[str, Json] = {
@@ -152,9 +139,3 @@ class AccountQueries:
         rows = await self._transport.fetch_info(request, list[wire.LedgerUpdate], HEAVY)
         moved = (codec.money_moved_from(row, address) for row in rows)
         return sorted((one for one in moved if one is not None), key=lambda one: one.time_ms)
-
-    async def order_history(self, address: str) -> list[OrderPast]:
-        """The latest orders (at most 2000) with what became of them, newest first."""
-        request: dict[str, Json] = {"type": "historicalOrders", "user": address.lower()}
-        rows = await self._transport.fetch_info(request, list[wire.OrderReport], HEAVY + 100)
-        return [codec.order_past_from(row) for row in rows if codec.is_perpetual(row.order.coin)]

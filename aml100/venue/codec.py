@@ -28,7 +28,6 @@ from aml100.venue.news import (
     FundingsSeen,
     MidsSeen,
     MoneyMoved,
-    OrderPast,
     SimStep,
     TradesSeen,
     VenueEvent,
@@ -358,17 +357,6 @@ def money_moved_from(row: wire.LedgerUpdate, address: str) -> MoneyMoved | None:
     return MoneyMoved(row.time, signed, f"{delta.type}-{row.time}-{row.hash[:18]}")
 
 
-def order_past_from(row: wire.OrderReport) -> OrderPast:
-    return OrderPast(
-        Coin(row.order.coin),
-        row.order.oid,
-        cloid_from(row.order.cloid),
-        order_status(row.status),
-        status_reason(row.status),
-        row.statusTimestamp,
-    )
-
-
 def order_changed_from(cloid: Cloid, answer: wire.OrderStatusAnswer) -> OrderChanged | None:
     """What the venue says about one of our orders; None where it has never heard of it."""
     if answer.order is None:
@@ -442,40 +430,3 @@ def _user_events(data: wire.UserEvents) -> tuple[VenueEvent, ...]:
 
 def mids_from(mids: dict[str, str]) -> tuple[tuple[Coin, Decimal], ...]:
     return tuple((Coin(coin), positive(text, f"mids.{coin}")) for coin, text in mids.items() if is_perpetual(coin))
-
-
-__all__ = [
-    "AccountState",
-    "CandleUpdate",
-    "DepthSeen",
-    "FillsSeen",
-    "ForeignOrderSeen",
-    "FundingsSeen",
-    "MidsSeen",
-    "SimStep",
-    "TradesSeen",
-    "VenueEvent",
-    "VenuePosition",
-    "account_from",
-    "bar_from",
-    "book_from",
-    "context_from",
-    "decode_answer",
-    "decode_frame",
-    "depth_from",
-    "events_from",
-    "fill_from",
-    "funding_entry",
-    "funding_paid_from",
-    "funding_rate_from",
-    "instruments_from",
-    "mids_from",
-    "money_moved_from",
-    "number",
-    "order_changed_from",
-    "order_past_from",
-    "order_status",
-    "positive",
-    "resting_from",
-    "status_reason",
-]

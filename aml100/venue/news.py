@@ -13,7 +13,7 @@ from typing import TypeAlias
 from aml100.domain.events import FundingPaid, OrderChanged, SeriesEnd
 from aml100.domain.market import AssetContext, Bar, BookTop, Trade
 from aml100.domain.orders import Fill, OrderStatus
-from aml100.domain.units import Cloid, Coin
+from aml100.domain.units import Coin
 
 # --- what the streams say ---------------------------------------------------------------------------------------
 
@@ -162,29 +162,9 @@ class Role:
 
 
 @dataclass(frozen=True, slots=True)
-class FeeRates:
-    """Fractions of the notional."""
-
-    taker: Decimal
-    maker: Decimal
-
-
-@dataclass(frozen=True, slots=True)
 class MoneyMoved:
     """Money that came to the account's perpetual side (> 0) or left it; USD. `ref` tells one movement from another."""
 
     time_ms: int
     amount: Decimal
     ref: str
-
-
-@dataclass(frozen=True, slots=True)
-class OrderPast:
-    """An order of the account's past, ours or not."""
-
-    coin: Coin
-    oid: int
-    cloid: Cloid | None
-    status: OrderStatus
-    reason: str
-    time_ms: int

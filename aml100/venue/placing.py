@@ -114,21 +114,6 @@ def noop_action() -> dict[str, Json]:
     return {"type": "noop"}
 
 
-def isolated_margin_action(asset_id: int, usd: Decimal) -> dict[str, Json]:
-    """Add collateral to an isolated position, or take some away (< 0); the venue counts millionths of a USD."""
-    return {"type": "updateIsolatedMargin", "asset": asset_id, "isBuy": True, "ntli": int(usd * 1_000_000)}
-
-
-def modify_action(target: int | Cloid, order: dict[str, Json]) -> dict[str, Json]:
-    """Cancel and replace in one request; `order` as of `order_to_wire`."""
-    return {"type": "batchModify", "modifies": [{"oid": target, "order": order}]}
-
-
-def schedule_cancel_action(time_ms: int | None) -> dict[str, Json]:
-    """None takes the schedule back, which the venue wants said by leaving the key out."""
-    return {"type": "scheduleCancel"} if time_ms is None else {"type": "scheduleCancel", "time": time_ms}
-
-
 def place_results(orders: Sequence[Order], answer: wire.ExchangeAnswer) -> list[OrderChanged]:
     """What became of each order of one request.
 

@@ -10,12 +10,12 @@ from decimal import Decimal
 from typing import Final
 
 from aml100.domain.errors import ProtocolViolation
-from aml100.domain.market import AssetContext, Bar, BookTop, FundingRate, Instrument, Trade
+from aml100.domain.market import Bar, FundingRate, Instrument
 from aml100.domain.units import Coin, interval_name
 from aml100.venue import codec, wire
 from aml100.venue.account_queries import HEAVY, LIGHT, AccountQueries
 from aml100.venue.budget import ActionBudget
-from aml100.venue.news import DepthSeen, ExchangeStatus
+from aml100.venue.news import ExchangeStatus
 from aml100.venue.signing import Json
 from aml100.venue.transport import Transport
 
@@ -55,28 +55,9 @@ class Queries(AccountQueries):
             raise ProtocolViolation(f"perpDexs: no exchange {dex!r}; listed: {', '.join(filter(None, names))[:200]}")
         return 100_000 + 10_000 * names.index(dex)
 
-    async def contexts(self) -> dict[Coin, AssetContext]:
-        """Mark, oracle and funding of every listed perpetual that has a mark price."""
-        found: dict[Coin, AssetContext] = {}
-        for dex in self._dexes:
-            meta, contexts = await self._transport.fetch_info(
-                {"type": "metaAndAssetCtxs", "dex": dex}, tuple[wire.Meta, list[wire.ContextWire]], HEAVY
-            )
-            if len(contexts) != len(meta.universe):
-                raise ProtocolViolation("metaAndAssetCtxs: the two lists differ in length")
-            for entry, ctx in zip(meta.universe, contexts, strict=True):
-                context = None if entry.isDelisted else codec.context_from(Coin(entry.name), ctx)
-                if context is not None:
-                    found[context.coin] = context
-        return found
-
     async def all_mids(self) -> dict[Coin, Decimal]:
         """Middle of every perpetual's book; last trade where the book is empty."""
         return dict(codec.mids_from(await self._transport.fetch_info({"type": "allMids"}, dict[str, str], LIGHT)))
-
-    async def book_top(self, coin: Coin) -> BookTop:
-        request: dict[str, Json] = {"type": "l2Book", "coin": coin}
-        return codec.book_from(await self._transport.fetch_info(request, wire.BookWire, LIGHT))
 
     async def candles(
         self, coin: Coin, interval_ms: int, start_ms: int, end_ms: int, closed_by_ms: int | None = None
@@ -121,14 +102,3 @@ class Queries(AccountQueries):
         answer = await self._transport.fetch_info({"type": "exchangeStatus"}, wire.ExchangeStatusWire, LIGHT)
         speed = 1.0 if answer.speed is None else answer.speed
         return ExchangeStatus(answer.time, speed, answer.ended, answer.speed is not None)
-
-    async def depth(self, coin: Coin) -> DepthSeen:
-        """The whole visible book, at most 20 levels a side."""
-        request: dict[str, Json] = {"type": "l2Book", "coin": coin}
-        return codec.depth_from(await self._transport.fetch_info(request, wire.BookWire, LIGHT))
-
-    async def recent_trades(self, coin: Coin) -> list[Trade]:
-        """The latest prints, oldest first."""
-        request: dict[str, Json] = {"type": "recentTrades", "coin": coin}
-        rows = await self._transport.fetch_info(request, list[wire.TradeWire], HEAVY)
-        return sorted((codec.trade_from(row) for row in rows), key=lambda trade: trade.time_ms)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from decimal import Decimal
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
@@ -167,29 +166,8 @@ class VenueRest(Queries):
         """Sign for nothing: None, or the venue's text, which tells of a stranger's key or a nonce out of bounds."""
         return placing.refusal_of(await self._act(placing.noop_action(), 1))
 
-    async def update_isolated_margin(self, coin: Coin, usd: Decimal) -> str | None:
-        """Collateral of an isolated position, more (> 0) or less; None, or the venue's text."""
-        self._require_signer()
-        return placing.refusal_of(await self._act(placing.isolated_margin_action(await self._asset_id(coin), usd), 1))
-
-    async def modify(self, target: int | Cloid, order: Order) -> OrderChanged:
-        """Cancel and replace an order: a new oid, the client id may stay. Our own stops are never moved so (D4)."""
-        self._require_signer()
-        if self.refuses_risk_because is not None and not order.reduce_only:
-            raise SafetyRefusal(f"only cancels and reduce-only orders: {self.refuses_risk_because}")
-        asset_id = await self._asset_id(order.coin)
-        fitted = self._fitted(order)
-        wanted = placing.modify_action(target, placing.order_to_wire(fitted, asset_id))
-        answer = await self._act(wanted, 1, self._expiry())
-        return placing.place_results([fitted], answer)[0]
-
     def _expiry(self) -> int | None:
         return None if self._expires_after_ms is None else self._wall() + self._expires_after_ms
-
-    async def schedule_cancel(self, time_ms: int | None) -> str | None:
-        """All orders, stops too, go at `time_ms`; None takes it back. Answers None, or the venue's text."""
-        self._require_signer()
-        return placing.refusal_of(await self._act(placing.schedule_cancel_action(time_ms), 1))
 
     def _require_signer(self) -> Signer:
         if self._signer is None:

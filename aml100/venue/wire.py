@@ -274,13 +274,6 @@ class RoleWire(Struct, frozen=True):
     data: RoleData | None = None
 
 
-class FeesWire(Struct, frozen=True):
-    """`cross` is the taker's side, `add` the maker's; fractions."""
-
-    userCrossRate: str
-    userAddRate: str
-
-
 class LedgerDelta(Struct, frozen=True):
     """Which of the amounts are there depends on `type`."""
 

@@ -12,7 +12,6 @@ from aml100.config.loading import Settings
 from aml100.config.models import Params
 from aml100.domain.errors import UsageError
 from aml100.domain.market import Instrument
-from aml100.domain.orders import Action
 from aml100.domain.units import Coin
 from aml100.evaluation.backtest import Backtest
 from aml100.evaluation.kernel import KernelRules
@@ -27,7 +26,7 @@ from aml100.sim.staging import (
     make_tape,
 )
 from aml100.trading.core import TradingCore
-from aml100.trading.policies import BASELINES, AwaitingModel, Policy, Scheduled
+from aml100.trading.policies import BASELINES, Policy
 from aml100.trading.rules import TradingRules
 
 if TYPE_CHECKING:
@@ -54,16 +53,6 @@ class PolicyChoice:
 def choose_baseline(name: str, seed: int) -> PolicyChoice:
     """A baseline by name."""
     return PolicyChoice(name, lambda coin: BASELINES[name](seed))
-
-
-def choose_scheduled(name: str, actions: Mapping[int, Action]) -> PolicyChoice:
-    """Actions fixed beforehand by the bar's open time: the oracle."""
-    return PolicyChoice(name, lambda coin: Scheduled(name, actions))
-
-
-def choose_awaiting_model() -> PolicyChoice:
-    """No model yet."""
-    return PolicyChoice("model", lambda coin: AwaitingModel())
 
 
 def choose_bundle(bundle: Bundle) -> PolicyChoice:

@@ -368,7 +368,7 @@ async def test_the_questions_we_ask_are_the_recorded_ones(shared: Path) -> None:
     for question in (
         questions.account(user), questions.resting_orders(user), questions.order_status(user, Cloid("0x1")),
         questions.fills_since(user, 1), questions.funding_since(user, 1), questions.user_rate_limit(user),
-        questions.extra_agents(user), questions.leverage_of(user, Coin("BTC")), questions.order_history(user),
+        questions.extra_agents(user), questions.leverage_of(user, Coin("BTC")),
     ):  # fmt: skip
         with pytest.raises(VenueUnavailable):
             await question
@@ -377,4 +377,4 @@ async def test_the_questions_we_ask_are_the_recorded_ones(shared: Path) -> None:
         assert any(
             mine == theirs - {"dex", "endTime", "aggregateByTime", "reversed"} for theirs in recorded[one["type"]]
         ), one
-    assert len(asked) == 9
+    assert len(asked) == 8

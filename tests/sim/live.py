@@ -25,6 +25,7 @@ from aml100.sim.scenario import Tape
 from aml100.sim.server import SimServer
 from aml100.venue.clock import VenueClock
 from aml100.wiring.engines import RunPlan, embedded_engine, live_engine
+from tests.contract import Contract
 from tests.sim.stage import AGENT_KEY, START, venue
 
 QUICK = Paces(clock_s=0.2, quick_s=0.3, full_s=1.0, idle_s=1.0, retry_s=0.3)
@@ -56,6 +57,7 @@ class Heard:
     risks: list[RiskChanged] = field(default_factory=list)
     states: list[StateChanged] = field(default_factory=list)
     positions: list[PositionChanged] = field(default_factory=list)
+    contract: Contract = field(default_factory=Contract)
 
     def on_record(self, record: object) -> None:
         kinds = {
@@ -67,6 +69,7 @@ class Heard:
             kept.append(record)
 
     def on_event(self, kind: str, fields: Mapping[str, object]) -> None:
+        self.contract.on_event(kind, fields)
         if isinstance(fields.get("bar"), Bar):
             self.bars.append(fields["bar"])  # type: ignore[arg-type]
 

@@ -30,6 +30,7 @@ async def test_d16_ten_cuts_change_no_bar_and_no_fill(tmp_path: Path) -> None:
     cut = await embedded(tape, tmp_path / "cut.db", [Fault("disconnect", every=120, times=10)])
     assert len(quiet.fills) > 30
     assert len(quiet.bars) == 260
+    assert cut.contract.kinds >= {"started", "bar", "feed", "stopped"}
     assert story(cut) == story(quiet)
     assert all(check.ok for check in verify(tmp_path / "cut.db", apply_fill))
 

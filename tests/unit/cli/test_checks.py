@@ -14,14 +14,13 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("aml100.storage.database")
-
 from aml100.cli.main import main
 from aml100.domain.clock import wall_ms
 from aml100.domain.events import Decision, Gate, LedgerPosted
 from aml100.domain.orders import Action
 from aml100.domain.units import Coin
 from aml100.storage.database import Database
+from aml100.storage.entries import HaltLatched
 
 BAR = 1_751_241_600_000
 
@@ -210,7 +209,7 @@ def test_doctor_names_a_key_file_that_others_can_read(
 def test_doctor_tells_a_halt_and_what_to_do(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (state.parent / "HALT").touch()
     with Database.open(state, "NORMAL", "sim", "0x1", "venue") as database:
-        database.set_halt_latch("a test", "drawdown 4.6 %", 1).result()
+        database.journal([HaltLatched("a test", "drawdown 4.6 %", 1)]).result()
     assert main(["doctor", "--state", str(state), "--json"]) == 0
     found = findings(capsys)
     assert found["halt file"][0] == "WARN"

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("aml100.storage.importing")
-
 from aml100.cli.main import main
 
 HOUR = 3_600_000

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
+from aml100.cli import operate
 from aml100.cli.main import main
 from aml100.control.protocol import Answer
 from aml100.domain.errors import AmlError
-
-operate = pytest.importorskip("aml100.cli.operate")
+from aml100.storage.database import Database
+from aml100.storage.entries import HaltLatched
 
 POSITIONS = [{"coin": "BTC", "size": "0.01", "mark": "30000"}, {"coin": "ETH", "size": "-0.1", "mark": "1120"}]
 
@@ -221,13 +222,12 @@ def test_resume_is_refused_while_the_halt_file_is_there(
 def test_resume_without_an_engine_clears_the_latch_of_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    database = pytest.importorskip("aml100.storage.database")
     FakeEngine(is_running=False).install(monkeypatch)
     piped(monkeypatch)
     path = tmp_path / "state.db"
-    with database.Database.open(path, "NORMAL", "sim", "0x1", "venue") as opened:
-        opened.set_halt_latch("a test", "because", 1).result()
+    with Database.open(path, "NORMAL", "sim", "0x1", "venue") as opened:
+        opened.journal([HaltLatched("a test", "because", 1)]).result()
     assert main(["resume", "--state", str(path)]) == 0
-    with database.Database.open(path, "NORMAL", "sim", "0x1", "venue") as opened:
+    with Database.open(path, "NORMAL", "sim", "0x1", "venue") as opened:
         assert not opened.has_halt_latch()
     assert "halt cleared" in capsys.readouterr().out

@@ -58,7 +58,7 @@ def test_phases_without_honest_cycles_behind_them_unlock_nothing(
     with Database.open(tmp_path / "state.db", "NORMAL", "mainnet", "", "paper") as database:
         for number, (before, after) in enumerate(steps):
             step = PhaseStep(number, before, after, "passed", provisional=True, network="mainnet")
-            database.record_phase(step).result()
+            database.journal([step]).result()
     assert refused(capsys, tmp_path, *ARMED)[0] == 3
 
 

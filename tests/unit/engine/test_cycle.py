@@ -20,14 +20,18 @@ from aml100.evaluation.objectives import PhaseState
 from aml100.evaluation.windows import Window
 from aml100.storage.database import Database
 from aml100.storage.entries import Cycle
+from tests.contract import Contract
 
 START_MS = 1_700_006_400_000  # 2023-11-15 00:00 UTC
 DAYS = 30
 
 
-def keeper(database: Database, network: str = "sim", **changes: object) -> CycleKeeper:
+def keeper(
+    database: Database, network: str = "sim", listener: Contract | None = None, **changes: object
+) -> CycleKeeper:
     """Hourly bars, cycles of 30 days, one lenient phase after another unless told otherwise."""
-    made = CycleKeeper(Objectives().model_copy(update=changes), database, Listeners(), HOUR_MS, network)
+    listeners = Listeners(listener or Contract())
+    made = CycleKeeper(Objectives().model_copy(update=changes), database, listeners, HOUR_MS, network)
     made.restore()
     return made
 
@@ -97,8 +101,10 @@ def test_a_finished_window_is_journalled_with_its_accounting_and_a_restart_goes_
 
 
 def test_a_strong_record_advances_and_the_step_is_journalled_with_its_cycle(database: Database) -> None:
-    cycles = keeper(database)
+    told = Contract()
+    cycles = keeper(database, listener=told)
     live(cycles, database, 0, 3 * DAYS, 0.004)
+    assert told.kinds == {"cycle", "phase"}
     (step,) = database.phases()
     assert (step.from_phase, step.to_phase) == ("Foundation", "Growth")
     assert cycles.phase == "Growth"
@@ -166,7 +172,7 @@ def test_only_honest_pass_phases_on_real_data_unlock_live_orders(tmp_path: Path)
         path = tmp_path / f"{network}{phases}{gates}.db"
         with Database.open(path, "NORMAL", network, "0x" + "cd" * 20, "paper") as database:
             state = write_state(PhaseState(index=2, number=9, earned=phases), gates)
-            database.record_cycle(Cycle(9, "Growth", 0, 1, "realised", "PASS", True, network=network, state=state))
+            database.journal([Cycle(9, "Growth", 0, 1, "realised", "PASS", True, network=network, state=state)])
             database.flush()
         return earned_phase(path, objectives)
 

@@ -28,6 +28,7 @@ from aml100.storage.postgres import StoreUnavailable
 from aml100.trading.core import TradingCore
 from aml100.training.process import TrainingProcess
 from aml100.training.shadow import ModelWalk
+from tests.contract import Contract
 from tests.harness import BTC, INSTRUMENT, rules_for_tests
 from tests.unit.learning.planted import FREE_HANDED, mean_reverting, tiny_settings
 
@@ -57,7 +58,8 @@ class Stage:
             **more,
         )
         self.database, self.folder = database, folder
-        self.desk = TrainingDesk(options, database, Listeners())
+        self.told = Contract()
+        self.desk = TrainingDesk(options, database, Listeners(self.told))
         self.core = TradingCore({BTC: INSTRUMENT}, rules_for_tests(), lambda coin: self.desk.factory()(coin), salt="t")
         for row in range(len(series)):
             self.core.warm_up(series.bar(row))
@@ -243,6 +245,7 @@ async def test_a_model_that_nobody_has_judged_yet_is_judged_by_the_next_run(data
     assert database.models() == ()
     second = Stage(database, tmp_path, settings)
     await second.until(lambda: second.states()[0] == "done" and bool(database.models()))
+    assert second.told.kinds >= {"training", "model"}
     assert [event.model for event in database.model_events() if event.event == "trained"] == [
         database.trainings()[0].model
     ]

@@ -21,6 +21,7 @@ from aml100.storage.database import Database
 from aml100.trading.core import TradingCore
 from aml100.training.messages import Done, HoldOutResult
 from aml100.training.shadow import WalkRules
+from tests.contract import Contract
 from tests.harness import BTC, INSTRUMENT, rules_for_tests, series_of
 from tests.unit.engine.conftest import MakeBundle
 from tests.unit.learning.planted import FREE_HANDED
@@ -28,15 +29,15 @@ from tests.unit.learning.planted import FREE_HANDED
 SHADOW_BARS = 40
 
 
-class Heard:
+class Heard(Contract):
     """The model events, in order."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.events: list[tuple[object, object]] = []
 
-    def on_record(self, record: object) -> None: ...
-
     def on_event(self, kind: str, fields: Mapping[str, object]) -> None:
+        super().on_event(kind, fields)
         if kind == "model":
             self.events.append((fields["id"], fields["event"]))
 

@@ -117,7 +117,6 @@ def test_cut_stream_loses_no_bar_that_rest_has_d16() -> None:
     assert feed.apply_candle(bar(5)) == []
     assert feed.apply_time(10 * MIN, 0) is None
     assert feed.is_suspended
-    assert feed.overdue_bars(4 * MIN + 500, 500) == 3
     history = [bar(1, "107", "9", 9), bar(2), bar(3), bar(4), bar(5, "103", "2", 2)]
     released = feed.confirm(history, now_ms=5 * MIN + 20)
     assert minutes(released) == [1, 2, 3, 4]

@@ -9,33 +9,22 @@ import pytest
 
 from aml100.market.regime import (
     CHANCE_SPREAD,
+    DEFAULT_THRESHOLDS,
     Regime,
     RegimeThresholds,
-    label_regime,
-    label_scaled,
     regime_of_sign,
+    trend_sign,
     trend_strength,
 )
 
 
-@pytest.mark.parametrize(
-    ("fast", "label"),
-    [
-        (101.01, Regime.TREND_UP),
-        (101.0, Regime.RANGE),
-        (99.0, Regime.RANGE),
-        (98.99, Regime.TREND_DOWN),
-    ],
-)
-def test_a_trend_needs_more_than_one_percent_between_the_means(fast: float, label: Regime) -> None:
-    assert label_regime(fast, 100.0) is label
+@pytest.mark.parametrize(("fast", "sign"), [(101.01, 1), (101.0, 0), (99.0, 0), (98.99, -1)])
+def test_a_trend_needs_more_than_one_percent_between_the_means(fast: float, sign: int) -> None:
+    assert trend_sign(fast, 100.0, DEFAULT_THRESHOLDS.up_frac, DEFAULT_THRESHOLDS.down_frac) == sign
 
 
 def test_thresholds_are_parameters() -> None:
-    tight = RegimeThresholds(up_frac=0.001, down_frac=0.002)
-    assert label_regime(100.2, 100.0, tight) is Regime.TREND_UP
-    assert label_regime(99.85, 100.0, tight) is Regime.RANGE
-    assert label_regime(99.75, 100.0, tight) is Regime.TREND_DOWN
+    assert [trend_sign(fast, 100.0, 0.001, 0.002) for fast in (100.2, 99.85, 99.75)] == [1, 0, -1]
 
 
 @pytest.mark.parametrize("bad", [-0.1, math.nan, math.inf])
@@ -44,11 +33,11 @@ def test_threshold_that_is_no_distance_is_refused(bad: float) -> None:
         RegimeThresholds(up_frac=bad)
 
 
-def test_scaled_label_sees_a_trend_that_one_percent_does_not() -> None:
-    assert label_regime(100.5, 100.0) is Regime.RANGE
-    assert label_scaled(100.5, 100.0, 0.0005) is Regime.TREND_UP
-    assert label_scaled(100.5, 100.0, 0.01) is Regime.RANGE
-    assert label_scaled(99.5, 100.0, 0.0005) is Regime.TREND_DOWN
+def test_the_scaled_distance_sees_a_trend_that_one_percent_does_not() -> None:
+    assert trend_sign(100.5, 100.0, DEFAULT_THRESHOLDS.up_frac, DEFAULT_THRESHOLDS.down_frac) == 0
+    assert trend_strength(100.5, 100.0, 0.0005) > DEFAULT_THRESHOLDS.scaled
+    assert abs(trend_strength(100.5, 100.0, 0.01)) < DEFAULT_THRESHOLDS.scaled
+    assert trend_strength(99.5, 100.0, 0.0005) < -DEFAULT_THRESHOLDS.scaled
 
 
 def test_market_that_does_not_move_has_no_strength() -> None:

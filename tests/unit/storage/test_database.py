@@ -173,8 +173,6 @@ def test_an_order_refused_before_it_left_has_no_time_of_sending(database: Databa
 
 def test_one_decision_a_coin_and_bar(database: Database) -> None:
     database.journal([decision(60_000), decision(60_000, Action.SELL)]).result()
-    assert database.decision_exists(BTC, 60_000)
-    assert not database.decision_exists(Coin("ETH"), 60_000)
     assert [d.action for d in database.decisions()] == [Action.HOLD]
 
 
@@ -209,7 +207,7 @@ def test_a_halt_is_latched_with_the_step_that_halted_and_stays(path: Path) -> No
 
 def test_resume_without_an_engine_clears_the_latch_and_is_journalled(path: Path) -> None:
     with opened(path) as database:  # type: ignore[attr-defined]
-        database.set_halt_latch("file:HALT", "HALT", 5)
+        database.journal([entries.HaltLatched("file:HALT", "HALT", 5)])
     (path.parent / "HALT").touch()
     with pytest.raises(SafetyRefusal, match="HALT"):
         clear_halt_latch(path, "cli:me", 6)
@@ -427,14 +425,9 @@ def test_the_engines_own_facts_come_back_equal(path: Path) -> None:
     trial = entries.Trial("x1", 4, "optimize", "done", 1, 0.5, 90, -0.1, 3.2, "{}")
     with opened(path) as database:  # type: ignore[attr-defined]
         database.start_run(run)
-        database.record_cycle(dataclasses.replace(cycle, verdict="FAIL"))
-        database.record_cycle(cycle)
-        database.record_phase(step)
-        database.record_model(dataclasses.replace(model, state="challenger", created_ms=1))
-        database.record_model(model)
-        database.record_training(training)
-        database.record_training(dataclasses.replace(training, state="done", ended_ms=9, model="m1"))
-        database.record_trial(trial)
+        database.journal([dataclasses.replace(cycle, verdict="FAIL"), cycle, step])
+        database.journal([dataclasses.replace(model, state="challenger", created_ms=1), model])
+        database.journal([training, dataclasses.replace(training, state="done", ended_ms=9, model="m1"), trial])
         database.journal([order()])
         database.stop_run(entries.RunStopped("r1", 90, "end of data", 0, Decimal("10001.5")))
         database.flush()

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
 
-from aml100.domain.events import BarsClosed, Effect, FillReceived, OrderChanged, OrderRecorded, PlaceOrders
+from aml100.domain.events import BarsClosed, Effect, FillReceived, OrderChanged, PlaceOrders
 from aml100.domain.market import Bar
-from aml100.domain.orders import Action, Fill, Order, OrderKind, OrderStatus
+from aml100.domain.orders import Action, Fill, Order, OrderStatus
 from aml100.domain.units import MINUTE_MS, Cloid
 from aml100.trading.core import TradingCore
 from aml100.trading.policies import Scheduled
@@ -69,7 +69,3 @@ class Stage:
 
 def placed_in(effects: Sequence[Effect]) -> list[PlaceOrders]:
     return [one for one in effects if isinstance(one, PlaceOrders)]
-
-
-def recorded_in(effects: Sequence[Effect], kind: OrderKind) -> list[OrderRecorded]:
-    return [one for one in effects if isinstance(one, OrderRecorded) and one.order.kind is kind]

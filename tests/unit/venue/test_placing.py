@@ -132,11 +132,9 @@ def test_cancels_answer_one_by_one() -> None:
 
 
 def test_actions_have_the_venues_keys() -> None:
-    """Shapes of the vectors cancel_one, cancel_by_cloid, update_leverage_cross, schedule_cancel_set and _clear."""
+    """Shapes of the vectors cancel_one, cancel_by_cloid and update_leverage_cross."""
     assert placing.cancel_action([(0, 556696349186)]) == {"type": "cancel", "cancels": [{"a": 0, "o": 556696349186}]}
     by_cloid = placing.cancel_by_cloid_action([(0, CLOID)])
     assert by_cloid == {"type": "cancelByCloid", "cancels": [{"asset": 0, "cloid": CLOID}]}
     leverage = placing.leverage_action(0, 10, MarginMode.CROSS)
     assert list(leverage.items()) == [("type", "updateLeverage"), ("asset", 0), ("isCross", True), ("leverage", 10)]
-    assert placing.schedule_cancel_action(5) == {"type": "scheduleCancel", "time": 5}
-    assert placing.schedule_cancel_action(None) == {"type": "scheduleCancel"}

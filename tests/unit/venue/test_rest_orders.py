@@ -150,7 +150,6 @@ async def test_without_a_signer_nothing_can_be_ordered(venue: FakeVenue) -> None
             paper.cancel([(BTC, cloid(1))]),
             paper.cancel_oids([(BTC, 1)]),
             paper.update_leverage(BTC, 5),
-            paper.schedule_cancel(None),
         ):
             with pytest.raises(SafetyRefusal, match="no signer"):
                 await order
@@ -215,7 +214,7 @@ async def test_two_actions_in_one_millisecond_have_different_nonces(venue: FakeV
     assert sorted(body["nonce"] for body in venue.actions) == list(range(WALL, WALL + 8))
 
 
-async def test_cancels_leverage_and_schedule(venue: FakeVenue, rest: VenueRest) -> None:
+async def test_cancels_and_leverage(venue: FakeVenue, rest: VenueRest) -> None:
     gone = "Order was never placed, already canceled, or filled. asset=2"
     venue.answers["cancelByCloid"] = statuses("success", {"error": gone})
     venue.answers["cancel"] = statuses("success")
@@ -229,8 +228,8 @@ async def test_cancels_leverage_and_schedule(venue: FakeVenue, rest: VenueRest) 
     venue.answers["updateLeverage"] = {"status": "ok", "response": {"type": "default"}}
     assert await rest.update_leverage(BTC, 10, MarginMode.ISOLATED) is None
     assert venue.actions[-1]["action"] == {"type": "updateLeverage", "asset": 0, "isCross": False, "leverage": 10}
-    refusal = "Cannot set scheduled cancel time until enough volume traded. Required: $1000000. Traded: $1."
-    venue.answers["scheduleCancel"] = {"status": "err", "response": refusal}
-    assert await rest.schedule_cancel(WALL) == refusal
+    refusal = "Cross margin is not allowed for this asset."
+    venue.answers["updateLeverage"] = {"status": "err", "response": refusal}
+    assert await rest.update_leverage(BTC, 10) == refusal
     assert await rest.place([]) == []
     assert await rest.cancel([]) == []

@@ -231,21 +231,7 @@ async def test_the_venues_count_of_requests_is_taken_over(venue: FakeVenue, rest
     assert (rest.action_budget.used, rest.action_budget.cap) == (42, 11500)
 
 
-async def test_contexts_leave_out_what_has_no_market(venue: FakeVenue, rest: VenueRest) -> None:
-    ctx = {"funding": "0.00001", "oraclePx": "10.5", "markPx": "10.4", "premium": "0.001"}
-    dead = ctx | {"markPx": None, "premium": None}
-    venue.answers["metaAndAssetCtxs"] = [venue.answers["meta"], [ctx, ctx, dead, ctx]]
-    assert set(await rest.contexts()) == {"BTC", "ODD"}
-    venue.answers["metaAndAssetCtxs"] = [venue.answers["meta"], [ctx]]
-    with pytest.raises(ProtocolViolation, match="differ in length"):
-        await rest.contexts()
-
-
-async def test_the_touch_and_the_agents(venue: FakeVenue, rest: VenueRest) -> None:
-    levels = [[{"px": "9.0", "sz": "1", "n": 1}, {"px": "8.0", "sz": "1", "n": 1}], []]
-    venue.answers["l2Book"] = {"coin": "BTC", "time": 5, "levels": levels}
-    top = await rest.book_top(BTC)
-    assert (top.bid, top.ask, top.time_ms) == (Decimal(9), None, 5)
+async def test_agents_are_told_with_their_end(venue: FakeVenue, rest: VenueRest) -> None:
     venue.answers["extraAgents"] = lambda body: [{"name": "bot", "address": "0xAA", "validUntil": 77}]
     (agent,) = await rest.extra_agents(USER)
     assert (agent.name, agent.address, agent.valid_until_ms) == ("bot", "0xaa", 77)

@@ -93,7 +93,7 @@ def _highest(lines: Any, slopes: Any, bases: Any, xs: Any, place: int) -> int:
 
 @compiled()
 def _stretch(
-    opens: Any, close: float, paid: Any, allowed: Any, fee: float, slippage: float, reverse: bool, places: Any, xs: Any
+    opens: Any, paid: Any, allowed: Any, fee: float, slippage: float, reverse: bool, places: Any, xs: Any
 ) -> Any:
     """One contiguous stretch of m bars; returns (profit, entry rows, exit rows, sides, number of trades).
 
@@ -202,9 +202,7 @@ def _by_lines(part: Records, allowed: npt.NDArray[np.bool_], rules: KernelRules)
         _ranks(prices * (1.0 - sign * rules.slippage) * (1.0 - sign * rules.taker_fee) - costs) for sign in (1.0, -1.0)
     ]
     places, xs = np.stack([place for place, _ in pairs]), np.stack([x for _, x in pairs])
-    return _stretch(
-        opens, prices[-1], paid, allowed, rules.taker_fee, rules.slippage, rules.reverse_on_opposite, places, xs
-    )
+    return _stretch(opens, paid, allowed, rules.taker_fee, rules.slippage, rules.reverse_on_opposite, places, xs)
 
 
 def hindsight_policy(course: Course, rules: KernelRules) -> Scheduled:

@@ -25,6 +25,12 @@ from aml100.market.series import BarSeries
 
 MOST_MARKS: Final = 1500
 LATEST_TRADES: Final = 200
+_FOOT: Final = (
+    "<footer class='quiet'>Decided on a bar's close, filled at the next open with slippage (an entry that rests: "
+    "when the market trades through it); stops before targets inside a bar; hourly funding; fees by liquidity. Not "
+    "modelled: queues, market impact, outages, and what others would have done had these orders been there. A "
+    "back-test is the past, not a forecast.</footer>"
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,7 +70,7 @@ def render_report(page: ReportInput) -> str:
         "<h2>All figures</h2>",
         _figures(document),
         _latest(page.record.trades),
-        _foot(document),
+        _FOOT,
     ]
     return (
         f"<!doctype html><html lang='en'><head><meta charset='utf-8'><meta name='viewport' "
@@ -343,15 +349,6 @@ def _latest(trades: Sequence[TradeClosed]) -> str:
     header = ("entry, UTC", "coin", "side", "entry price", "exit price", "bars", "exit", "net USD")
     return (
         f"<details><summary>the latest {len(shown)} of {len(trades)} trades</summary>{_table(header, rows)}</details>"
-    )
-
-
-def _foot(document: Mapping[str, object]) -> str:
-    return (
-        "<footer class='quiet'>Decided on a bar's close, filled at the next open with slippage (an entry that rests: "
-        "when the market trades through it); stops before targets inside a bar; hourly funding; fees by liquidity. Not "
-        "modelled: queues, market impact, outages, and what others would have done had these orders been there. A "
-        "back-test is the past, not a forecast.</footer>"
     )
 
 

@@ -99,7 +99,7 @@ class Follower:
 
 
 @asynccontextmanager
-async def follow(server: SimServer, **options: object) -> AsyncIterator[Follower]:
+async def follow(server: SimServer) -> AsyncIterator[Follower]:
     """Connect, subscribe to everything of the account and BTC, then to the steps."""
     async with aiohttp.ClientSession() as http, http.ws_connect(server.ws_url) as socket:
         follower = Follower(http, socket, server)

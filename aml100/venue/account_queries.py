@@ -18,6 +18,7 @@ from aml100.venue.budget import ActionBudget, Use
 from aml100.venue.news import AccountState, Agent, CoinLeverage, MoneyMoved, RateLimit, Role
 from aml100.venue.signing import Json
 from aml100.venue.transport import Transport
+from aml100.venue.words import is_perpetual, number
 
 LIGHT: Final = 2
 HEAVY: Final = 20
@@ -66,7 +67,7 @@ class AccountQueries:
             request: dict[str, Json] = {"type": "frontendOpenOrders", "user": address.lower(), "dex": dex}
             rows = await self._transport.fetch_info(request, list[wire.FrontOrder], HEAVY, Use.PROTECTIVE)
             for row in (order for parent in rows for order in (parent, *parent.children)):
-                if codec.is_perpetual(row.coin):
+                if is_perpetual(row.coin):
                     found[row.oid] = codec.resting_from(row)
         return tuple(found.values())
 
@@ -83,7 +84,7 @@ class AccountQueries:
             request: dict[str, Json] = {"type": "userFillsByTime", "user": address.lower(), "startTime": start_ms}
             rows = await self._transport.fetch_info(request, list[wire.FillWire], HEAVY, Use.PROTECTIVE)
             for row in rows:
-                if codec.is_perpetual(row.coin):
+                if is_perpetual(row.coin):
                     fill = codec.fill_from(row, address)
                     found[fill.fill_id] = fill
             if len(rows) < _FILLS_PAGE:
@@ -110,7 +111,7 @@ class AccountQueries:
         request: dict[str, Json] = {"type": "userRateLimit", "user": address.lower()}
         answer = await self._transport.fetch_info(request, wire.RateLimitWire, HEAVY)
         self.action_budget.sync(answer.nRequestsUsed, answer.nRequestsCap)
-        return RateLimit(answer.nRequestsUsed, answer.nRequestsCap, codec.number(answer.cumVlm, "cumVlm"))
+        return RateLimit(answer.nRequestsUsed, answer.nRequestsCap, number(answer.cumVlm, "cumVlm"))
 
     async def extra_agents(self, address: str) -> tuple[Agent, ...]:
         """Named keys that may trade for the account; the unnamed one is not listed by the venue."""

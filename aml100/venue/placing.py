@@ -18,8 +18,8 @@ from aml100.domain.events import Grouping, OrderChanged
 from aml100.domain.orders import Order, OrderKind, OrderStatus, Side, TimeInForce
 from aml100.domain.units import Cloid, decimal_text
 from aml100.venue import wire
-from aml100.venue.codec import number, order_status, status_reason
 from aml100.venue.signing import Json
+from aml100.venue.words import number, order_status, status_reason
 
 
 class MarginMode(Enum):

@@ -1,6 +1,6 @@
 """The venue's messages as it writes them: one struct a shape, nothing interpreted.
 
-Three rules hold here. Numbers that the venue writes as text stay text: only `codec` makes exact numbers of them, where
+Three rules hold here. Numbers that the venue writes as text stay text: only `words` makes exact numbers of them, where
 a value that is not finite can be refused with its path. Unknown fields are ignored, for the venue adds some every few
 months. Names are the venue's own, renamed only where they would clash (`T` of a candle is left out: it is t + interval
 - 1). Frames of the websocket are told apart by their `channel`.

@@ -18,7 +18,7 @@ from aml100.domain.market import BookTop
 from aml100.domain.orders import Order, OrderKind, OrderStatus, Side, TimeInForce
 from aml100.domain.units import Cloid, Coin
 from aml100.sim import requests
-from aml100.venue import codec, placing, wire, wire_other
+from aml100.venue import codec, placing, wire, wire_other, words
 from aml100.venue.account_queries import AccountQueries
 from aml100.venue.budget import ActionBudget, IpBudget
 from aml100.venue.news import CandleUpdate, FillsSeen, ForeignOrderSeen, TradesSeen
@@ -186,7 +186,7 @@ def test_recorded_order_statuses(shared: Path) -> None:
     assert codec.order_changed_from(cloid, info(shared, "orderStatus_unknownOid_2025-08.json")) is None
     reports = info(shared, "historicalOrders_2025-08.json")
     rejected = next(report for report in reports if report.status == "iocCancelRejected")
-    assert codec.order_status(rejected.status) is OrderStatus.REJECTED
+    assert words.order_status(rejected.status) is OrderStatus.REJECTED
 
 
 def test_recorded_stream_of_a_candle_that_updates_after_its_end(shared: Path) -> None:

@@ -17,7 +17,7 @@ from aml100.domain.errors import InvariantBroken, ProtocolViolation
 from aml100.domain.market import Instrument
 from aml100.domain.orders import Order, OrderKind, Side, TimeInForce
 from aml100.domain.units import Cloid, Coin
-from aml100.venue import codec, placing, wire
+from aml100.venue import codec, placing, wire, words
 from aml100.venue.session import Session, Subscription
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
@@ -86,10 +86,10 @@ def test_deep_nesting_is_refused() -> None:
 @given(st.decimals(allow_nan=True, allow_infinity=True))
 def test_only_usable_numbers_pass(value: Decimal) -> None:
     if value.is_finite() and abs(value.adjusted()) < 40 and len(str(value)) <= 64:
-        assert codec.number(str(value), "path") == value
+        assert words.number(str(value), "path") == value
     else:
         with pytest.raises(ProtocolViolation, match="path: "):
-            codec.number(str(value), "path")
+            words.number(str(value), "path")
 
 
 @functools.cache

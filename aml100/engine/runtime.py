@@ -259,8 +259,7 @@ class Engine:
             try:
                 done, _ = await asyncio.wait({stopping, *tasks}, return_when=asyncio.FIRST_COMPLETED)
                 for task in done - {stopping}:
-                    if task.exception() is not None or task is not tasks[3]:
-                        task.result()
+                    task.result()  # raises what ended it
                 await stopping
                 await self._leave()
             finally:

@@ -20,11 +20,7 @@ from aml100.learning.reward import RewardConfig, Shaping
 from aml100.learning.settings import TrainingSettings
 from aml100.market.series import BarSeries, FundingSeries
 from aml100.sim.exchange import Exchange
-from aml100.sim.staging import (
-    exchange_rules,
-    instruments_of,
-    make_tape,
-)
+from aml100.sim.staging import exchange_rules, instruments_of, make_tape
 from aml100.trading.core import TradingCore
 from aml100.trading.policies import BASELINES, Policy
 from aml100.trading.rules import TradingRules

@@ -47,7 +47,7 @@ from aml100.engine.training_board import TrainingBoard
 from aml100.engine.training_supervisor import TrainingSupervisor
 from aml100.storage.reader import StateReader
 from aml100.storage.writer import Writer
-from aml100.wiring import engines
+from aml100.wiring import assembly, engines
 from tests.sim.crash_lab import in_child, is_sound
 
 INTERVAL_MS = HOUR_MS
@@ -156,14 +156,14 @@ def watch(kill: Round | None, told: Callable[[str], None]) -> None:
                     child.kill()
 
     TrainingBoard.on_progress = on_progress  # type: ignore[method-assign]
-    whole_options = engines.desk_options
-    engines.desk_options = lambda *args: replace(  # type: ignore[assignment]
+    whole_options = assembly.desk_options
+    assembly.desk_options = lambda *args: replace(  # type: ignore[assignment]
         whole_options(*args), checkpoint_s=0.3, restart_after_s=(0.2, 0.2, 0.2)
     )
 
 
 async def play(state: Path, cycles: int, pace: int) -> int:
-    plan = engines.RunPlan(
+    plan = assembly.RunPlan(
         settings=load_settings(state.parent / "config", {}),
         state=state,
         coins=(),

@@ -11,6 +11,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,7 @@ from aml100.domain.errors import UsageError
 from aml100.evaluation.kernel import KernelRules, Market
 from aml100.learning.inference import SCALED_LIMIT
 from aml100.learning.settings import TrainingSettings
-from aml100.market.features import FEATURES, compute_features, schema_digest, warmup_bars
+from aml100.market.features import FEATURES, FeatureFrame, compute_features, schema_digest, warmup_bars
 from aml100.market.regime import DEFAULT_THRESHOLDS, RegimeThresholds
 from aml100.market.series import BarSeries, Floats, FundingSeries
 
@@ -106,6 +107,14 @@ class Dataset:
         return sum(stop - start for coin in self.coins for start, stop in coin.train)
 
 
+class _Split(NamedTuple):
+    """Training ranges, validation ranges, and where the warm-up of each validation range begins."""
+
+    train: tuple[Range, ...]
+    validate: tuple[Range, ...]
+    warm_from: tuple[int, ...]
+
+
 def look_back_bars(interval_ms: int, n_step: int) -> int:
     """The default embargo: the longest feature look-back, and the bars that a multi-step target reaches ahead."""
     return warmup_bars(interval_ms) + n_step
@@ -158,57 +167,26 @@ def build_dataset(
     Raises:
         UsageError: no data, mixed intervals, or too few bars for a training and a validation part.
     """
-    if not data:
-        raise UsageError("there is nothing to train on: no bars were given")
+    split_ms = _split_moment(data, validation_fraction)
     interval_ms = data[0].series.interval_ms
-    if any(coin.series.interval_ms != interval_ms for coin in data):
-        raise UsageError("all bars of one training must have the same interval")
-    times = np.sort(np.concatenate([coin.series.open_ms for coin in data]))
-    if len(times) == 0:
-        raise UsageError("there is nothing to train on: the bars are empty")
-    split_ms = int(times[min(len(times) - 1, int(len(times) * (1.0 - validation_fraction)))])
     frames = [compute_features(coin.series, coin.funding, thresholds=regimes) for coin in data]
     splits = [
         _split_ranges(coin.series, frame.valid, split_ms, embargo_bars, warm_bars, shortest)
         for coin, frame in zip(data, frames, strict=True)
     ]
-    blocks = [
-        frame.values[start:stop] for frame, (train, _, _) in zip(frames, splits, strict=True) for start, stop in train
-    ]
-    if not blocks or not any(validate for _, validate, _ in splits):
+    blocks = [frame.values[a:b] for frame, split in zip(frames, splits, strict=True) for a, b in split.train]
+    if not blocks or not any(split.validate for split in splits):
         raise UsageError(
-            f"{len(times)} bars are too few to train on: after the warm-up of {warmup_bars(interval_ms)} and an embargo"
-            f" of {embargo_bars} bars a training range needs {shortest} and validation at least 2"
+            f"{sum(len(coin.series) for coin in data)} bars are too few to train on: after the warm-up of "
+            f"{warmup_bars(interval_ms)} and an embargo of {embargo_bars} bars a training range needs {shortest} and "
+            "validation at least 2"
         )
     scaler = Scaler.fit(blocks)
-    returns = [
-        np.diff(np.log(coin.series.close[start:stop]))
-        for coin, (train, _, _) in zip(data, splits, strict=True)
-        for start, stop in train
-    ]
-    coins = tuple(
-        CoinRows(
-            market=Market.from_series(
-                coin.series,
-                coin.funding,
-                coin.constant_funding_rate,
-                frame.values if coin.rules.atr_stop else None,
-            ),
-            rules=coin.rules.as_record(),
-            scaled=np.where(frame.valid[:, None], scaler.apply(np.nan_to_num(frame.values)), np.float32(0.0)),
-            close=np.ascontiguousarray(coin.series.close),
-            volatility=np.ascontiguousarray(frame.values[:, _VOLATILITY]),
-            trend=np.nan_to_num(frame.values[:, _UP] - frame.values[:, _DOWN]),
-            train=train,
-            validate=validate,
-            warm_from=warm_from,
-        )
-        for coin, frame, (train, validate, warm_from) in zip(data, frames, splits, strict=True)
-    )
+    closes = [coin.series.close[a:b] for coin, split in zip(data, splits, strict=True) for a, b in split.train]
     return Dataset(
-        coins=coins,
+        coins=tuple(_lay_out(*parts, scaler) for parts in zip(data, frames, splits, strict=True)),
         scaler=scaler,
-        reward_unit=max(1e-9, float(np.concatenate(returns).std())),
+        reward_unit=max(1e-9, float(np.concatenate([np.diff(np.log(close)) for close in closes]).std())),
         usual_volatility=float(np.median(np.concatenate(blocks)[:, _VOLATILITY])),
         schema=schema_digest(interval_ms, regimes),
         interval_ms=interval_ms,
@@ -217,10 +195,37 @@ def build_dataset(
     )
 
 
+def _split_moment(data: Sequence[CoinData], validation_fraction: float) -> int:
+    """Open of the first bar for validation, ms: one moment for all coins; UsageError where nothing can be split."""
+    if not data:
+        raise UsageError("there is nothing to train on: no bars were given")
+    if any(coin.series.interval_ms != data[0].series.interval_ms for coin in data):
+        raise UsageError("all bars of one training must have the same interval")
+    times = np.sort(np.concatenate([coin.series.open_ms for coin in data]))
+    if len(times) == 0:
+        raise UsageError("there is nothing to train on: the bars are empty")
+    return int(times[min(len(times) - 1, int(len(times) * (1.0 - validation_fraction)))])
+
+
+def _lay_out(coin: CoinData, frame: FeatureFrame, split: _Split, scaler: Scaler) -> CoinRows:
+    return CoinRows(
+        market=Market.from_series(
+            coin.series, coin.funding, coin.constant_funding_rate, frame.values if coin.rules.atr_stop else None
+        ),
+        rules=coin.rules.as_record(),
+        scaled=np.where(frame.valid[:, None], scaler.apply(np.nan_to_num(frame.values)), np.float32(0.0)),
+        close=np.ascontiguousarray(coin.series.close),
+        volatility=np.ascontiguousarray(frame.values[:, _VOLATILITY]),
+        trend=np.nan_to_num(frame.values[:, _UP] - frame.values[:, _DOWN]),
+        train=split.train,
+        validate=split.validate,
+        warm_from=split.warm_from,
+    )
+
+
 def _split_ranges(
     series: BarSeries, valid: npt.NDArray[np.bool_], split_ms: int, embargo_bars: int, warm_bars: int, shortest: int
-) -> tuple[tuple[Range, ...], tuple[Range, ...], tuple[int, ...]]:
-    """Training ranges, validation ranges, and where the warm-up of each validation range begins."""
+) -> _Split:
     train_end = int(np.searchsorted(series.open_ms, split_ms - embargo_bars * series.interval_ms))
     split = int(np.searchsorted(series.open_ms, split_ms))
     train: list[Range] = []
@@ -233,7 +238,7 @@ def _split_ranges(
         if stop - first >= 2:
             validate.append((first, stop))
             warm_from.append(max(start, train_end, first - warm_bars))
-    return tuple(train), tuple(validate), tuple(warm_from)
+    return _Split(tuple(train), tuple(validate), tuple(warm_from))
 
 
 def _complete_ranges(series: BarSeries, valid: npt.NDArray[np.bool_]) -> list[Range]:

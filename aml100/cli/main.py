@@ -17,14 +17,13 @@ from typing import Final, cast
 
 from aml100 import __version__
 from aml100.cli import options as o
+from aml100.cli.output import INTERRUPTED
 from aml100.cli.parsing import PROGRAM, parse_options, value_flags
 from aml100.domain.errors import AmlError, UsageError
 from aml100.learning.threads import sleep_at_barriers
 from aml100.logs import LogFormat, add_secrets_of, redact, set_up
 
 Handler = Callable[[o.Options], int]
-
-INTERRUPTED: Final = 130
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "import": Command(o.ImportOptions, "aml100.cli.data:import_files", "bars of other sources into the history store"),
     "history": Command(o.HistoryOptions, "aml100.cli.data:history", "what the history store holds"),
     "backtest": Command(o.BacktestOptions, "aml100.cli.backtest:backtest", "a policy over past bars"),
-    "train": Command(o.TrainOptions, "aml100.cli.research:train", "a model from bars"),
+    "train": Command(o.TrainOptions, "aml100.cli.train:train", "a model from bars"),
     "walkforward": Command(
         o.WalkforwardOptions, "aml100.cli.walkforward:walkforward", "train and test, window by window"
     ),

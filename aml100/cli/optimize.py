@@ -14,7 +14,7 @@ from typing import Any
 
 from aml100.cli.bars import Market, load_market
 from aml100.cli.options import OptimizeOptions
-from aml100.cli.output import write_json, write_line, write_table
+from aml100.cli.output import INTERRUPTED, write_json, write_line, write_table
 from aml100.cli.progress import Progress
 from aml100.config.loading import Settings, flatten
 from aml100.config.models import Params
@@ -45,7 +45,6 @@ from aml100.storage.stores import has_state
 from aml100.training.shadow import WalkRules, walk_series
 from aml100.wiring.backtests import kernel_rules, training_settings
 
-INTERRUPTED = 130
 FOLDS_WANTED = 3
 DEFAULT_EPOCHS = 12
 WARMUP_BARS = 1000

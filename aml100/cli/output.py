@@ -1,10 +1,13 @@
-"""What commands print: one JSON document, or a table for people."""
+"""What commands leave behind: one JSON document, or a table for people; and the exit code of what Ctrl-C stopped."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from typing import Final
+
+INTERRUPTED: Final = 130
 
 
 def write_json(document: object) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from aml100.cli.backtest import full_document, hold_against, with_trials
 from aml100.cli.bars import Market, load_market
 from aml100.cli.options import WalkforwardOptions
-from aml100.cli.output import write_json, write_line, write_table
+from aml100.cli.output import INTERRUPTED, write_json, write_line, write_table
 from aml100.cli.progress import Progress
 from aml100.config.loading import Settings
 from aml100.domain.clock import SystemClock
@@ -41,7 +41,6 @@ from aml100.sim.staging import DEFAULT_WARMUP_BARS, hourly_rate, instruments_of
 from aml100.wiring.backtests import build_backtest, choose_bundle, kernel_rules, training_settings
 
 FOLDS_WANTED = 5
-INTERRUPTED = 130
 
 
 @dataclass(slots=True)

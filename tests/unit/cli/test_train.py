@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from aml100.cli import progress as drawing
-from aml100.cli import research
+from aml100.cli import train as command_train
 from aml100.cli.main import main
 from aml100.cli.progress import Progress, training_notes
 from aml100.learning.jobs import TrainingProgress
@@ -119,7 +119,7 @@ def test_ctrl_c_leaves_stdout_to_json_and_the_resumed_model_is_the_same(
 
     again = [*command[:-1], str(tmp_path / "again"), "--json"]
     with monkeypatch.context() as patched:
-        patched.setattr(research, "Progress", Impatient)
+        patched.setattr(command_train, "Progress", Impatient)
         assert main(again) == 130
     said = capsys.readouterr()
     assert said.out == ""

@@ -1,0 +1,116 @@
+"""Command `train`: a model version from bars."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aml100.cli.bars import load_market
+from aml100.cli.options import TrainOptions
+from aml100.cli.output import INTERRUPTED, write_json, write_line
+from aml100.cli.progress import Progress, training_notes
+from aml100.sim.staging import hourly_rate, instruments_of
+from aml100.wiring.backtests import kernel_rules, training_settings
+
+if TYPE_CHECKING:
+    from aml100.learning.jobs import TrainingJob, TrainingResult
+
+
+def train(options: TrainOptions) -> int:
+    """A model version in --out/models (default: beside the state file); Ctrl-C leaves a checkpoint."""
+    job = _job(options)
+    result = _run(job)
+    if result.ended == "stopped":
+        sys.stderr.write(f"stopped after epoch {result.epochs}; the same command with --resume goes on\n")
+        return INTERRUPTED
+    path = result.save(job, _home(options) / "models")
+    if options.json:
+        write_json(_document(job, result, path))
+    else:
+        _tell(result, path)
+    return 0
+
+
+def _home(options: TrainOptions) -> Path:
+    return options.out or options.folder
+
+
+def _job(options: TrainOptions) -> TrainingJob:
+    from aml100.learning.dataset import CoinData
+    from aml100.learning.jobs import TrainingJob
+    from aml100.learning.trials import TrialRegistry
+
+    params, market = options.load_settings().params, load_market(options)
+    instruments = instruments_of([one.coin for one in market.series])
+    rate = float(hourly_rate(params) or 0)
+    return TrainingJob(
+        data=tuple(
+            CoinData(one, kernel_rules(params, instruments[one.coin]), market.funding.get(one.coin), rate)
+            for one in market.series
+        ),
+        settings=training_settings(params, options.epochs),
+        seed=options.seed,
+        folder=_home(options) / "training",
+        budget_s=options.budget_s,
+        resume=options.resume,
+        registry=TrialRegistry.beside(_home(options) / "models"),
+    )
+
+
+def _run(job: TrainingJob) -> TrainingResult:
+    """To its end or to the first Ctrl-C, with its progress shown."""
+    from aml100.domain.clock import SystemClock
+    from aml100.learning.jobs import TrainingProgress, TrainingResult
+    from aml100.learning.trainer import train as run_training
+
+    stopping: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: stopping.append(number))
+    try:
+        with Progress("training, epoch", job.settings.epochs) as progress:
+            progress.announce(f"{_in_words(job)}: laying the bars out")
+            for event in run_training(job, SystemClock(), lambda: bool(stopping)):
+                if isinstance(event, TrainingProgress):
+                    progress.show(event.epoch, event.eta_s, training_notes(event))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert isinstance(event, TrainingResult)
+    return event
+
+
+def _in_words(job: TrainingJob) -> str:
+    coins = ", ".join(str(one.series.coin) for one in job.data)
+    return f"training on {sum(len(one.series) for one in job.data):,} bars of {coins}, seed {job.seed}"
+
+
+def _document(job: TrainingJob, result: TrainingResult, path: Path) -> dict[str, object]:
+    return {
+        "model": path.name,
+        "path": str(path),
+        "seed": job.seed,
+        "epochs": result.epochs,
+        "seconds": result.seconds,
+        "transitions": result.transitions,
+        "updates": result.updates,
+        "best_epoch": result.best_epoch,
+        "ended": result.ended,
+        "validation": asdict(result.validation),
+        "health": [asdict(finding) for finding in result.health],
+        "healthy": all(finding.healthy for finding in result.health),
+        "device": result.device,
+    }
+
+
+def _tell(result: TrainingResult, path: Path) -> None:
+    found = result.validation
+    write_line(f"model {path.name} in {path}: best epoch {result.best_epoch} of {result.epochs}, {result.ended}")
+    write_line(f"validation: net {found.net_return:+.2%} of one notional in {found.trades} trades")
+    if result.teller is not None:
+        write_line(f"nothing was mirrored: {result.teller} tells up from down")
+    for finding in result.health:
+        write_line(f"  {'ok ' if finding.healthy else 'BAD'} {finding.name}: {finding.detail}")
+    sick = [finding.name for finding in result.health if not finding.healthy]
+    if sick:
+        write_line(f"an engine would not promote it: {', '.join(sick)}")

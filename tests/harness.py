@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from aml100.config.models import Params
 from aml100.domain.market import Instrument
@@ -47,6 +51,32 @@ def series_of(
     times = start_ms + np.cumsum(steps)
     volume = np.ones(len(rows))
     return BarSeries(coin, MINUTE_MS, "made:test", times, table[:, 0], table[:, 1], table[:, 2], table[:, 3], volume)
+
+
+def restless(
+    times: Sequence[int] | npt.NDArray[np.int64], seed: int, *, jump: float = 0.0, price: float = 30_000.0
+) -> BarSeries:
+    """Minutes that open at `times` with moves large enough for entries, stops and targets.
+
+    `jump`: standard deviation of an open from the close before it, a fraction.
+    """
+    n, rng = len(times), np.random.default_rng(seed)
+    closes = price * np.exp(np.cumsum(rng.standard_t(4, n) * 0.0012))
+    opens = np.concatenate([[price], closes[:-1]])
+    if jump:
+        opens *= 1 + rng.normal(0, jump, n)
+    reach = np.abs(rng.normal(0, 0.0006, (2, n)))
+    high = (np.maximum(opens, closes) * (1 + reach[0])).round(1) + 0.1
+    low = (np.minimum(opens, closes) * (1 - reach[1])).round(1) - 0.1
+    columns = (opens.round(1), high, low, closes.round(1), rng.gamma(2.0, 5.0, n))
+    return BarSeries(BTC, MINUTE_MS, "made:restless", np.asarray(times, dtype=np.int64), *columns)
+
+
+def write_bars(path: Path, series: BarSeries) -> Path:
+    """A Parquet file as `--data` takes it."""
+    names = ("open", "high", "low", "close", "volume")
+    pq.write_table(pa.table({"time": series.open_ms, **{name: getattr(series, name) for name in names}}), path)
+    return path
 
 
 def rules_for_tests(**changes: object) -> TradingRules:

@@ -19,6 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.harness import restless, write_bars
+
 BARS = 1_400
 WARMUP = 400
 COMMAND = (sys.executable, "-m", "aml100")
@@ -28,22 +30,10 @@ TIMEOUT_S = 240
 @pytest.fixture(scope="module")
 def tape(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A made market with moves large enough for stops, targets, funding hours and one gap."""
-    rng = np.random.default_rng(11)
-    closes = 30_000 * np.exp(np.cumsum(rng.standard_t(4, BARS) * 0.0012))
-    opens = np.concatenate([[30_000.0], closes[:-1]]) * (1 + rng.normal(0, 0.0001, BARS))
-    spread = np.abs(rng.normal(0, 0.0006, (2, BARS)))
     times = 1_700_006_400_000 + np.arange(BARS) * 60_000
     times[900:] += 45 * 60_000
-    path = tmp_path_factory.mktemp("tape") / "BTC_made.parquet"
-    columns = {
-        "time": times.astype(np.int64),
-        "open": opens.round(1),
-        "high": (np.maximum(opens, closes) * (1 + spread[0])).round(1) + 0.1,
-        "low": (np.minimum(opens, closes) * (1 - spread[1])).round(1) - 0.1,
-        "close": closes.round(1),
-        "volume": rng.gamma(2.0, 5.0, BARS),
-    }
-    pq.write_table(pa.table(columns), path)
+    series = restless(times, 11, jump=0.0001)
+    path = write_bars(tmp_path_factory.mktemp("tape") / "BTC_made.parquet", series)
     settled = times[0] + np.arange(1, 5) * 8 * 3_600_000
     rates = {"time": settled.astype(np.int64), "rate": [0.0024, -0.0016, 0.0008, 0.0032]}
     pq.write_table(pa.table(rates), funding_of(path))

@@ -10,9 +10,9 @@ from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+
+from tests.harness import restless, write_bars
 
 KILLS = 52
 WARMUP_BARS = 300
@@ -22,20 +22,8 @@ BARS = 900
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     folder = tmp_path_factory.mktemp("lab")
-    rng = np.random.default_rng(3)
-    closes = 30_000 * np.exp(np.cumsum(rng.standard_t(4, BARS) * 0.0012))
-    opens = np.concatenate([[30_000.0], closes[:-1]])
-    reach = np.abs(rng.normal(0, 0.0006, (2, BARS)))
-    columns = {
-        "time": 1_700_006_400_000 + np.arange(BARS) * 60_000,
-        "open": opens.round(1),
-        "high": (np.maximum(opens, closes) * (1 + reach[0])).round(1) + 0.1,
-        "low": (np.minimum(opens, closes) * (1 - reach[1])).round(1) - 0.1,
-        "close": closes.round(1),
-        "volume": rng.gamma(2.0, 5.0, BARS),
-    }
-    tape = folder / "BTC_made.parquet"
-    pq.write_table(pa.table(columns), tape)
+    times = 1_700_006_400_000 + np.arange(BARS) * 60_000
+    tape = write_bars(folder / "BTC_made.parquet", restless(times, 3))
     lab = Path(__file__).with_name("crash_lab.py")
     command = [sys.executable, str(lab), str(tape), str(WARMUP_BARS), str(folder), str(KILLS), "1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)

@@ -15,8 +15,6 @@ from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from msgspec.structs import replace
 
@@ -27,6 +25,7 @@ from aml100.domain.units import DAY_MS, MINUTE_MS
 from aml100.engine.inputs import pack, unpack
 from aml100.storage.database import Database
 from aml100.storage.inputs import archive_folder
+from tests.harness import restless, write_bars
 
 BARS, WARMUP = 1_300, 400
 START = 1_700_006_400_000  # midnight
@@ -35,22 +34,9 @@ TIMEOUT_S = 240
 
 def write_tape(path: Path) -> Path:
     """A day's end lies in it, a gap, funding hours, stops and targets."""
-    rng = np.random.default_rng(3)
-    closes = 30_000 * np.exp(np.cumsum(rng.standard_t(4, BARS) * 0.0012))
-    opens = np.concatenate([[30_000.0], closes[:-1]])
-    spread = np.abs(rng.normal(0, 0.0006, (2, BARS)))
     times = START + (600 + np.arange(BARS)) * MINUTE_MS
     times[1_000:] += 45 * MINUTE_MS
-    columns = {
-        "time": times.astype(np.int64),
-        "open": opens.round(1),
-        "high": (np.maximum(opens, closes) * (1 + spread[0])).round(1) + 0.1,
-        "low": (np.minimum(opens, closes) * (1 - spread[1])).round(1) - 0.1,
-        "close": closes.round(1),
-        "volume": rng.gamma(2.0, 5.0, BARS),
-    }
-    pq.write_table(pa.table(columns), path)
-    return path
+    return write_bars(path, restless(times, 3))
 
 
 @pytest.fixture(scope="module")

@@ -12,22 +12,16 @@ from pathlib import Path
 import pytest
 
 from aml100 import logs
+from tests.unit.untouched import untouched_logging
 
 KEY = "0x" + "c0ffee12" * 8
 
 
 @pytest.fixture(autouse=True)
-def _untouched_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    root = logging.getLogger()
-    before, level, hooks = list(root.handlers), root.level, (sys.excepthook, logs.threading.excepthook)
+def _untouched(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(logs, "_secrets", set())
-    yield
-    for handler in set(root.handlers) - set(before):
-        root.removeHandler(handler)
-        handler.close()
-    root.setLevel(level)
-    sys.excepthook, logs.threading.excepthook = hooks
-    logging.captureWarnings(False)
+    with untouched_logging():
+        yield
 
 
 def logged(log_format: logs.LogFormat, level: str = "info") -> io.StringIO:

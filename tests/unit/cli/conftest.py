@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import logging
-import sys
-import threading
 from collections.abc import Iterator
 
 import pytest
 
+from tests.unit.untouched import untouched_logging
+
 
 @pytest.fixture(autouse=True)
-def _untouched_logging() -> Iterator[None]:
-    root = logging.getLogger()
-    before, level, hooks = list(root.handlers), root.level, (sys.excepthook, threading.excepthook)
-    yield
-    for handler in set(root.handlers) - set(before):
-        root.removeHandler(handler)
-        handler.close()
-    root.setLevel(level)
-    sys.excepthook, threading.excepthook = hooks
-    logging.captureWarnings(False)
+def _untouched() -> Iterator[None]:
+    with untouched_logging():
+        yield

@@ -7,13 +7,13 @@ import json
 from html.parser import HTMLParser
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from aml100.cli.main import main
 from aml100.domain.units import Coin
 from aml100.sim.scenario import synthetic_series
+from tests.harness import write_bars
 
 METRICS = [  # from the contract, not from our own
     "initial_equity", "final_equity", "total_return_pct", "monthly_return_pct", "sharpe", "sharpe_hourly",
@@ -28,10 +28,7 @@ METRICS = [  # from the contract, not from our own
 def bars(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Forty days of quarter hours in regimes, so that there are daily returns enough for a Sharpe ratio."""
     series = synthetic_series("regimes", Coin("BTC"), 900_000, 1_704_067_200_000, 4_800, 7, 60_000.0)
-    names = ("open", "high", "low", "close", "volume")
-    path = tmp_path_factory.mktemp("bars") / "BTC_made.parquet"
-    pq.write_table(pa.table({"time": series.open_ms, **{n: getattr(series, n) for n in names}}), path)
-    return path
+    return write_bars(tmp_path_factory.mktemp("bars") / "BTC_made.parquet", series)
 
 
 def document(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, object]:

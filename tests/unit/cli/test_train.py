@@ -9,8 +9,6 @@ import signal
 import sys
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from aml100.cli import progress as drawing
@@ -18,6 +16,7 @@ from aml100.cli import train as command_train
 from aml100.cli.main import main
 from aml100.cli.progress import Progress, training_notes
 from aml100.learning.jobs import TrainingProgress
+from tests.harness import write_bars
 from tests.unit.learning.planted import mean_reverting
 
 EPOCHS = 3
@@ -35,9 +34,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(drawing, "TERMINAL_EVERY_S", 0.0)
     monkeypatch.setenv("COLUMNS", "80")
     series = mean_reverting(2200, 1)
-    names = ("open", "high", "low", "close", "volume")
-    path = tmp_path / "BTC.parquet"
-    pq.write_table(pa.table({"time": series.open_ms, **{n: getattr(series, n) for n in names}}), path)
+    path = write_bars(tmp_path / "BTC.parquet", series)
     return ["train", "--data", str(path), "--epochs", str(EPOCHS), "--seed", "3", "--out", str(tmp_path / "out")]
 
 

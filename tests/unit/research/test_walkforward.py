@@ -25,6 +25,7 @@ from aml100.evaluation.metrics import RunRecord, compute_metrics
 from aml100.market.features import warmup_bars
 from aml100.research.walkforward import Span, common_span, cut, default_embargo, joined, plan_folds, trimmed
 from aml100.sim.scenario import synthetic_series
+from tests.harness import write_bars
 
 BTC = Coin("BTC")
 QUARTER = 15 * MINUTE_MS
@@ -104,9 +105,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for name, value in (("LSTM_HIDDEN", "4"), ("LSTM_LAYERS", "1")):
         monkeypatch.setenv(f"AML100_MODEL__{name}", value)
     series = synthetic_series("mean-reverting", BTC, QUARTER, START, 24 * 96, 2, 60_000.0)
-    names = ("open", "high", "low", "close", "volume")
-    path = tmp_path / "BTC_made.parquet"
-    pq.write_table(pa.table({"time": series.open_ms, **{n: getattr(series, n) for n in names}}), path)
+    path = write_bars(tmp_path / "BTC_made.parquet", series)
     options = ["--train-days", "12", "--test-days", "5", "--embargo-bars", "96", "--epochs", "1", "--seed", "3"]
     return ["walkforward", "--data", str(path), *options, "--out", str(tmp_path / "out"), "--json"]
 

@@ -99,6 +99,8 @@ def walk_together(
 ) -> int:
     """The account over the time steps from `start` on; returns the number of trades, in the order of their entries.
 
+    One loop: divided into its passes over the coins it took twice as long.
+
     Args:
         bars: rows of all coins [R]; `rules` one record a coin [K]; `actions` int8 [R].
         places: the row of each coin at each time step, int64 [K, T]; -1 where it has no bar.

@@ -21,7 +21,7 @@ from aml100.evaluation.kernel import (
     position_rows,
     step_batch,
 )
-from aml100.evaluation.transition import round_to_tick
+from aml100.evaluation.rounding import round_to_tick
 from aml100.market.position import POSITION_FEATURES
 from aml100.market.series import BarSeries, FundingSeries
 

@@ -22,7 +22,6 @@ from aml100.domain.clock import SystemClock, wall_ms
 from aml100.domain.errors import AmlError, UsageError
 from aml100.domain.units import DAY_MS, Coin
 from aml100.learning.bundle import load_bundle
-from aml100.learning.dataset import CoinData
 from aml100.learning.jobs import TrainingJob, TrainingResult
 from aml100.learning.trainer import train
 from aml100.learning.trials import TrialRegistry
@@ -43,7 +42,7 @@ from aml100.research.walkforward import Fold, common_span, cut, default_embargo,
 from aml100.sim.staging import hourly_rate, instruments_of
 from aml100.storage.stores import has_state
 from aml100.training.shadow import WalkRules, walk_series
-from aml100.wiring.backtests import kernel_rules, training_settings
+from aml100.wiring.backtests import kernel_rules, training_data, training_settings
 
 FOLDS_WANTED = 3
 DEFAULT_EPOCHS = 12
@@ -173,17 +172,9 @@ def _fold_returns(
     context: Context, params: Params, fold: Fold, trial: int, stop: Callable[[], bool]
 ) -> list[float] | None:
     """Daily returns of one fold's test, on one unit of notional a coin, of a model trained on its training span."""
-    instruments, rate = instruments_of([one.coin for one in context.series]), float(hourly_rate(params) or 0)
-    settings = training_settings(params, context.epochs)
-    rules = {coin: kernel_rules(params, instrument) for coin, instrument in instruments.items()}
-    data = tuple(
-        CoinData(series, rules[series.coin], funding, rate)
-        for series, funding in (
-            (cut(one, fold.train), _until(context.funding.get(one.coin), fold)) for one in context.series
-        )
-        if len(series)
-    )
-    job = TrainingJob(data, settings, context.seed, budget_s=context.budget_s)
+    known = {coin: rates.until(fold.train.to_ms) for coin, rates in context.funding.items()}
+    data = training_data(params, [cut(one, fold.train) for one in context.series], known)
+    job = TrainingJob(data, training_settings(params, context.epochs), context.seed, budget_s=context.budget_s)
     result: TrainingResult | None = None
     for event in train(job, SystemClock(), stop):
         if isinstance(event, TrainingResult):
@@ -192,14 +183,14 @@ def _fold_returns(
     if result.ended == "stopped":
         return None
     bundle = load_bundle(result.save(job, Path(context.scratch) / f"{trial:05d}"))
-    walk = {coin: WalkRules(one, params.trading.min_q_gap, rate) for coin, one in rules.items()}
+    instruments, rate = instruments_of([one.coin for one in context.series]), float(hourly_rate(params) or 0)
+    walk = {
+        coin: WalkRules(kernel_rules(params, instrument), params.trading.min_q_gap, rate)
+        for coin, instrument in instruments.items()
+    }
     tested = {one.coin: cut(one, fold.test, WARMUP_BARS) for one in context.series}
     walked = walk_series(bundle, tested, walk, fold.test.from_ms, context.funding)
     return [float(one) for one in walked.daily_returns()]
-
-
-def _until(funding: FundingSeries | None, fold: Fold) -> FundingSeries | None:
-    return None if funding is None else funding.until(fold.train.to_ms)
 
 
 def _array(values: list[float]) -> Any:

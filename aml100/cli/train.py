@@ -12,8 +12,7 @@ from aml100.cli.bars import load_market
 from aml100.cli.options import TrainOptions
 from aml100.cli.output import INTERRUPTED, write_json, write_line
 from aml100.cli.progress import Progress, training_notes
-from aml100.sim.staging import hourly_rate, instruments_of
-from aml100.wiring.backtests import kernel_rules, training_settings
+from aml100.wiring.backtests import training_data, training_settings
 
 if TYPE_CHECKING:
     from aml100.learning.jobs import TrainingJob, TrainingResult
@@ -39,18 +38,12 @@ def _home(options: TrainOptions) -> Path:
 
 
 def _job(options: TrainOptions) -> TrainingJob:
-    from aml100.learning.dataset import CoinData
     from aml100.learning.jobs import TrainingJob
     from aml100.learning.trials import TrialRegistry
 
     params, market = options.load_settings().params, load_market(options)
-    instruments = instruments_of([one.coin for one in market.series])
-    rate = float(hourly_rate(params) or 0)
     return TrainingJob(
-        data=tuple(
-            CoinData(one, kernel_rules(params, instruments[one.coin]), market.funding.get(one.coin), rate)
-            for one in market.series
-        ),
+        data=training_data(params, market.series, market.funding),
         settings=training_settings(params, options.epochs),
         seed=options.seed,
         folder=_home(options) / "training",

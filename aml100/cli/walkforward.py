@@ -32,13 +32,12 @@ from aml100.evaluation.objectives import Trials
 from aml100.evaluation.report import ReportInput
 from aml100.learning.bundle import BundleError, load_bundle
 from aml100.learning.checkpoint_files import has_checkpoint
-from aml100.learning.dataset import CoinData
 from aml100.learning.jobs import TrainingJob, TrainingProgress, TrainingResult
 from aml100.learning.trainer import train
 from aml100.learning.trials import TrialRegistry
 from aml100.research.walkforward import Fold, Span, common_span, cut, default_embargo, joined, plan_folds, trimmed
-from aml100.sim.staging import DEFAULT_WARMUP_BARS, hourly_rate, instruments_of
-from aml100.wiring.backtests import build_backtest, choose_bundle, kernel_rules, training_settings
+from aml100.sim.staging import DEFAULT_WARMUP_BARS
+from aml100.wiring.backtests import build_backtest, choose_bundle, training_data, training_settings
 
 FOLDS_WANTED = 5
 
@@ -145,15 +144,9 @@ def _model_of(walk: Walk, fold: Fold, folds: int) -> Path | None:
     work = walk.home / "training" / f"{fold.name}-{key[:8]}"
     params = walk.settings.params
     series = [cut(one, fold.train) for one in walk.market.series]
-    instruments = instruments_of([one.coin for one in series])
-    rate = float(hourly_rate(params) or 0)
     funding = {coin: rates.until(fold.train.to_ms) for coin, rates in walk.market.funding.items()}
     job = TrainingJob(
-        data=tuple(
-            CoinData(one, kernel_rules(params, instruments[one.coin]), funding.get(one.coin), rate)
-            for one in series
-            if len(one)
-        ),
+        data=training_data(params, series, funding),
         settings=training_settings(params, walk.options.epochs),
         seed=walk.options.seed,
         folder=work,

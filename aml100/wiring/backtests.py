@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from decimal import Decimal
 from pathlib import Path
@@ -20,13 +20,14 @@ from aml100.learning.reward import RewardConfig, Shaping
 from aml100.learning.settings import TrainingSettings
 from aml100.market.series import BarSeries, FundingSeries
 from aml100.sim.exchange import Exchange
-from aml100.sim.staging import exchange_rules, instruments_of, make_tape
+from aml100.sim.staging import exchange_rules, hourly_rate, instruments_of, make_tape
 from aml100.trading.core import TradingCore
 from aml100.trading.policies import BASELINES, Policy
 from aml100.trading.rules import TradingRules
 
 if TYPE_CHECKING:
     from aml100.learning.bundle import Bundle
+    from aml100.learning.dataset import CoinData
 
 SIMULATED_BAND: Final = Decimal("0.5")
 """How far a simulated market order's price may lie from the decision close: far enough never to bind."""
@@ -134,6 +135,19 @@ def kernel_rules(params: Params, instrument: Instrument) -> KernelRules:
         maker_timeout_bars=trading.maker_timeout_bars,
         atr_stop=trading.atr_stop_multiple,
         trailing_stop=float(trading.trailing_stop_frac),
+    )
+
+
+def training_data(
+    params: Params, series: Iterable[BarSeries], funding: Mapping[Coin, FundingSeries]
+) -> tuple[CoinData, ...]:
+    """What a training reads: each series that has bars, with its coin's rules and what is known of its funding."""
+    from aml100.learning.dataset import CoinData
+
+    held = [one for one in series if len(one)]
+    instruments, rate = instruments_of([one.coin for one in held]), float(hourly_rate(params) or 0)
+    return tuple(
+        CoinData(one, kernel_rules(params, instruments[one.coin]), funding.get(one.coin), rate) for one in held
     )
 
 

@@ -193,12 +193,26 @@ class CycleKeeper:
         result = self._tracker.apply(window, self.trials(), is_realised=source == "realised")
         self._start_ms, self._last_source, self._last_verdict = window.end_ms, source, result.verdict.value
         self.completed += 1
-        metrics = {_shown_name(o.name): _shown(o.name, o.value) for o in result.objectives}
-        counted = result.verdict is Verdict.PASS or (
-            result.verdict is Verdict.PROVISIONAL and self._tracker.provisional_advances
+        figures = {_shown_name(o.name): _shown(o.name, o.value) for o in result.objectives}
+        facts: list[Entry] = [self._cycle(result, window, source, figures)]
+        moved = result.phase_after != result.phase
+        if moved:
+            provisional = self._tracker.state.is_provisional
+            facts.append(
+                PhaseStep(result.end_ms, result.phase, result.phase_after, result.reason, provisional, self._network)
+            )
+        self._database.journal(facts)
+        self._listeners.on_event(
+            "cycle", {"number": result.number, "source": source, "verdict": result.verdict.value, "metrics": figures}
         )
+        if moved:
+            self._listeners.on_event("phase", {"from": result.phase, "to": result.phase_after, "reason": result.reason})
+        return result
+
+    def _cycle(self, result: CycleResult, window: Window, source: str, figures: Mapping[str, object]) -> Cycle:
+        """The row of a cycle: what it was judged by, and where the accounting stands after it."""
         record = {
-            "figures": metrics,
+            "figures": figures,
             "objectives": [asdict(one) for one in result.objectives],
             "evidence": [asdict(one) for one in result.evidence],
             "days_to_go": result.days_to_go,
@@ -208,34 +222,20 @@ class CycleKeeper:
             "opening_equity": window.opening_equity,
             "closing_equity": float(window.equity[-1]) if len(window.equity) else window.opening_equity,
         }
-        facts: list[Entry] = [
-            Cycle(
-                number=result.number,
-                phase=result.phase,
-                from_ms=result.start_ms,
-                to_ms=result.end_ms,
-                source=source,
-                verdict=result.verdict.value,
-                counted=counted,
-                metrics=json.dumps(record),
-                model=self.model(),
-                network=self._network,
-                state=write_state(self._tracker.state, self._objectives.gates_mode),
-            )
-        ]
-        moved = result.phase_after != result.phase
-        if moved:
-            provisional = self._tracker.state.is_provisional
-            facts.append(
-                PhaseStep(result.end_ms, result.phase, result.phase_after, result.reason, provisional, self._network)
-            )
-        self._database.journal(facts)
-        self._listeners.on_event(
-            "cycle", {"number": result.number, "source": source, "verdict": result.verdict.value, "metrics": metrics}
+        provisional = result.verdict is Verdict.PROVISIONAL and self._tracker.provisional_advances
+        return Cycle(
+            number=result.number,
+            phase=result.phase,
+            from_ms=result.start_ms,
+            to_ms=result.end_ms,
+            source=source,
+            verdict=result.verdict.value,
+            counted=result.verdict is Verdict.PASS or provisional,
+            metrics=json.dumps(record),
+            model=self.model(),
+            network=self._network,
+            state=write_state(self._tracker.state, self._objectives.gates_mode),
         )
-        if moved:
-            self._listeners.on_event("phase", {"from": result.phase, "to": result.phase_after, "reason": result.reason})
-        return result
 
     # --- what is shown --------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from decimal import Decimal
 from typing import Final
@@ -125,7 +125,13 @@ class Watch:
             if succession is None or champion is None
             else self._triggers(now_ms, core, succession, standing, trained_ms)
         )
-        self._last_ms, self._standing = now_ms, standing
+        self._note(now_ms, standing, triggers)
+        critical = standing.status is Status.CRITICAL and (before is None or before.status is not Status.CRITICAL)
+        factor = SIZE_FACTORS[standing.status] if self._params.risk.status_sizing else Decimal(1)
+        return Checked(standing, self.health, triggers, critical, factor)
+
+    def _note(self, now_ms: int, standing: Standing, triggers: Sequence[Trigger]) -> None:
+        """Journal a check; it is told where something has changed."""
         self._database.journal(
             (
                 StatusCheck(
@@ -138,9 +144,9 @@ class Watch:
                 ),
             )
         )
-        causes = tuple(trigger.cause for trigger in triggers)
-        if before is None or before.status is not standing.status or causes != self._causes:
-            self._causes = causes
+        before, known = self._standing, self._causes
+        self._last_ms, self._standing, self._causes = now_ms, standing, tuple(trigger.cause for trigger in triggers)
+        if before is None or before.status is not standing.status or self._causes != known:
             self._listeners.on_event(
                 "check",
                 {
@@ -149,9 +155,6 @@ class Watch:
                     "triggers": [f"{trigger.cause}: {trigger.reason}" for trigger in triggers],
                 },
             )
-        critical = standing.status is Status.CRITICAL and (before is None or before.status is not Status.CRITICAL)
-        factor = SIZE_FACTORS[standing.status] if self._params.risk.status_sizing else Decimal(1)
-        return Checked(standing, self.health, triggers, critical, factor)
 
     def _triggers(
         self, now_ms: int, core: TradingCore, succession: Succession, standing: Standing, trained_ms: int | None

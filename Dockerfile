@@ -1,4 +1,4 @@
-# A headless engine: docker build -t aml100 . && docker run -d --restart on-failure -v aml100:/data aml100
+# A headless engine: docker build -t aml100 . && docker run -d --restart on-failure:5 -v aml100:/data aml100
 # Secrets come by --env-file or a mounted key file of mode 0600; the console attaches with
 #   docker exec -it NAME aml100-console attach --state /data/state.db
 FROM python:3.11-slim

@@ -23,8 +23,8 @@ from aml100.domain.errors import AmlError
 from aml100.domain.units import HOUR_MS, Coin
 from aml100.engine.listener import Listeners
 from aml100.engine.runtime import Engine
-from aml100.wiring.assembly import RunPlan
-from aml100.wiring.engines import embedded_engine
+from aml100.wiring.embedded import embedded_engine
+from aml100.wiring.engines import RunPlan
 
 COINS: Final = 50
 HISTORY_BARS: Final = {"lag": 2000, "hours": 600}

@@ -21,7 +21,7 @@ from aml100.domain.errors import AmlError, SafetyRefusal, UsageError
 if TYPE_CHECKING:
     from aml100.domain.events import Record
     from aml100.headless import EventWriter
-    from aml100.wiring.assembly import RunPlan
+    from aml100.wiring.engines import RunPlan
 
 
 def run(options: RunOptions) -> int:
@@ -75,8 +75,8 @@ def _plan(options: RunOptions) -> RunPlan:
     from aml100.engine.admission import check_sound
     from aml100.learning.bundle import load_bundle
     from aml100.sim.faults import load_faults
-    from aml100.wiring.assembly import RunPlan
     from aml100.wiring.backtests import model_folder
+    from aml100.wiring.engines import RunPlan
 
     settings = options.load_settings()
     market = tape_files(options) if options.data else None
@@ -187,7 +187,8 @@ async def _run_engine(plan: RunPlan, options: RunOptions) -> int:
     from aml100.engine.listener import Listeners
     from aml100.headless import EventWriter
     from aml100.venue.clock import VenueClock
-    from aml100.wiring.engines import embedded_engine, live_engine
+    from aml100.wiring.embedded import embedded_engine
+    from aml100.wiring.engines import live_engine
 
     clock = ManualClock() if plan.venue == "sim" else VenueClock()
     lines = _Lines(EventWriter(sys.stdout, options.json, clock))

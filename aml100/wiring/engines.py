@@ -1,137 +1,114 @@
-"""An engine with everything around it: on the embedded venue, on a stand-alone one, on testnet or mainnet, on paper."""
+"""An engine with everything around it, and how it is put on a venue that nobody waits for; `embedded` has the other."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Final
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-from aml100.domain.clock import ManualClock
+from aml100.config.loading import Settings
+from aml100.config.models import Params
+from aml100.control.attach import socket_path
+from aml100.domain.clock import Clock, wall_ms
 from aml100.domain.market import Instrument
-from aml100.domain.units import Coin
+from aml100.domain.units import HOUR_MS, Coin
+from aml100.engine.admission import load_champion
 from aml100.engine.archive import NETWORKS, Archive
 from aml100.engine.connecting import access_for, check_signer, client_for, dexes_of, listed, place_of, reach, stream_for
-from aml100.engine.funding import FundingWatch, TapeFunding, VenueFunding
+from aml100.engine.cycle import CycleKeeper
+from aml100.engine.desk import DeskOptions, TrainingDesk
+from aml100.engine.feeds import FeedBoard
+from aml100.engine.funding import FundingWatch, VenueFunding
 from aml100.engine.listener import Listeners
 from aml100.engine.live import LiveKeeper
 from aml100.engine.operator import OperatorDesk
-from aml100.engine.past import tape_past
-from aml100.engine.runtime import Engine
-from aml100.sim.exchange import Exchange
-from aml100.sim.scenario import Tape
-from aml100.sim.server import SimServer
-from aml100.sim.staging import (
-    ACCOUNT_KEY,
-    AGENT_KEY,
-    SYNTHETIC_HISTORY_BARS,
-    exchange_rules,
-    instruments_of,
-    make_tape,
-    synthetic_tape,
-    warmup_for,
-)
-from aml100.sim.store import VenueStore
+from aml100.engine.pairing import ShadowRules
+from aml100.engine.past import Past, stored_past
+from aml100.engine.recording import InputLog, RecordedCore
+from aml100.engine.runtime import Engine, EngineOptions
+from aml100.engine.telemetry import Telemetry
+from aml100.engine.watch import Watch
+from aml100.market.features import schema_digest
+from aml100.market.series import BarSeries, FundingSeries
+from aml100.sim.faults import Fault
+from aml100.sim.paper import PaperAccount
+from aml100.sim.staging import hourly_rate
 from aml100.storage.database import Database
+from aml100.storage.entries import Run
 from aml100.storage.history import HistoryStore
 from aml100.storage.store import Synchronous
 from aml100.storage.stores import store_of
-from aml100.venue.budget import ActionBudget, IpBudget
+from aml100.trading.core import TradingCore
+from aml100.trading.rules import TradingRules
 from aml100.venue.clock import VenueClock
 from aml100.venue.rest import VenueRest
 from aml100.venue.session import Subscription, account_subscriptions, market_subscriptions
-from aml100.venue.signing import Signer
-from aml100.wiring.assembly import Market, RunPlan, assemble
-from aml100.wiring.backtests import SIMULATED_BAND
+from aml100.venue.stream import VenueStream
+from aml100.wiring.backtests import PolicyChoice, choose_baseline, kernel_rules, training_settings
 
-SYNTHETIC_TRADING_STARTS_MS: Final = 1_735_689_600_000  # 2025-01-01 00:00 UTC, so that windows begin with the trading
-SYNTHETIC_PRICE: Final = 60_000.0
-
-
-def embedded_tape(plan: RunPlan) -> tuple[Tape, int]:
-    """The market that the embedded venue plays, and how much of it is history."""
-    params = plan.settings.params
-    if plan.series:
-        rows = max(len(one) for one in plan.series)
-        return make_tape(plan.series, plan.funding, params), warmup_for(rows, plan.warmup_bars)
-    warmup_bars = SYNTHETIC_HISTORY_BARS if plan.warmup_bars is None else plan.warmup_bars
-    start_ms = SYNTHETIC_TRADING_STARTS_MS - warmup_bars * params.trading.interval_ms
-    coins = plan.coins or (Coin("BTC"),)
-    return synthetic_tape(plan.process, coins, start_ms, plan.seed, params, SYNTHETIC_PRICE), warmup_bars
+if TYPE_CHECKING:
+    from aml100.learning.bundle import Bundle
 
 
-@asynccontextmanager
-async def embedded_engine(
-    plan: RunPlan, listeners: Listeners, clock: ManualClock
-) -> AsyncIterator[tuple[Engine, OperatorDesk]]:
-    """An engine with its simulated venue, both on loopback in this process; the orders are signed and sent by HTTP."""
-    tape, warmup_bars = embedded_tape(plan)
-    instruments = instruments_of(tape.coins)
-    plan.state.parent.mkdir(parents=True, exist_ok=True)
-    server = _embedded_server(plan, tape, warmup_bars, instruments)
-    async with AsyncExitStack() as stack:
-        account = server.account
-        database = stack.enter_context(Database.open(plan.state, "NORMAL", "sim", account, "venue"))
-        await stack.enter_async_context(server)
-        clock.set(server.pace.market_ms())
-        rest = await stack.enter_async_context(_embedded_client(server, tape, clock))
-        streams = [s for coin in tape.coins for s in market_subscriptions(coin, tape.interval_ms)]
-        streams += [*account_subscriptions(account), Subscription("simStep")]
-        stream = stream_for(server.ws_url, streams, clock, tape.origin, plan.settings.venue)
-        market = Market(
-            venue="sim",
-            execution="venue",
-            mode="SIM",
-            network="sim",
-            instruments=instruments,
-            interval_ms=tape.interval_ms,
-            origin=tape.origin,
-            speed=plan.speed,
-            account=account,
-            in_step=True,
-            warmup_bars=warmup_bars,
-            order_band=SIMULATED_BAND,
-            lenient_first=True,
-            past=tape_past(tape),
-        )
-        engine, desk = assemble(plan, market, database, rest, stream, clock, listeners)
-        engine.deposit = plan.settings.params.backtest.initial_equity
-        engine.funding = FundingWatch(TapeFunding(tape), engine.core)
-        yield engine, desk
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """What `run` was asked for. On the embedded venue, without `series`, the named synthetic process plays.
+
+    `venue` is sim, testnet, mainnet or url, the last with its two addresses.
+    """
+
+    settings: Settings
+    state: Path
+    coins: tuple[Coin, ...]
+    series: tuple[BarSeries, ...]
+    funding: Mapping[Coin, FundingSeries]
+    process: str
+    seed: int
+    speed: float
+    warmup_bars: int | None
+    policy: str
+    bundle: Bundle | None
+    duration_s: float | None
+    max_cycles: int | None
+    faults: tuple[Fault, ...] = ()
+    venue: str = "sim"
+    rest_url: str | None = None
+    ws_url: str | None = None
+    execution: Literal["paper", "venue"] = "venue"
+    armed: bool = False
+    override_phase: str | None = None
 
 
-def _embedded_server(plan: RunPlan, tape: Tape, warmup_bars: int, instruments: Mapping[Coin, Instrument]) -> SimServer:
-    """The venue with what it remembers beside the state file; nothing is opened yet."""
-    params = plan.settings.params
-    return SimServer(
-        Exchange(list(instruments.values()), exchange_rules(params)),
-        tape,
-        account_key=ACCOUNT_KEY,
-        agent_key=AGENT_KEY,
-        deposit=params.backtest.initial_equity,
-        speed=plan.speed,
-        warmup_bars=warmup_bars,
-        store=VenueStore(
-            plan.state.with_name(plan.state.name + ".venue"), f"{tape.identity}|seed {plan.seed}|warm-up {warmup_bars}"
-        ),
-        faults=plan.faults,
-        seed=plan.seed,
-    )
+@dataclass(frozen=True, slots=True)
+class Market:
+    """The market an engine is put into: whose it is called, its coins and their rules, and how it moves.
 
+    `network` is whose market it is, for what cycles are worth; `in_step`: the venue waits for the engine and sets its
+    clock.
+    """
 
-def _embedded_client(server: SimServer, tape: Tape, clock: ManualClock) -> VenueRest:
-    """A client whom that venue sets no limits; orders have no expiry, for it waits for us."""
-    return VenueRest(
-        server.rest_url,
-        "other",
-        Signer(AGENT_KEY, "other"),
-        server.account,
-        clock,
-        origin=tape.origin,
-        ip_budget=IpBudget(10**9, 0),
-        action_budget=ActionBudget(10**9),
-        dexes=dexes_of(tape.coins),
-        expires_after_ms=None,
-    )
+    venue: str
+    execution: str
+    mode: str
+    network: str
+    instruments: dict[Coin, Instrument]
+    interval_ms: int
+    origin: str
+    speed: float
+    account: str
+    in_step: bool
+    warmup_bars: int
+    order_band: Decimal
+    lenient_first: bool
+    past: Past | None = None
+
+    @property
+    def coins(self) -> tuple[Coin, ...]:
+        return tuple(self.instruments)
 
 
 @asynccontextmanager
@@ -187,3 +164,180 @@ async def live_engine(
         signer = None if access.signer is None else access.signer.address
         engine.live = LiveKeeper(engine, clock, bar_grace_s=plan.settings.venue.bar_grace_seconds, signer=signer)
         yield engine, desk
+
+
+def assemble(
+    plan: RunPlan,
+    market: Market,
+    database: Database,
+    rest: VenueRest,
+    stream: VenueStream,
+    clock: Clock,
+    listeners: Listeners,
+    *,
+    is_paper: bool = False,
+) -> tuple[Engine, OperatorDesk]:
+    """Core, desks and screens' data around one journal."""
+    params, coins = plan.settings.params, market.coins
+    run_id = f"r-{wall_ms()}-{os.getpid()}"
+    trainer = _training_desk(plan, market, database, listeners) if plan.policy == "model" else None
+    policy = choose_baseline(plan.policy, plan.seed) if trainer is None else _choice_of(trainer)
+    core = _recorded_core(plan, market, database, policy, run_id, is_paper=is_paper)
+    if trainer is not None:
+        trainer.restore(core)
+    telemetry = Telemetry()
+    telemetry.restore(database)
+    cycles = CycleKeeper(plan.settings.objectives, database, listeners, market.interval_ms, market.network)
+    cycles.restore()
+    watch = Watch(plan.settings.objectives, params, database, listeners, market.interval_ms)
+    watch.restore(coins)
+    for listener in (telemetry, cycles, watch):
+        listeners.add(listener)
+    stale_s = params.risk.stale_seconds
+    if market.in_step:  # that venue speaks once a bar, and stands still until the engine has answered
+        stale_s = max(stale_s, 2.5 * market.interval_ms / 1000 / market.speed)
+    paper = _paper_account(core, params) if is_paper else None
+    engine = Engine(
+        options=_engine_options(plan, market, run_id),
+        core=core,
+        rest=rest,
+        stream=stream,
+        database=database,
+        clock=clock,
+        feeds=FeedBoard(stale_s),
+        telemetry=telemetry,
+        listeners=listeners,
+        desk=trainer,
+        cycles=cycles,
+        watch=watch,
+        account_venue=paper,
+        paper=paper,
+    )
+    engine.run_entry = Run(
+        run_id=run_id,
+        started_ms=wall_ms(),
+        venue=market.venue,
+        execution=market.execution,
+        coins=coins,
+        origin=market.origin,
+        policy=plan.policy,
+        seed=plan.seed,
+        pid=os.getpid(),
+    )
+    socket = socket_path(plan.state)
+    engine.socket, engine.model_id = str(socket), policy.model
+    described: dict[str, object] = {"venue": market.venue, "execution": market.execution, "coins": list(coins)}
+    described |= {"policy": plan.policy, "speed": plan.speed}
+    return engine, OperatorDesk(engine, socket, plan.state, described)
+
+
+def _training_desk(plan: RunPlan, market: Market, database: Database, listeners: Listeners) -> TrainingDesk:
+    """The trainer with the model that is to decide: the one asked for, else the newest champion that is whole."""
+    schema = _schema(plan.settings.params, market.interval_ms)
+    champion, damaged = (plan.bundle, ()) if plan.bundle else load_champion(database, schema)
+    desk = TrainingDesk(desk_options(plan, market), database, listeners, champion)
+    desk.succession.report_damaged(damaged)
+    return desk
+
+
+def _choice_of(desk: TrainingDesk) -> PolicyChoice:
+    champion = desk.champion
+    return PolicyChoice("model", desk.factory(), None if champion is None else champion.record.id)
+
+
+def _recorded_core(
+    plan: RunPlan, market: Market, database: Database, policy: PolicyChoice, run_id: str, *, is_paper: bool
+) -> RecordedCore:
+    """The decision core as the journal left it, with a log of what enters it."""
+    params = plan.settings.params
+    rules = TradingRules.from_params(
+        params,
+        interval_ms=market.interval_ms,
+        warmup_bars=market.warmup_bars,
+        live_guards=not market.in_step or bool(plan.faults),  # in step the venue waits for us, nothing is late
+        order_band=market.order_band,
+        protection_s=plan.settings.venue.protection_seconds,
+        is_live=not market.in_step,
+        adopts_positions=not market.in_step and not is_paper,
+    )
+    log_of_inputs = InputLog()
+    database.record_inputs(log_of_inputs)
+    return RecordedCore(
+        market.instruments,
+        rules if policy.obeys_rules else rules.without_exits_and_risk(),
+        policy.make,
+        salt=market.account if market.in_step else f"{market.account}|{plan.execution}|{plan.state.resolve()}",
+        state=database.load_core_state(),
+        log=log_of_inputs,
+        run_id=run_id,
+        seed=plan.seed,
+        slippage=params.backtest.slippage_frac if market.in_step else None,
+    )
+
+
+def _engine_options(plan: RunPlan, market: Market, run_id: str) -> EngineOptions:
+    params = plan.settings.params
+    return EngineOptions(
+        run_id=run_id,
+        venue=market.venue,
+        execution=market.execution,
+        mode=market.mode,
+        coins=market.coins,
+        account=market.account,
+        origin=market.origin,
+        speed=market.speed,
+        policy=plan.policy,
+        in_step=market.in_step,
+        order_life_s=plan.settings.venue.order_expiry_seconds,
+        duration_s=plan.duration_s,
+        max_cycles=plan.max_cycles,
+        on_exit=params.trading.on_exit,
+        retain_days=params.storage.retain_days,
+        close_cost_frac=params.backtest.taker_fee_frac + params.backtest.slippage_frac,
+    )
+
+
+def _paper_account(core: TradingCore, params: Params) -> PaperAccount:
+    """The paper account as the journal left it."""
+    book = core.ledger.book
+    held = {coin: (position, core.coin(coin).opened_ms) for coin, position in book.positions.items()}
+    costs = params.backtest
+    return PaperAccount(
+        lambda: core.instruments,
+        costs.taker_fee_frac,
+        costs.maker_fee_frac,
+        balance=book.balance or costs.initial_equity,
+        positions=held,
+        orders=core.blotter.live_all(),
+    )
+
+
+def _schema(params: Params, interval_ms: int) -> str:
+    """Of the features as they are configured: a model made for others is not used."""
+    return schema_digest(interval_ms, training_settings(params).regimes)
+
+
+def desk_options(plan: RunPlan, market: Market) -> DeskOptions:
+    """How an engine trains beside trading, as configured."""
+    params, interval_ms = plan.settings.params, market.interval_ms
+    training = params.training
+    return DeskOptions(
+        folder=plan.state.resolve().parent,
+        rules={coin: kernel_rules(params, instrument) for coin, instrument in market.instruments.items()},
+        settings=training_settings(params),
+        seed=plan.seed,
+        hourly_rate=float(hourly_rate(params) or 0),
+        lenient_first=market.lenient_first,
+        interval_ms=interval_ms,
+        schema=_schema(params, interval_ms),
+        shadow=ShadowRules(
+            max(1, round(training.shadow_hours * HOUR_MS / interval_ms)), training.shadow_level, interval_ms
+        ),
+        retrain_hours=training.retrain_hours,
+        origin=market.origin,
+        past=market.past or stored_past(plan.state.parent / "history", market.network, interval_ms),
+        params=params.model_dump_json(),
+        instruments=market.instruments,
+        bootstrap_budget_s=training.bootstrap_seconds,
+        budget_s=training.budget_seconds,
+    )

@@ -19,9 +19,9 @@ from aml100.evaluation.backtest import BacktestResult
 from aml100.market.series import BarSeries
 from aml100.storage.reader import StateReader
 from aml100.trading.policies import Random
-from aml100.wiring.assembly import RunPlan
 from aml100.wiring.backtests import build_backtest, choose_baseline
-from aml100.wiring.engines import embedded_engine
+from aml100.wiring.embedded import embedded_engine
+from aml100.wiring.engines import RunPlan
 
 BARS, WARMUP = 700, 300
 START_MS = 1_700_006_400_000

@@ -47,7 +47,7 @@ from aml100.engine.training_board import TrainingBoard
 from aml100.engine.training_supervisor import TrainingSupervisor
 from aml100.storage.reader import StateReader
 from aml100.storage.writer import Writer
-from aml100.wiring import assembly, engines
+from aml100.wiring import embedded, engines
 from tests.sim.crash_lab import in_child, is_sound
 
 INTERVAL_MS = HOUR_MS
@@ -156,14 +156,14 @@ def watch(kill: Round | None, told: Callable[[str], None]) -> None:
                     child.kill()
 
     TrainingBoard.on_progress = on_progress  # type: ignore[method-assign]
-    whole_options = assembly.desk_options
-    assembly.desk_options = lambda *args: replace(  # type: ignore[assignment]
+    whole_options = engines.desk_options
+    engines.desk_options = lambda *args: replace(  # type: ignore[assignment]
         whole_options(*args), checkpoint_s=0.3, restart_after_s=(0.2, 0.2, 0.2)
     )
 
 
 async def play(state: Path, cycles: int, pace: int) -> int:
-    plan = assembly.RunPlan(
+    plan = engines.RunPlan(
         settings=load_settings(state.parent / "config", {}),
         state=state,
         coins=(),
@@ -178,7 +178,7 @@ async def play(state: Path, cycles: int, pace: int) -> int:
         duration_s=None,
         max_cycles=cycles,
     )
-    async with engines.embedded_engine(plan, Listeners(), ManualClock()) as (engine, desk):
+    async with embedded.embedded_engine(plan, Listeners(), ManualClock()) as (engine, desk):
         return await engine.run(desk)
 
 

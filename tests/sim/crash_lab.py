@@ -39,7 +39,7 @@ from aml100.storage.verifying import verify
 from aml100.storage.writer import Writer
 from aml100.trading.ledger import apply_fill
 from aml100.trading.policies import Random
-from aml100.wiring import assembly, engines
+from aml100.wiring import embedded, engines
 
 KILLED = 137
 POINTS: dict[str, tuple[type, str]] = {
@@ -95,7 +95,7 @@ def watch(counter: Counter) -> None:
 
 async def play(tape: Path, warmup_bars: int, state: Path, counter: Counter) -> int:
     """One engine from its start to the end of the tape, or to its death."""
-    plan = assembly.RunPlan(
+    plan = engines.RunPlan(
         settings=load_settings(None, {}),
         state=state,
         coins=(),
@@ -111,7 +111,7 @@ async def play(tape: Path, warmup_bars: int, state: Path, counter: Counter) -> i
         max_cycles=None,
     )
     clock = counter.clock = ManualClock()
-    async with engines.embedded_engine(plan, Listeners(), clock) as (engine, desk):
+    async with embedded.embedded_engine(plan, Listeners(), clock) as (engine, desk):
         return await engine.run(desk)
 
 

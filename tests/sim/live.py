@@ -24,8 +24,8 @@ from aml100.sim.faults import Fault
 from aml100.sim.scenario import Tape
 from aml100.sim.server import SimServer
 from aml100.venue.clock import VenueClock
-from aml100.wiring.assembly import RunPlan
-from aml100.wiring.engines import embedded_engine, live_engine
+from aml100.wiring.embedded import embedded_engine
+from aml100.wiring.engines import RunPlan, live_engine
 from tests.contract import Contract
 from tests.sim.stage import AGENT_KEY, START, venue
 

@@ -24,7 +24,7 @@ from aml100.sim.faults import Fault
 from aml100.sim.server import SimServer
 from aml100.storage.verifying import verify
 from aml100.trading.ledger import apply_fill
-from aml100.wiring import assembly, engines
+from aml100.wiring import embedded, engines
 from tests.sim.stage import START
 
 WARMUP, BARS = 215, 430
@@ -93,7 +93,7 @@ async def run(state: Path, monkeypatch: pytest.MonkeyPatch, *faults: Fault, coin
         return await entered(server)
 
     monkeypatch.setattr(SimServer, "__aenter__", enter)
-    plan = assembly.RunPlan(
+    plan = engines.RunPlan(
         settings=load_settings(None, {}),
         state=state,
         coins=(),
@@ -111,7 +111,7 @@ async def run(state: Path, monkeypatch: pytest.MonkeyPatch, *faults: Fault, coin
     )
     clock = ManualClock()
     lines = _Lines(clock)
-    async with engines.embedded_engine(plan, Listeners(lines), clock) as (engine, desk):
+    async with embedded.embedded_engine(plan, Listeners(lines), clock) as (engine, desk):
         assert await engine.run(desk) == 0
     assert all(check.ok for check in verify(state, apply_fill))
     (server,) = venues

@@ -8,7 +8,6 @@ nobody told us is gone is found (GUARANTEES B1, D15). What cannot be read is a c
 from __future__ import annotations
 
 import asyncio
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,8 +30,6 @@ from aml100.venue.placing import MarginMode
 
 if TYPE_CHECKING:
     from aml100.engine.runtime import Engine
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ cancels, asks the venue what is left, tries again, and answers with what it saw.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from collections import Counter
 from collections.abc import Callable
@@ -32,8 +31,6 @@ from aml100.engine.runtime import Engine
 from aml100.engine.snapshots import SnapshotBuilder
 from aml100.engine.telemetry import why_sentence
 from aml100.storage.database import backup
-
-log = logging.getLogger(__name__)
 
 HALT_FILE_POLL_S = 1.0
 FLIGHT_POLL_S = 1.0

@@ -9,7 +9,6 @@ its decision. `admission` says who may be tried, `walks` and `pairing` try, `mod
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,8 +32,6 @@ from aml100.trading.core import TradingCore
 from aml100.trading.policies import AwaitingModel, Policy
 from aml100.training.messages import Done, HoldOutResult
 from aml100.training.shadow import ModelWalk, WalkRules
-
-log = logging.getLogger(__name__)
 
 HOPELESS: Final = -3.0
 """A shadow ends early where it is behind by so many standard errors of the difference."""

@@ -15,8 +15,6 @@ from aml100.research.search import Outcome, Task
 RETRIES: Final = 5
 ASK_S: Final = 0.5
 
-log = logging.getLogger(__name__)
-
 
 class RayRunner:
     """Evaluates tasks on the cluster at `address`, or on one of its own on this machine.

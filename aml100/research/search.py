@@ -13,7 +13,6 @@ what has one is not; so nothing is lost or counted twice.
 from __future__ import annotations
 
 import hashlib
-import logging
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -39,8 +38,6 @@ STUDY_FILE: Final = "study.log"
 TRIALS_FOLDER: Final = "trials"
 
 Value: TypeAlias = float | int | str | bool
-
-log = logging.getLogger(__name__)
 
 SPACE: Final[Mapping[str, optuna.distributions.BaseDistribution]] = {
     "training.learning_rate": optuna.distributions.FloatDistribution(1e-4, 5e-3, log=True),

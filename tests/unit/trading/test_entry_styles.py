@@ -89,8 +89,10 @@ def test_an_entry_never_outlives_its_series() -> None:
 def test_the_opposite_signal_takes_a_resting_entry_away() -> None:
     rows = [STILL, (100.0, 100.2, 99.0, 99.1), *quiet(99.1, 2)]
     waits = rules_for_tests(entry_style="maker", maker_timeout_bars=5)
-    result, _ = play(series_of([*quiet(), *rows]), {**BUY, LAST + 1: Action.SELL}, waits)
-    assert all(trade.side is not Side.BUY for trade in result.trades)
+    left_alone, _ = play(series_of([*quiet(), *rows]), BUY, waits)
+    assert [trade.side for trade in left_alone.trades] == [Side.BUY]
+    taken_away, _ = play(series_of([*quiet(), *rows]), {**BUY, LAST + 1: Action.SELL}, waits)
+    assert taken_away.trades == []
 
 
 def test_while_an_entry_rests_the_same_signal_adds_nothing() -> None:

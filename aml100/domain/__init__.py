@@ -1,1 +1,1 @@
-"""The words of the business: values without behaviour that needs the outside. Standard library only."""
+"""The words of the business: values without behaviour that needs the outside. Standard library and msgspec structs."""

@@ -1,1 +1,1 @@
-"""What results mean: metrics, statistics, objectives, the compiled kernel and the back-test."""
+"""What results mean: the compiled kernel, the back-test and what it is held against, figures, phases, the report."""

@@ -1,1 +1,1 @@
-"""What survives: state.db and the Parquet history."""
+"""What survives: the state, in a state.db or a schema of PostgreSQL, and the Parquet history."""

@@ -147,6 +147,7 @@ class StateReader:
         return tuple(map(_order_recorded, rows))
 
     def equity_curve(self, from_ms: int = FIRST_MS, to_ms: int = LAST_MS) -> tuple[EquityPoint, ...]:
+        """The account at the closes within [from_ms, to_ms), oldest first, with what was paid in or out left in."""
         rows = self._all(
             "SELECT time_ms, equity, balance, drawdown_pct, peak, marks FROM equity "
             "WHERE book = ? AND time_ms >= ? AND time_ms < ? ORDER BY time_ms",

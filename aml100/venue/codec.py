@@ -128,6 +128,7 @@ def bar_from(row: wire.CandleWire, origin: str) -> Bar:
 
 
 def trade_from(row: wire.TradeWire) -> Trade:
+    """A public print; `side` is the taker's."""
     return Trade(
         coin=Coin(row.coin),
         side=side_from(row.side, "trades.side"),
@@ -139,6 +140,7 @@ def trade_from(row: wire.TradeWire) -> Trade:
 
 
 def book_top_from(coin: str, time_ms: int, bid: wire.LevelWire | None, ask: wire.LevelWire | None) -> BookTop:
+    """The touch, with its sizes; None for a side that is empty."""
     return BookTop(
         Coin(coin),
         time_ms,
@@ -189,6 +191,7 @@ def fill_from(row: wire.FillWire, user: str | None = None) -> Fill:
 
 
 def funding_paid_from(row: wire.FundingWire) -> FundingPaid:
+    """A payment in USD, received where positive; `size` is the signed position it was paid on."""
     return FundingPaid(
         coin=Coin(row.coin),
         time_ms=row.time,
@@ -204,6 +207,7 @@ def funding_entry(row: wire.FundingEntry) -> wire.FundingWire:
 
 
 def account_from(state: wire.ClearinghouseState) -> AccountState:
+    """What an account is worth and holds; a worth that cannot be one is None (GUARANTEES B12)."""
     positions = []
     for item in state.assetPositions:
         held = item.position
@@ -235,6 +239,7 @@ def _equity(text: str | None) -> Decimal | None:
 
 
 def resting_from(row: wire.FrontOrder) -> RestingOrder:
+    """An open order; a trigger has its `trigger_price`, and `is_stop` tells a stop from a target."""
     return RestingOrder(
         coin=Coin(row.coin),
         oid=row.oid,

@@ -6,13 +6,14 @@ from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from aml100.domain.clock import SystemClock
 from aml100.domain.errors import SafetyRefusal, UsageError, VenueUnavailable
 from aml100.domain.events import TradingState
 from aml100.domain.orders import Order, OrderKind, OrderStatus, Side, TimeInForce
-from aml100.domain.units import Cloid, Coin
+from aml100.domain.units import DAY_MS, Cloid, Coin
 from aml100.sim.faults import Fault
 from aml100.sim.scenario import Tape
 from aml100.sim.server import SimServer
@@ -22,7 +23,7 @@ from aml100.trading.policies import Random
 from aml100.venue.clock import VenueClock
 from aml100.venue.rest import VenueRest
 from aml100.venue.signing import Signer
-from tests.sim.live import living, running, stand_alone, until, wandering
+from tests.sim.live import QUICK, living, running, stand_alone, until, wandering
 from tests.sim.stage import ACCOUNT_KEY
 
 BTC = Coin("BTC")
@@ -68,6 +69,28 @@ async def test_it_trades_to_the_end_of_the_market_and_agrees_with_the_venue(tmp_
         assert len(heard.bars) >= 20
     assert heard.fills
     assert all(check.ok for check in verify(state, apply_fill))
+
+
+async def test_e5_money_that_comes_while_the_engine_runs_is_no_return(tmp_path: Path) -> None:
+    async with (
+        stand_alone(Tape([wandering(900)])) as server,
+        living(server, tmp_path / "state.db", policy="flat") as (engine, desk, heard),
+        running(engine, desk),
+        aiohttp.ClientSession() as http,
+    ):
+        assert engine.live is not None
+        engine.live.account.paces = replace(QUICK, money_s=0.1)
+        await until(lambda: len(heard.bars) >= 3)
+        before = engine.core.ledger.equity()
+        paid = {"user": server.account, "usd": "5000"}
+        async with http.post(f"{server.rest_url}/admin/deposit", json=paid) as answer:
+            assert answer.status == 200
+        await until(lambda: engine.core.ledger.equity() == before + 5_000)
+        seen = len(heard.bars)
+        await until(lambda: len(heard.bars) >= seen + 2)
+        window = engine.cycles.ledger_window(heard.bars[-1].end_ms, DAY_MS)
+        assert window.opening_equity == float(before)
+        assert window.equity == pytest.approx(float(before), rel=1e-12)
 
 
 async def test_d17_a_bar_is_not_closed_by_a_clock_that_runs_ahead_of_the_venue(

@@ -8,7 +8,6 @@ the network it knows: both are tried (docs/adr/0008). Wall time counts here, nev
 from __future__ import annotations
 
 import bisect
-import hashlib
 import re
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
@@ -170,8 +169,3 @@ def _validity(name: str, now_ms: int) -> tuple[str, int | None]:
         return name, now_ms + AGENT_LIFE_MS
     until_ms = int(found[2])
     return found[1], until_ms if now_ms < until_ms <= now_ms + AGENT_LONGEST_MS else None
-
-
-def venue_key(label: str, seed: int) -> str:
-    """A private key of the simulated venue's own, made from public words: it is worthless, and the same every time."""
-    return "0x" + hashlib.sha256(f"aml100 simulated venue/{label}/{seed}".encode()).hexdigest()

@@ -18,14 +18,13 @@ from aml100.domain.units import Coin
 from aml100.market.series import BarSeries
 from aml100.sim.dexes import asset_ids
 from aml100.sim.exchange import Exchange, ExchangeRules
-from aml100.sim.gate import venue_key
 from aml100.sim.scenario import Tape
 from aml100.sim.server import SimServer
+from aml100.sim.staging import ACCOUNT_KEY, AGENT_KEY
 from aml100.venue.signing import NonceSource, Signer
 
 START = 1_751_241_600_000
 RULES = ExchangeRules(Decimal("0.00045"), Decimal("0.00015"), Decimal("0.0001"))
-ACCOUNT_KEY, AGENT_KEY = venue_key("account", 1), venue_key("agent", 1)
 
 
 def series(rows: Sequence[tuple[float, float, float, float]], coin: str = "BTC", start_ms: int = START) -> BarSeries:

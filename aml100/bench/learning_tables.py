@@ -1,6 +1,6 @@
 """The longer tables of docs/learning.md as markdown: `python -m aml100.bench.learning_tables NAME [NUMBER] [SET]`.
 
-    seeds   the mean-reverting market, one network a seed, after 10 to 60 s of processor time
+    seeds   the mean-reverting market, one network a seed, after 10 to 300 s of processor time
     sweep   all planted markets at three strengths
     devices wall seconds to a share of the best policy, on a core and on a GPU where there is one
     walks   random walks: how often the chosen policy trades there, and what it loses
@@ -39,7 +39,7 @@ from aml100.learning.jobs import TrainingJob, TrainingResult
 from aml100.learning.trainer import train
 from aml100.market.features import compute_features
 
-MARKS: Final = (10.0, 30.0, 60.0)
+MARKS: Final = (10.0, 30.0, 60.0, 300.0)
 SWEPT: Final = (0.5, 1.0, 2.0)
 SWEEP_MARKS: Final = (5.0, 15.0, 30.0)
 SWEEP_BARS: Final = 500_000

@@ -1,7 +1,7 @@
 """The position's own state as the policy sees it: one definition for training, back-test and live.
 
 Scale-free, roughly of unit size and bounded: a policy must never meet a position that no training could have shown it,
-because what it does there is chance, and where chance says hold, it holds for good (docs/learning.md). A flat position
+because what it does there is chance, and where chance says hold, it holds for good (docs/adr/0013). A flat position
 has zeros in everything that needs an entry.
 """
 

@@ -51,6 +51,8 @@ class _Client:
         self.writer = writer
         self.pending = 0
         """Requests taken and not yet answered."""
+        self.may_command = False
+        """What its latest `Welcome` said."""
 
     @property
     def is_console(self) -> bool:
@@ -157,17 +159,27 @@ class OperatorServer:
         self._clients.append(client)
         if client.is_console and self._controller is None:
             self._controller = client
-        may_command = self._controller is client if client.is_console else not hello.read_only
-        client.send(self._welcome(may_command))
+        client.may_command = self._controller is client if client.is_console else not hello.read_only
+        client.send(self._welcome(client.may_command))
+        self._tell_consoles()
         return client
 
     def _leave(self, client: _Client) -> None:
-        """A lease that falls free goes to nobody until somebody commands."""
+        """A lease that falls free goes to nobody until somebody commands; every console is told that it may."""
         self._clients.remove(client)
         if client.hello.want_snapshots:
             self._left()
         if self._controller is client:
             self._controller = None
+            self._tell_consoles()
+
+    def _tell_consoles(self) -> None:
+        """A new welcome for each console that may command now and could not before, or the other way round."""
+        for client in self._clients:
+            may_command = self._controller in (None, client)
+            if client.is_console and may_command is not client.may_command:
+                client.may_command = may_command
+                client.send(self._welcome(may_command))
 
     async def _push(self, client: _Client) -> None:
         """Snapshots at the client's rate; made only when the last one has left, so the newest always wins."""
@@ -224,13 +236,9 @@ class OperatorServer:
         return ""
 
     def _give_lease(self, client: _Client) -> None:
-        """Move the lease and tell both sides."""
-        before, self._controller = self._controller, client
-        if before is client:
-            return
-        if before is not None:
-            before.send(self._welcome(False))
-        client.send(self._welcome(True))
+        """Move the lease and tell whom it concerns."""
+        self._controller = client
+        self._tell_consoles()
 
 
 async def _read_frame(reader: asyncio.StreamReader) -> ClientFrame | None:

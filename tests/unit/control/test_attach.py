@@ -201,6 +201,18 @@ async def test_a_lease_that_fell_free_goes_to_the_next_who_commands(state: Path,
             assert "another console commands" in frame.text
 
 
+async def test_every_console_is_told_that_a_lease_fell_free_and_that_it_is_taken(state: Path, engine: Engine) -> None:
+    """B18: a console that may command does not show READ-ONLY, and one that may not does."""
+    async with console(state, "console:b") as second, console(state) as third:
+        assert (second.welcome.controller, third.welcome.controller) == (True, False)
+        second._writer.close()
+        await until(lambda: third.welcome.controller)
+        async with console(state, "console:d") as fourth:
+            assert fourth.welcome.controller
+            await until(lambda: not third.welcome.controller)
+            assert not (await third.request("resume", {}, 5)).ok
+
+
 async def test_a_read_only_viewer_may_look_but_not_touch(state: Path, engine: Engine) -> None:
     """C18: enforced by the engine, whatever the console does, halt and taking over included."""
     async with console(state, read_only=True) as viewer:

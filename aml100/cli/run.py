@@ -254,6 +254,8 @@ class StartedEngine:
         code = self._child.poll()
         if code is None:
             return f"the engine starts, pid {self._child.pid}, {time.monotonic() - self._started_s:.0f} s"
+        if code <= 0:
+            return "the engine was stopped" if code == 0 else f"the engine was ended by {_signal_name(-code)}"
         return f"the engine ended with {code}: {_last_line(self._log, self._begin)}"
 
     def failed(self) -> AmlError | None:
@@ -264,6 +266,12 @@ class StartedEngine:
 
 def _arguments_of_this_process() -> list[str]:
     return sys.argv[1:]
+
+
+def _signal_name(number: int) -> str:
+    with suppress(ValueError):
+        return signal.Signals(number).name
+    return f"signal {number}"
 
 
 def _failure(code: int, log: Path, start: int) -> AmlError:

@@ -57,6 +57,10 @@ class EngineConnection(Protocol):
     @property
     def welcome(self) -> Welcome: ...
 
+    @property
+    def goodbye(self) -> str:
+        """Why the engine closed the line, where it said so."""
+
     def snapshots(self) -> AsyncIterator[Snapshot]:
         """Newest first served, older ones skipped; ends when the engine goes away."""
 
@@ -96,6 +100,10 @@ class EngineSource:
         self._arrived_s: float | None = None
         self._controller = True
         self._detail = ""
+        self._farewell = ""
+        """What the engine said when it left; empty while it is there, and where it went without a word."""
+        self._old_trouble: str | None = None
+        """What was the matter with the engine before the one we talk to; nothing of this one."""
         self.latest: Snapshot | None = None
         self.seen_ms = 0
 
@@ -107,7 +115,9 @@ class EngineSource:
             self._controller = self._connection.welcome.controller
         if self._connection is None:
             state = LinkState.CONNECTING if self.latest is None else LinkState.OFFLINE
-            return Link(state, age_s, self._engine_trouble() or self._detail, self._controller)
+            trouble = self._engine_trouble()
+            detail = (trouble if trouble != self._old_trouble else None) or self._farewell or self._detail
+            return Link(state, age_s, detail, self._controller)
         silent_s = now_s - max(self._connected_s, self._arrived_s or 0.0)
         if silent_s > self._stale_after_s:
             return Link(LinkState.STALE, silent_s if age_s is None else age_s, self._detail, self._controller)
@@ -128,6 +138,7 @@ class EngineSource:
 
     async def _follow(self) -> None:
         async with self._connect(self._state_path, self._hello) as connection:
+            self._old_trouble, self._farewell = self._engine_trouble(), ""
             if self._arrived_s is None:  # later it would name our own leaving
                 self.seen_ms = connection.welcome.seen_ms
             self._connected_s = self._clock.monotonic_s()
@@ -135,6 +146,7 @@ class EngineSource:
             async for snapshot in connection.snapshots():
                 self.latest = snapshot
                 self._arrived_s = self._clock.monotonic_s()
+            self._farewell = connection.goodbye
 
     async def request(self, command: str, arguments: Mapping[str, object], timeout_s: float) -> Answer:
         """NotDelivered where there is no connection, it breaks, or the time runs out."""

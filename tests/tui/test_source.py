@@ -27,6 +27,7 @@ class Engine:
         self.outbox: asyncio.Queue[Snapshot | None] = asyncio.Queue()
         self.hellos: list[Hello] = []
         self.answers = True
+        self.goodbye = ""
         self.welcome = Welcome(1, "r", True, {})
 
     @asynccontextmanager
@@ -155,6 +156,53 @@ async def test_command_without_an_answer_is_not_delivered(clock: ManualClock, tm
         engine.answers = True
         with pytest.raises(NotDelivered, match="the line broke"):
             await source.request("broken", {}, 1.0)
+
+
+async def test_engine_that_said_goodbye_is_told_from_one_that_is_gone(
+    clock: ManualClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped by another console or killed: what it said stays on screen, whatever the next attempts meet."""
+    monkeypatch.setattr(module, "RECONNECT_S", 0.0)
+    engine = Engine()
+    async with following(engine, clock, tmp_path) as source:
+        engine.outbox.put_nowait(SNAPSHOT)
+        await turns()
+        engine.goodbye, engine.present = "the engine stops", False
+        engine.outbox.put_nowait(None)
+        await turns(50)
+        assert source.link().detail == "the engine stops"
+        engine.goodbye, engine.present = "", True
+        engine.outbox.put_nowait(SNAPSHOT)
+        await turns()
+        assert source.link().state is LinkState.LIVE
+        engine.present = False
+        engine.outbox.put_nowait(None)
+        await turns(50)
+        assert "nobody listens" in source.link().detail
+
+
+async def test_trouble_of_an_engine_is_not_told_of_the_next_one(
+    clock: ManualClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The console's own engine was killed, another one was started beside it and stopped: that one was not killed."""
+    monkeypatch.setattr(module, "RECONNECT_S", 0.0)
+    engine, trouble = Engine(), ["the engine starts, pid 7"]
+    source = EngineSource(engine.connect, tmp_path / "s.db", Hello("a"), clock, engine_trouble=lambda: trouble[0])
+    task = asyncio.create_task(source.run())
+    engine.outbox.put_nowait(SNAPSHOT)
+    await turns()
+    trouble[0], engine.present = "the engine was ended by SIGKILL", False
+    engine.outbox.put_nowait(None)
+    await turns(50)
+    assert source.link().detail == "the engine was ended by SIGKILL"
+    engine.present = True
+    engine.outbox.put_nowait(SNAPSHOT)
+    await turns()
+    engine.goodbye, engine.present = "the engine stops", False
+    engine.outbox.put_nowait(None)
+    await turns(50)
+    assert source.link().detail == "the engine stops"
+    task.cancel()
 
 
 async def test_reason_of_a_failed_start_is_shown(clock: ManualClock, tmp_path: Path) -> None:

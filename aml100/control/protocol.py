@@ -110,6 +110,8 @@ class OpenOrderView(msgspec.Struct, frozen=True):
     created_ms: int = 0
     reason: str = ""
     """Why it was made."""
+    is_market: bool = False
+    """It takes what is offered at once; `price` is the worst that it accepts."""
 
 
 class TradeView(msgspec.Struct, frozen=True):

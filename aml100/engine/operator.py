@@ -10,6 +10,7 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from aml100.control.protocol import Answer, Request, Snapshot, Welcome
 from aml100.domain.clock import wall_ms
 from aml100.domain.errors import AmlError, VenueError
 from aml100.domain.events import CancelForeign, CancelOrders, Command, CommandDone, CommandName, TradingState
-from aml100.domain.units import Coin, iso_utc
+from aml100.domain.units import ZERO, Coin, iso_utc
 from aml100.engine.alerts import AlertListener
 from aml100.engine.desk import Begun, TrainingDesk
 from aml100.engine.rounds import ROUND_S, Rounds
@@ -349,8 +350,16 @@ async def _make(rounds: Rounds) -> None:
 
 
 def _status_line(data: dict[str, Any]) -> str:
-    phase = data["phase"]
-    return (
-        f"{data['mode']} {data['state'].upper()} equity {data['equity']} drawdown {data['drawdown_pct']:.2f}% "
-        f"positions {len(data['positions'])} phase {phase['name']} {phase['cycles_done']}/{phase['cycles_required']}"
-    )
+    phase, positions = data["phase"], data["positions"]
+    why = f" ({data['state_reason']})" if data["state_reason"] else ""
+    made = sum((Decimal(one["unrealised"]) for one in positions), ZERO)
+    naked = [one["coin"] for one in positions if not one["protected"]]
+    words = [
+        f"{data['mode']} {data['state'].upper().replace('_', ' ')}{why}",
+        f"equity {Decimal(data['equity']):,.2f} USD",
+        f"drawdown {data['drawdown_pct']:.2f} %",
+        f"positions {len(positions)}" + (f" ({made:+,.2f} USD unrealised)" if positions else ""),
+        *([f"NAKED {' '.join(naked)}"] if naked else []),
+        f"phase {phase['name']} {phase['cycles_done']}/{phase['cycles_required']}",
+    ]
+    return "  ".join(words)

@@ -26,6 +26,9 @@ from aml100.engine.telemetry import order_view
 if TYPE_CHECKING:
     from aml100.engine.runtime import Engine
 
+ENTRY_DECIMALS = 8
+"""Of an average entry price: finer than the finest tick, and no endless fraction."""
+
 _FEED_WORDS = {"live": "LIVE", "stale": "STALE", "down": "OFFLINE"}
 
 
@@ -128,7 +131,7 @@ class SnapshotBuilder:
         return PositionView(
             coin=coin,
             size=decimal_text(position.size),
-            entry_price=f"{position.entry:.6g}",
+            entry_price=decimal_text(round(position.entry, ENTRY_DECIMALS)),
             mark=decimal_text(mark),
             unrealised=f"{core.ledger.unrealised(coin):.2f}",
             stop_price=None if known.stop_price is None else decimal_text(known.stop_price),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from aml100.control.protocol import ActionCount, DecisionView, GateView, LogLine, OpenOrderView, TradeView
 from aml100.domain.clock import wall_ms
@@ -24,38 +25,64 @@ from aml100.domain.events import (
     TradeClosed,
 )
 from aml100.domain.market import Bar
-from aml100.domain.orders import Action, Order, OrderStatus
+from aml100.domain.orders import Action, Order, OrderStatus, TimeInForce
 from aml100.domain.units import Coin, decimal_text
 from aml100.storage.reader import StateReader
 
 CURVE_POINTS = 240
 ACTION_STRETCHES = 60
 ENDED = (OrderStatus.FILLED, OrderStatus.CANCELED, OrderStatus.REJECTED)
-_KEEP_CURVE = 4 * CURVE_POINTS
+MOST_STRETCHES = CURVE_POINTS // 2 - 2
+"""Even; with two points each and the last one, a curve has fewer than CURVE_POINTS."""
+
+
+Point: TypeAlias = tuple[int, float]
+"""(time_ms, value)"""
 
 
 @dataclass(slots=True)
 class Curve:
-    """A series that halves its resolution when it grows too long: (time_ms, value)."""
+    """A series in equal stretches of which the lowest and the highest point are kept, and the last point of all.
 
-    points: list[tuple[int, float]] = field(default_factory=list)
-    _stride: int = 1
-    _skipped: int = 0
+    So the deepest fall stays in the picture however long the run, and an old stretch looks the same at every look. A
+    stretch doubles when there are too many of them.
+    """
+
+    stretch: int = 1
+    _stretches: list[tuple[Point, Point]] = field(default_factory=list)
+    _in_last: int = 0
+    _last: Point | None = None
 
     def add(self, time_ms: int, value: float) -> None:
-        self._skipped += 1
-        if self._skipped < self._stride:
-            return
-        self._skipped = 0
-        self.points.append((time_ms, value))
-        if len(self.points) > _KEEP_CURVE:
-            self.points = self.points[::2]
-            self._stride *= 2
+        self._last = point = (time_ms, value)
+        if not self._stretches or self._in_last >= self.stretch:
+            self._stretches.append((point, point))
+            self._in_last = 0
+            if len(self._stretches) > MOST_STRETCHES:
+                newest = self._stretches.pop()
+                pairs = zip(self._stretches[::2], self._stretches[1::2], strict=True)
+                self._stretches = [(_lower(a[0], b[0]), _higher(a[1], b[1])) for a, b in pairs]
+                self._stretches.append(newest)
+                self.stretch *= 2
+        low, high = self._stretches[-1]
+        self._stretches[-1] = _lower(low, point), _higher(high, point)
+        self._in_last += 1
 
-    def thinned(self) -> tuple[tuple[int, float], ...]:
+    def thinned(self) -> tuple[Point, ...]:
         """At most CURVE_POINTS points, the last one always among them."""
-        step = -(-len(self.points) // CURVE_POINTS) or 1
-        return tuple(self.points[::-1][::step][::-1])
+        if self._last is None:
+            return ()
+        kept = 1 if self.stretch == 1 else 2  # of every stretch as many, which keeps them evenly spaced
+        extremes = (point for ends in self._stretches for point in sorted(ends)[:kept])
+        return (*(point for point in extremes if point != self._last), self._last)
+
+
+def _lower(a: Point, b: Point) -> Point:
+    return b if b[1] < a[1] else a
+
+
+def _higher(a: Point, b: Point) -> Point:
+    return b if b[1] > a[1] else a
 
 
 @dataclass(slots=True)
@@ -111,6 +138,8 @@ class Telemetry:
         self.why: Counter[str] = Counter()
         self.max_drawdown = 0.0
         self.fees = 0.0
+        self._training: object = "idle"
+        """State of the training that was last told of."""
         self._now_ms = 0
         """Market time of the last mark; 0 before the first."""
 
@@ -169,11 +198,14 @@ class Telemetry:
                 pass
 
     def on_event(self, kind: str, fields: Mapping[str, object]) -> None:
-        if kind in ("feed", "cycle", "phase", "model"):
-            words = " ".join(
-                f"{key} {value}" for key, value in fields.items() if key != "metrics" and value not in ("", None)
-            )
-            self.say(f"{kind}: {words}", self._now_ms)
+        if kind == "training":
+            if fields["state"] == self._training:
+                return
+            self._training = fields["state"]
+        sentence = sentence_of(kind, fields)
+        if sentence:
+            level = "warning" if fields.get("state") in ("stale", "down", "failed") else "info"
+            self.say(sentence, self._now_ms, level)
 
     def say(self, text: str, time_ms: int, level: str = "info") -> None:
         """One line for the log screen, at the market's time like all others; at the wall's where there is none yet."""
@@ -224,8 +256,34 @@ class Telemetry:
         )
 
 
+def sentence_of(kind: str, fields: Mapping[str, object]) -> str:
+    """An event of the engine for the log; empty for one that the log says otherwise, or not.
+
+    >>> sentence_of("cycle", {"number": 3, "source": "realised", "verdict": "FAIL"})
+    'cycle 3 ended: FAIL (realised)'
+    >>> sentence_of("feed", {"coin": "BTC", "channel": "bbo", "state": "stale", "age_ms": 31000, "gap_bars": 2})
+    'BTC bbo is stale, silent for 31 s, 2 bars missing'
+    """
+    match kind:
+        case "feed":
+            silent = f", silent for {float(str(fields['age_ms'])) / 1000:.0f} s" if fields["state"] == "stale" else ""
+            missing = f", {fields['gap_bars']} bars missing" if fields.get("gap_bars") else ""
+            return f"{fields['coin']} {fields['channel']} is {fields['state']}{silent}{missing}"
+        case "cycle":
+            return f"cycle {fields['number']} ended: {fields['verdict']} ({fields['source']})"
+        case "phase":
+            words = f"phase {fields['from']} -> {fields['to']}"
+        case "model":
+            words = f"model {fields['id']} {str(fields['event']).replace('_', ' ')}"
+        case "training":
+            words = f"training {fields['state']}"
+        case _:
+            return ""
+    return f"{words}: {fields['reason']}" if fields.get("reason") else words
+
+
 def order_view(order: Order, oid: int | None, status: OrderStatus, reason: str) -> OpenOrderView:
-    """An order as screens show it; a trigger's price is the level that sets it off."""
+    """An order as screens show it; a trigger's price is the level that sets it off, a market order's its bound."""
     return OpenOrderView(
         cloid=order.cloid,
         oid=oid,
@@ -238,6 +296,7 @@ def order_view(order: Order, oid: int | None, status: OrderStatus, reason: str) 
         reduce_only=order.reduce_only,
         created_ms=order.created_ms,
         reason=reason,
+        is_market=not order.is_trigger and order.tif is TimeInForce.IOC,
     )
 
 

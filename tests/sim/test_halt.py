@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from decimal import Decimal
 from pathlib import Path
 
 from aml100.control.attach import request_once
@@ -29,9 +30,14 @@ async def test_b11_d12_halt_closes_at_the_venue_proves_it_and_stays(tmp_path: Pa
             running(engine, desk),
         ):
             await until(lambda: engine.core.protection.resting_stop(BTC) is not None or _held(server), 20)
+            status = await ask(state, "status")
+            (held,) = (status.data or {})["positions"]
+            assert Decimal(held["entry_price"]) == round(engine.core.ledger.position(BTC).entry, 8)
+            assert "positions 1 (" in status.text
             answer = await ask(state, "halt")
             assert (answer.ok, answer.exit_code) == (True, 0), answer.text
             assert "flat, 0 orders, verified at" in answer.text
+            assert "HALTED (halted by tester)" in (await ask(state, "status")).text
             assert not _held(server)
             assert not server.exchange.accounts[server.account].open_oids
             assert engine.core.state.trading is TradingState.HALTED

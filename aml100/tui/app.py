@@ -257,6 +257,13 @@ class ConsoleApp(Looking):
         await self.switch_mode(mode)
         self.tick()
 
+    def action_command_palette(self) -> None:
+        """Textual's own, with a prompt of ours."""
+        from textual.command import CommandPalette as Palette
+
+        if not isinstance(self.screen, Palette):
+            self.push_screen(Palette(id="--command-palette", placeholder="some letters of a command"))
+
     async def action_quit(self) -> None:
         await self.action_leave()
 

@@ -53,7 +53,7 @@ class ConsoleCommand(msgspec.Struct, frozen=True):
     chosen: str = ""
 
 
-def _held(snapshot: Snapshot) -> str:
+def held(snapshot: Snapshot) -> str:
     """`1 position, 800.73 USD`."""
     notional = sum(abs(figures.as_float(p.size) * figures.as_float(p.mark)) for p in snapshot.positions)
     many = len(snapshot.positions)
@@ -63,7 +63,7 @@ def _held(snapshot: Snapshot) -> str:
 def _exposure(snapshot: Snapshot | None) -> str:
     if snapshot is None:
         return "positions unknown: the engine has sent nothing yet"
-    return f"{_held(snapshot)}, {snapshot.mode} on {snapshot.venue}"
+    return f"{held(snapshot)}, {snapshot.mode} on {snapshot.venue}"
 
 
 def _cost(snapshot: Snapshot | None) -> str:
@@ -224,6 +224,7 @@ COMMAND_TABLE: Final = (
         "ask('take_over')",
         True,
         _ask_take_over,
+        bar=1,
     ),
     ConsoleCommand("dashboard", "d", "dashboard", "Everything at a glance", "show('dashboard')", bar=14),
     ConsoleCommand("why", "y", "why", "Why it traded or did not: every gate's verdict", "show('why')", bar=5),
@@ -278,7 +279,7 @@ def question_for(
 
 def halt_warning(snapshot: Snapshot | None) -> str:
     """What the second `h` does."""
-    what = _exposure(None) if snapshot is None else _held(snapshot) + _cost(snapshot)
+    what = _exposure(None) if snapshot is None else held(snapshot) + _cost(snapshot)
     return f"h again in 3 s HALTS: cancel, close {what}"
 
 

@@ -80,7 +80,6 @@ class Operating(App[int]):
     def halt_now(self) -> None:
         """Send halt without a question."""
         self._halt_armed_until_s = None
-        self.say("", 0.0)
         silent = self.source.link().state is not LinkState.LIVE
         self.send("halt", {}, HALT_ANSWER_SILENT_S if silent else HALT_ANSWER_S)
 
@@ -93,11 +92,23 @@ class Operating(App[int]):
         if self.in_the_past:
             self.say("REPLAY: this is the past; Esc returns to the present, h h halts even from here")
             return
+        link = self.source.link()
+        if link.state is LinkState.LIVE and not link.controller and command_id != "take_over":
+            self.say("READ-ONLY: another console commands; T takes over, h h halts even from here")
+            return
+        training = self.source.latest.training.state if self.source.latest is not None else "running"
+        if command_id == "cancel_training" and training != "running":
+            self.say(f"cancel training: none is under way, the last one is {training}")
+            return
         arguments: dict[str, object] = {}
         if command.chosen:
             chosen = getattr(self.screen, "chosen", None)
             if not isinstance(chosen, ModelView):
                 self.say(f"{command.label}: choose a model first (m, arrow keys)")
+                return
+            latest = self.source.latest
+            if latest is not None and chosen.id == latest.model.id:
+                self.say(f"{command.label}: {chosen.name} trades already")
                 return
             arguments[command.chosen] = chosen.id
         question = question_for(command, self.source.latest, arguments)
@@ -120,7 +131,8 @@ class Operating(App[int]):
         await self.action_ask("pause")
 
     def send(self, command: str, arguments: Mapping[str, object], timeout_s: float = ANSWER_S) -> None:
-        """Send a command; it shows as pending, then done or failed."""
+        """Send a command; it shows as pending, then done or failed, in place of what was said before."""
+        self.say("", 0.0)
         self._sent += 1
         operation = Operation(self._sent, command, Outcome.PENDING, "", self.clock.monotonic_s())
         self._operations.append(operation)
@@ -146,7 +158,7 @@ class Operating(App[int]):
             self.say(text, 10.0)
             return text
         self.say("HALT not confirmed: left a file HALT, which halts the engine", 10.0)
-        return f"not confirmed ({why}); left {path}, which halts it"
+        return f"not confirmed; left a file HALT, which halts it: {path} ({why})"
 
     def _settle(self, operation: Operation, outcome: Outcome, text: str) -> None:
         settled = msgspec.structs.replace(operation, outcome=outcome, text=text, since_s=self.clock.monotonic_s())
@@ -160,8 +172,9 @@ class Operating(App[int]):
         if isinstance(self.screen, Leave):
             return
         stop = BY_ID["stop"]
-        snapshot = self.source.latest
+        snapshot, link = self.source.latest, self.source.link()
         effects = stop.ask(snapshot) if stop.ask is not None and snapshot is not None else ()
+        may_stop = not self.read_only and link.controller and link.state in (LinkState.LIVE, LinkState.STALE)
 
         def chosen(choice: str | None) -> None:
             if choice == "detach":
@@ -169,7 +182,8 @@ class Operating(App[int]):
             elif choice == "stop":
                 self._stop_engine()
 
-        await self.push_screen(Leave(effects, may_stop=not self.read_only), chosen)
+        is_gone = link.state is LinkState.OFFLINE
+        await self.push_screen(Leave(effects if may_stop else (), may_stop=may_stop, is_gone=is_gone), chosen)
 
     def _stop_engine(self) -> None:
         snapshot = self.source.latest

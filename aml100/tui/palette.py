@@ -16,7 +16,8 @@ class CommandPalette(Provider):
     """What may be commanded here; halt at once, the rest as its key would."""
 
     async def discover(self) -> Hits:
-        for command in self._console.available():
+        """All of it, something harmless first: ctrl+p and Enter are also a shell's last command again."""
+        for command in sorted(self._console.available(), key=lambda one: one.id != "dashboard"):
             yield DiscoveryHit(command.label, self._runner(command), help=command.tooltip)
 
     async def search(self, query: str) -> Hits:

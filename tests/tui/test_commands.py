@@ -9,7 +9,7 @@ import pytest
 from desk import NOON_MS, Desk, changed, screen_text
 from textual.widgets import Input
 
-from aml100.control.protocol import Answer
+from aml100.control.protocol import Answer, TrainingView
 from aml100.tui.commands import COMMAND_TABLE, question_for
 from aml100.tui.source import NotDelivered
 from aml100.tui.view import Link, LinkState
@@ -56,7 +56,7 @@ async def test_halt_that_nobody_hears_leaves_a_file_and_says_so(tmp_path: Path) 
         desk.clock.wall_s = 1015.0
         text = await desk.settle(pilot)
         assert "✗ halt failed" in text
-        assert "not confirmed (no engine to talk to); left" in text
+        assert "not confirmed; left a file HALT, which halts it: " in text
 
 
 async def test_halt_works_behind_a_question() -> None:
@@ -228,6 +228,90 @@ async def test_quit_and_stop_on_a_live_account_wants_the_word() -> None:
         await pilot.pause()
         assert desk.source.asked == []
         assert "type STOP" in await desk.settle(pilot)
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+async def test_viewer_is_not_told_that_leaving_stops_the_engine(read_only: bool) -> None:
+    """C15, C20: neither one that may command nothing, nor one whose lease is elsewhere."""
+    desk = Desk(read_only=read_only)
+    desk.source.now = Link(LinkState.LIVE, 0.1, controller=read_only)
+    async with desk.open() as pilot:
+        await pilot.press("q")
+        text = await desk.settle(pilot)
+        assert "detach: the engine goes on" in text
+        assert "stop the engine" not in text
+        await pilot.press("s")
+        await pilot.pause()
+        assert isinstance(desk.app.screen, Leave)
+
+
+async def test_leaving_a_dead_engine_does_not_say_that_it_goes_on() -> None:
+    """C20."""
+    desk = Desk()
+    desk.source.now = Link(LinkState.OFFLINE, 75.0, "the engine was ended by SIGKILL")
+    async with desk.open() as pilot:
+        await pilot.press("q")
+        text = await desk.settle(pilot)
+        assert "the engine is not there; `aml100-console run` starts it again" in text
+        assert "goes on" not in text
+        assert "stop the engine" not in text
+        await pilot.press("d")
+        await pilot.pause()
+    assert desk.app.return_code == 0
+
+
+async def test_console_without_the_lease_is_shown_how_to_get_it() -> None:
+    """C9, B18: it asks nothing that the engine would refuse; the key that takes over stands in the bar."""
+    desk = Desk()
+    desk.source.now = Link(LinkState.LIVE, 0.1, controller=False)
+    async with desk.open() as pilot:
+        assert "T take over" in screen_text(desk.app)
+        await pilot.press("f")
+        text = await desk.settle(pilot)
+        assert "another console commands; T takes over" in text
+        assert not isinstance(desk.app.screen, Confirm)
+        await pilot.press("T", "y")
+        await pilot.pause()
+        assert desk.source.asked == [("take_over", {})]
+        desk.source.now = Link(LinkState.LIVE, 0.1)
+        assert "T take over" not in await desk.settle(pilot)
+
+
+async def test_outcome_of_a_command_is_not_hidden_by_an_older_word() -> None:
+    """C22."""
+    desk = Desk()
+    async with desk.open() as pilot:
+        await pilot.press("f", "escape")
+        assert "flatten: nothing was sent" in await desk.settle(pilot)
+        await pilot.press("p")
+        text = await desk.settle(pilot)
+        assert "✓ pause done" in text
+        assert "nothing was sent" not in text
+
+
+async def test_palette_and_enter_halt_nothing() -> None:
+    """C14: in a shell these two keys are the last command again."""
+    desk = Desk()
+    async with desk.open() as pilot:
+        await pilot.press("ctrl+p")
+        for _ in range(30):
+            await pilot.pause()
+        await pilot.press("enter")
+        for _ in range(10):
+            await pilot.pause()
+        assert desk.source.asked == []
+        assert desk.app.screen.id != "--command-palette"
+
+
+async def test_what_would_change_nothing_is_not_asked() -> None:
+    """C15: no question about a training that is over, or a model that trades already."""
+    desk = Desk(changed(training=TrainingView("done", 352, 500)))
+    async with desk.open() as pilot:
+        await pilot.press("C")
+        assert "cancel training: none is under way, the last one is done" in await desk.settle(pilot)
+        await pilot.press("m", "P")
+        assert "promote: m-0012 trades already" in await desk.settle(pilot)
+        assert not isinstance(desk.app.screen, Confirm)
 
 
 async def test_control_c_asks_and_ends_nothing() -> None:

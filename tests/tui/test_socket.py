@@ -74,9 +74,8 @@ async def test_second_console_is_read_only_until_it_takes_over(tmp_path: Path) -
         async with app.run_test(size=(100, 24)) as pilot:
             await until(app, pilot, "READ-ONLY")
             await pilot.press("p")
-            await until(app, pilot, "another console commands; take over first")
-            await app.run_action("ask('take_over')")
-            await pilot.press("y")
+            await until(app, pilot, "another console commands; T takes over")
+            await pilot.press("T", "y")
             await until(app, pilot, "take_over done")
             assert "READ-ONLY" not in screen_text(app)
             await pilot.press("p")

@@ -80,7 +80,13 @@ class Confirm(Dialog[bool]):
 
 
 class Leave(Dialog[str]):
-    """The way out: `detach` leaves the engine running, `stop` ends it, `cancel` stays."""
+    """The way out: `detach` leaves the engine running, `stop` ends it, `cancel` stays.
+
+    Args:
+        effects: of stopping.
+        may_stop: this console may stop the engine, and there is one.
+        is_gone: there is no engine that could go on.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "choose('cancel')", "Cancel"),
@@ -90,22 +96,26 @@ class Leave(Dialog[str]):
         Binding("h", "app.halt", "halt", id="halt"),
     ]
 
-    def __init__(self, effects: tuple[str, ...], *, may_stop: bool) -> None:
+    def __init__(self, effects: tuple[str, ...], *, may_stop: bool, is_gone: bool = False) -> None:
         super().__init__()
         self.effects = effects
         self.may_stop = may_stop
+        self.is_gone = is_gone
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog"):
             yield Static("Leave the console?", classes="dialog-title", markup=False)
-            yield Static("- detach: the engine goes on, `aml100-console attach` returns", markup=False)
+            if self.is_gone:
+                yield Static("- the engine is not there; `aml100-console run` starts it again", markup=False)
+            else:
+                yield Static("- detach: the engine goes on, `aml100-console attach` returns", markup=False)
             if self.may_stop:
                 yield Static("- stop: the engine ends as well", markup=False)
             for effect in self.effects:
                 yield Static(f"  {effect}", markup=False)
             with Horizontal(classes="dialog-buttons"):
                 yield Button("Stay (Enter)", id="cancel")
-                yield Button("Detach (d)", id="detach")
+                yield Button("Leave (d)" if self.is_gone else "Detach (d)", id="detach")
                 if self.may_stop:
                     yield Button("Stop (s)", id="stop")
 

@@ -42,14 +42,14 @@ def price(text: str | None) -> str:
 
 
 def level(value: float) -> str:
-    """A price at the edge of a chart: five to seven digits are enough there.
+    """A price at the edge of a chart, or an average: five to seven digits are enough there.
 
-    >>> level(65012.345), level(0.0123456), level(12.3456)
-    ('65,012.3', '0.0123456', '12.3456')
+    >>> level(65012.345), level(0.0123456), level(12.3456), level(0.0000123456)
+    ('65,012.3', '0.0123456', '12.3456', '0.0000123456')
     """
     if abs(value) >= 10_000:
         return f"{value:,.1f}"
-    return f"{value:,.2f}" if abs(value) >= 100 else f"{value:.6g}"
+    return f"{value:,.2f}" if abs(value) >= 100 else format(Decimal(f"{value:.6g}"), "f")
 
 
 def percent(value: float | None, decimals: int = 2, *, signed: bool = False) -> str:
@@ -152,6 +152,15 @@ def minute(time_ms: int) -> str:
     '00:02'
     """
     return _stamp(time_ms)[11:16]
+
+
+def minute_or_day(time_ms: int, now_ms: int) -> str:
+    """The time of something of today, the date of something older: five characters both.
+
+    >>> minute_or_day(1751241725000, 1751284925000), minute_or_day(1751241725000, 1751328125000)
+    ('00:02', '06-30')
+    """
+    return minute(time_ms) if _stamp(time_ms)[:10] == _stamp(now_ms)[:10] else _stamp(time_ms)[5:10]
 
 
 def second(time_ms: int) -> str:

@@ -11,7 +11,7 @@ from desk import SNAPSHOT, Desk, changed, screen_text
 from textual.events import Resize
 from textual.geometry import Size
 
-from aml100.control.protocol import PositionView, Snapshot
+from aml100.control.protocol import AccessView, FeedView, ModelView, ObjectiveView, PositionView, Snapshot
 from aml100.tui.view import Link, LinkState
 
 WORDS = ["mode", "equity", "drawdown", "position", "halt", "HOLD", "BUY", "SELL", "Foundation"]
@@ -84,9 +84,9 @@ async def test_state_is_said_by_word_with_its_reason(state: str, word: str) -> N
 async def test_objectives_show_value_threshold_and_verdict() -> None:
     """B3: FAIL, PROVISIONAL, PASS and UNKNOWN by word and glyph."""
     lines = [one[:40] for one in (await text_of(SNAPSHOT)).splitlines()]
-    assert " return /month  2.41 ≥ 2 % ◐ PROVISIONAL" in lines
-    assert " win rate      38.50 ≥ 40 %       ✗ FAIL" in lines
-    assert " drawdown max   1.73 ≤ 5 %        ✓ PASS" in lines
+    assert " return /month 2.41 ≥ 2 %  ◐ PROVISIONAL" in lines
+    assert " win rate     38.50 ≥ 40 %        ✗ FAIL" in lines
+    assert " drawdown max  1.73 ≤ 5 %         ✓ PASS" in lines
     assert any("Sharpe" in one and "○ UNKNOWN" in one for one in lines)
 
 
@@ -96,6 +96,130 @@ async def test_protection_of_a_position_is_said_with_stop_and_age() -> None:
     assert "✓ PROTECTED  stop 1234567  age 2.1 s" in await text_of(SNAPSHOT)
     assert "✗ NAKED" in await text_of(changed(positions=(bare,)))
     assert "flat, no open position" in await text_of(changed(positions=()))
+
+
+@pytest.mark.parametrize("value", [42.86, 100.0])
+async def test_provisional_is_said_in_full_at_the_smallest_size(value: float) -> None:
+    """B3, C1: beside a value of five digits and a threshold of two as well."""
+    win_rate = ObjectiveView("win_rate_pct", value, 40.0, True, "PROVISIONAL", "needs trades")
+    phase = msgspec.structs.replace(SNAPSHOT.phase, objectives=(win_rate,))
+    row = next(one[:40] for one in (await text_of(changed(phase=phase))).splitlines() if "win rate" in one)
+    assert f"{value:.5g}" in row
+    assert row.endswith("≥ 40 % ◐ PROVISIONAL")
+
+
+def many_positions(naked: str = "") -> tuple[PositionView, ...]:
+    """Eight of them, one perhaps without a stop."""
+    coins = ("BTC", "ETH", "SOL", "kPEPE", "xyz:XYZ100", "HYPE", "DOGE", "ARB")
+    held = SNAPSHOT.positions[0]
+    return tuple(
+        msgspec.structs.replace(
+            held, coin=coin, protected=coin != naked, stop_price=None if coin == naked else held.stop_price
+        )
+        for coin in coins
+    )
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (120, 40), (200, 60)])
+async def test_position_without_a_stop_is_not_the_one_that_is_cut_off(width: int, height: int) -> None:
+    """B1: of many it comes first, and the heading counts it."""
+    text = await text_of(changed(positions=many_positions(naked="ARB")), width, height)
+    assert "positions 8" in text
+    assert "1 NAKED" in text
+    assert "✗ NAKED" in text
+    assert " ARB ▲ LONG" in text
+
+
+async def test_several_positions_are_summed_up_in_the_heading() -> None:
+    """Eight times 12.34; the others are said to be there."""
+    assert "─ positions 8 ───── +7 more: t  +98.72 ─" in await text_of(changed(positions=many_positions()))
+    desk = Desk(changed(positions=many_positions()))
+    async with desk.open() as pilot:
+        await pilot.press("t")
+        assert "unrealised +98.72" in await desk.settle(pilot)
+
+
+async def test_protection_that_was_seen_by_an_engine_that_is_gone_is_no_promise() -> None:
+    """C36: of the past it is said that it was."""
+    desk = Desk()
+    async with desk.open(120, 40) as pilot:
+        desk.source.now = Link(LinkState.OFFLINE, 75.0, "no socket")
+        text = await desk.settle(pilot)
+        assert "○ was PROTECTED  stop 1234567" in text
+        assert "✓ PROTECTED" not in text
+
+
+@pytest.mark.parametrize(("state", "words"), [("amber", "the key expires in 10.0 days"), ("red", "the clock is off")])
+async def test_what_may_keep_us_from_trading_stands_in_the_header(state: str, words: str) -> None:
+    """B19: key, clock and nonces, at the smallest size too; more of it on the screen of the feed."""
+    access = AccessView(state, words, 12, SNAPSHOT.wall_ms + 864_000_000, 3)
+    desk = Desk(changed(access=access))
+    async with desk.open() as pilot:
+        assert words in screen_text(desk.app).splitlines()[1]
+        await pilot.press("e")
+        text = await desk.settle(pilot)
+        for part in (words, "clock +12 ms", "key until 2025-07-10 12:02:05 UTC"):
+            assert part in text, part
+    assert "key" not in (await text_of(SNAPSHOT)).splitlines()[1]
+
+
+async def test_trading_without_a_model_says_that_it_waits_for_one() -> None:
+    """TRADING in green while nothing can be traded: the reason stands beside it, and whole in the decisions."""
+    why = "no model yet: the first one is being trained"
+    waiting = changed(
+        state_reason="",
+        model=ModelView(None, "none yet"),
+        decisions=tuple(msgspec.structs.replace(one, q=None, why=why) for one in SNAPSHOT.decisions),
+    )
+    text = await text_of(waiting)
+    assert "TRADING  no model yet: in training, 3m to go" in text
+    assert f"HOLD no Q · {why}" in text
+
+
+async def test_reason_of_a_failed_training_is_shown() -> None:
+    reason = "killed by the system: too little memory"
+    training = msgspec.structs.replace(SNAPSHOT.training, state="failed", reason=reason)
+    assert f" {reason[:26]}" in await text_of(changed(training=training))
+    desk = Desk(changed(training=training))
+    async with desk.open(100, 30) as pilot:
+        await pilot.press("m")
+        text = await desk.settle(pilot)
+        assert reason in text
+        assert "r tries again" in text
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (120, 40), (200, 60)])
+async def test_prices_are_written_out_however_small(width: int, height: int) -> None:
+    """C1: no 1.23e-05 at the edge of a chart."""
+    curve = tuple((time_ms, value * 1.9e-10) for time_ms, value in SNAPSHOT.price_curve)
+    held = msgspec.structs.replace(
+        SNAPSHOT.positions[0], coin="kPEPE", entry_price="0.000012377143", mark="0.00001234",
+        stop_price="0.0000123", target_price="0.0000126",
+    )  # fmt: skip
+    text = await text_of(changed(price_curve=curve, price_coin="kPEPE", positions=(held,)), width, height)
+    assert "e-0" not in text
+    assert "0.0000123771" in text
+
+
+async def test_streams_of_many_coins_are_gathered_by_coin() -> None:
+    """B7, C1: the good ones of a coin in one row with the oldest age, a bad one by itself, none of them cut."""
+    coins = ("BTC", "ETH", "SOL", "kPEPE", "xyz:XYZ100", "HYPE", "DOGE", "ARB")
+    channels = ("candle", "bbo", "trades", "activeAssetCtx")
+    feeds = tuple(FeedView(coin, channel, "LIVE", 2100) for coin in coins for channel in channels)
+    silent = msgspec.structs.replace(feeds[7], state="STALE", age_ms=31_000, gap_bars=2)
+    text = await text_of(changed(feeds=(*feeds[:7], silent, *feeds[8:])), 200, 60)
+    assert "▲ STALE ETH activeAssetCtx 31 s gap 2" in text
+    assert "● LIVE BTC 4 streams 2 s" in text
+    assert "● LIVE ETH 3 streams 2 s" in text
+    assert "31 LIVE, 1 not" in text
+
+
+async def test_trade_of_another_day_shows_its_date() -> None:
+    """12:02 of today and of the day before would look the same."""
+    old = msgspec.structs.replace(SNAPSHOT.trades[0], exit_ms=SNAPSHOT.trades[0].exit_ms - 86_400_000)
+    text = await text_of(changed(trades=(SNAPSHOT.trades[0], old)), 200, 60)
+    assert "12:02  BTC   short  -2.35" in text
+    assert "06-29  BTC   short  -2.35" in text
 
 
 async def test_dashboard_says_what_stopping_would_cost() -> None:
@@ -193,6 +317,26 @@ async def test_small_terminal_says_what_it_needs_and_recovers(width: int, height
         assert "10,123.46" in await desk.settle(pilot)
 
 
+@pytest.mark.parametrize("key", ["d", "t"])
+async def test_small_terminal_never_says_live_of_play_money_and_answers_the_halt(key: str) -> None:
+    """C2, C19: the line to the engine is no mode; what became of a halt is seen, and a position without a stop."""
+    desk = Desk(changed(positions=many_positions(naked="ARB")))
+    async with desk.open(60, 20) as pilot:
+        await pilot.press(key)
+        text = await desk.settle(pilot)
+        assert "LIVE" not in text
+        assert "CONNECTED" in text
+        assert "8 positions" in text
+        assert "NAKED: ARB" in text
+        await pilot.press("h")
+        assert "h again in 3 s HALTS" in await desk.settle(pilot)
+        await pilot.press("h")
+        text = await desk.settle(pilot)
+        assert text.count("✓ halt done") == 1
+        desk.source.now = Link(LinkState.OFFLINE, 75.0, "no socket")
+        assert "was TRADING" in await desk.settle(pilot)
+
+
 async def test_one_by_one_does_not_crash_and_halts() -> None:
     """C2, C17."""
     desk = Desk()
@@ -223,6 +367,11 @@ async def test_ascii_is_seven_bit() -> None:
         for key in "ym":
             await pilot.press(key)
             assert (await desk.settle(pilot)).isascii(), key
+        await pilot.press("ctrl+p")
+        for _ in range(30):
+            await pilot.pause()
+        assert (await desk.settle(pilot)).isascii()
+        await pilot.press("escape")
         for key in "fxq":
             await pilot.press(key)
             assert (await desk.settle(pilot)).isascii(), key

@@ -20,7 +20,7 @@ class OperationLine(Sheet):
     """Takes a row only while there is something to say."""
 
     def show(self, view: View) -> None:
-        self.display = bool(view.notice or view.operations)
+        self.display = bool(view.notice or view.operations) and not self.screen.has_class("too-small")
         super().show(view)
 
 

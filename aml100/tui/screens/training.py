@@ -53,6 +53,9 @@ class Upper:
         training = view.snapshot.training
         begun = training.epoch or training.state == "running" or training.reason
         head = [_earned(training, width)] if begun else []
+        if training.reason:
+            role = "bad" if training.state == "failed" else "dim"
+            head.append(line((" " + cut_words(training.reason, width - 1), role)))
         if training.actions is not None:
             hold, buy, sell = (round(share * 100) for share in training.actions)
             head.append(line((f" it would HOLD {hold} %  BUY {buy} %  SELL {sell} %", "dim")))
@@ -75,9 +78,8 @@ def _learning(training: TrainingView, width: int) -> Line:
 
 
 def _earned(training: TrainingView, width: int) -> Line:
-    """Net profit on the validation part; the key that ends the training or takes it up again; why it stands so."""
-    key = {"running": "C cancels", "cancelled": "R goes on"}.get(training.state, "")
-    room = width - 18 - len(key)
+    """Net profit on the validation part; the key that ends the training, takes it up again or tries anew."""
+    key = {"running": "C cancels", "cancelled": "R goes on", "failed": "r tries again"}.get(training.state, "")
     return pack(
         width,
         [
@@ -85,7 +87,6 @@ def _earned(training: TrainingView, width: int) -> Line:
                 (" net ", "dim"), (figures.percent(training.validation, signed=True), figures.tone(training.validation))
             ),
             line((key, "dim")) if key else (),
-            line((cut_words(training.reason, max(room, 8)), "dim")) if training.reason else (),
         ],
     )
 
@@ -142,7 +143,10 @@ def contest_lines(view: View, width: int, _height: int) -> list[Line]:
     if snapshot.health:
         words = "; ".join(f"{one.name}: {one.detail}" for one in sick) or f"{len(snapshot.health)} checks fine"
         body.append(
-            line((" ✗ health " if sick else " ✓ health ", "bad" if sick else "good"), (words[: width - 12], "text"))
+            line(
+                (" ✗ health " if sick else " ✓ health ", "bad" if sick else "good"),
+                (cut_words(words, width - 11), "text"),
+            )
         )
     return headed("champion and challenger", view, width, body, note)
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from aml100.control.protocol import PositionView, Snapshot, TradeView, TrainingView
+from aml100.control.protocol import FeedView, PositionView, Snapshot, TradeView, TrainingView
 from aml100.tui import figures
-from aml100.tui.ink import Column, Line, Span, cells, cut_words, first_fit, line, pack, spread, table
+from aml100.tui.ink import Column, Line, Span, cells, cut_words, first_fit, line, pack, plain, spread, table
 from aml100.tui.view import CALM, View
 from aml100.tui.widgets.curves import ACTION_ROLES
 from aml100.tui.widgets.panels import headed, waiting
 
 FEED_ROLES = {"LIVE": ("●", "good"), "STALE": ("▲", "warn"), "OFFLINE": ("✗", "bad")}
+
+ROOM_FOR_WORDS = 40
+"""Width of a heading's note from which its figures are named."""
 
 # --- position ----------------------------------------------------------------------------------------------------
 
@@ -22,21 +25,27 @@ def position_lines(view: View, width: int, height: int) -> list[Line]:
     body: list[Line] = []
     room = height - 1
     shown = 0
-    for position in snapshot.positions:
+    for position in unprotected_first(snapshot):
         block = position_block(position, width, view)
         if len(body) + len(block) > room and shown:
             break
         body.extend(block)
         shown += 1
-    hidden = len(snapshot.positions) - shown
-    note = line((f"+{hidden} more: t", "warn")) if hidden else safety_note(snapshot)
+    many = len(snapshot.positions)
+    title = f"positions {many}" if many > 1 else "position"
+    note = positions_note(snapshot, width - len(title) - 7, hidden=many - shown)
     if snapshot.positions and room > len(body):
         body.append(safety_line(snapshot, width))
     if not snapshot.positions:
         body = [line(" flat, no open position")]
         if snapshot.open_orders:
             body.append(line((f" {len(snapshot.open_orders)} resting order(s): t", "dim")))
-    return headed("position", view, width, body, note)
+    return headed(title, view, width, body, note)
+
+
+def unprotected_first(snapshot: Snapshot) -> list[PositionView]:
+    """The positions in their own order, but one without a stop before all others: it must not be the one cut off."""
+    return sorted(snapshot.positions, key=lambda one: one.protected)
 
 
 def at_stops(snapshot: Snapshot) -> float | None:
@@ -56,12 +65,26 @@ def closing_now(snapshot: Snapshot) -> float | None:
     return sum(figures.as_float(one.unrealised) - figures.as_float(one.close_cost) for one in snapshot.positions)
 
 
-def safety_note(snapshot: Snapshot) -> Line:
-    """The worst that the stops allow, for the heading."""
-    worst = at_stops(snapshot)
-    if not snapshot.positions or worst is None:
-        return ()
-    return line(("at stop ", "dim"), (figures.money(worst, signed=True), figures.tone(worst)))
+def positions_note(snapshot: Snapshot, width: int, *, hidden: int = 0) -> Line:
+    """For the heading: positions without a stop, those not shown, the worst that the stops allow, profit of several."""
+    naked = sum(1 for one in snapshot.positions if not one.protected)
+    worst = at_stops(snapshot) if snapshot.positions else None
+    several = len(snapshot.positions) > 1
+    made = sum(figures.as_float(one.unrealised) for one in snapshot.positions)
+    tone = figures.tone(made)
+    return pack(
+        width,
+        [
+            line((f"{naked} NAKED", "bad")) if naked and several else (),
+            line((f"+{hidden} more: t", "warn")) if hidden else (),
+            line(("unrealised ", "dim") if width > ROOM_FOR_WORDS else "", (figures.money(made, signed=True), tone))
+            if several
+            else (),
+            line(("at stop ", "dim"), (figures.money(worst, signed=True), figures.tone(worst)))
+            if worst is not None
+            else (),
+        ],
+    )
 
 
 def safety_line(snapshot: Snapshot, width: int) -> Line:
@@ -70,10 +93,11 @@ def safety_line(snapshot: Snapshot, width: int) -> Line:
     if left is None:
         return ()
     cost = sum(figures.as_float(one.close_cost) for one in snapshot.positions)
+    what = f"closing all {len(snapshot.positions)}" if len(snapshot.positions) > 1 else "closing"
     return pack(
         width,
         [
-            line((" closing now leaves ", "dim"), (figures.money(left, signed=True), figures.tone(left))),
+            line((f" {what} now leaves ", "dim"), (figures.money(left, signed=True), figures.tone(left))),
             line((f"costs {figures.money(cost)}", "dim")),
         ],
     )
@@ -89,7 +113,7 @@ def position_block(position: PositionView, width: int, view: View = CALM) -> lis
         ("▼ SHORT " if short else "▲ LONG ", "bad" if short else "good"),
         (position.size.lstrip("-"), size_role),
     )
-    entry = figures.price(position.entry_price)
+    entry = figures.level(figures.as_float(position.entry_price))  # an average: its digits have no end
     whole = (*head, (f" @ {entry}", "text"))
     fits = cells(whole) + cells(gain) < width
     first = spread(whole if fits else head, gain, width)
@@ -103,27 +127,34 @@ def position_block(position: PositionView, width: int, view: View = CALM) -> lis
             line(("bars ", "dim"), str(position.bars_held)),
         ],
     )
-    return [first, second, protection_line(position, width, view.role("good", f"protection {coin}"))]
+    bars = "" if "bars " in plain(second) else str(position.bars_held)
+    return [first, second, protection_line(position, width, view, bars)]
 
 
-def protection_line(position: PositionView, width: int, role: str = "good") -> Line:
-    """PROTECTED with the stop's id and age, or NAKED."""
+def protection_line(position: PositionView, width: int, view: View = CALM, bars: str = "") -> Line:
+    """PROTECTED with the stop's id and age, or NAKED; what was so when the engine was last heard is no promise."""
+    if view.age_note:
+        return line((" ○ was ", "dim"), ("PROTECTED" if position.protected else "NAKED", "dim"), *_stop_words(position))
+    role = view.role("good", f"protection {position.coin}")
     if not position.protected:
         return first_fit(
             width,
             line((" ✗ NAKED: no stop is seen resting on the venue ", "alarm")),
             line((" ✗ NAKED ", "alarm")),
         )
-    oid = figures.UNKNOWN if position.stop_oid is None else str(position.stop_oid)
     return pack(
         width,
         [
-            line((" ", "text"), ("✓ PROTECTED", role)),
-            line(("stop ", "dim"), oid),
+            (*line((" ", "text"), ("✓ PROTECTED", role)), *_stop_words(position)),
             line(("age ", "dim"), figures.span(position.stop_age_s)),
-            line(("bars ", "dim"), str(position.bars_held)) if width < 60 else (),
+            line(("bars ", "dim"), bars) if bars else (),
         ],
     )
+
+
+def _stop_words(position: PositionView) -> Line:
+    """The id of the stop that rests at the venue."""
+    return line(("  stop ", "dim"), str(position.stop_oid)) if position.stop_oid is not None else ()
 
 
 # --- performance -------------------------------------------------------------------------------------------------
@@ -142,7 +173,7 @@ def performance_lines(view: View, width: int, height: int) -> list[Line]:
                 line(
                     " win rate ",
                     (figures.percent(result.win_rate_pct, 1), view.role("strong", "trades")),
-                    (f" of {result.trades}", "dim"),
+                    (f" of {result.trades:,}", "dim"),
                 ),
                 line("PF ", (figures.number(result.profit_factor), view.role("strong", "trades"))),
                 line(("order ", "dim"), _latency(snapshot)),
@@ -216,15 +247,17 @@ def decision_lines(view: View, width: int, height: int) -> list[Line]:
     if snapshot is None:
         return waiting("decisions", view, width)
     body: list[Line] = []
-    coin_width = max([len(one.coin) for one in snapshot.decisions[:height]], default=3)
-    for one in snapshot.decisions[: height - 1]:
-        q = "".join(f" {value:+.3f}" for value in one.q) if one.q is not None else f"{'no Q':>21}"
+    latest = snapshot.decisions[: height - 1]
+    coin_width = max([len(one.coin) for one in latest], default=3)
+    values = ["".join(f" {value:+.3f}" for value in one.q) if one.q is not None else " no Q" for one in latest]
+    q_width = max(map(len, values), default=0)
+    for one, q in zip(latest, values, strict=True):
         glyph = "●" if one.outcome == "order" else "·"
         head = line(
             (f" {figures.minute(one.bar_ms)} ", "dim"),
             f"{one.coin:<{coin_width}} ",
             (f"{one.action:<4}", ACTION_ROLES.get(one.action, "text")),
-            (f"{q} ", "dim"),
+            (f"{q:>{q_width}} ", "dim"),
             (f"{glyph} ", "good" if one.outcome == "order" else "dim"),
         )
         body.append((*head, (cut_words(one.why, width - cells(head)), "text")))
@@ -241,18 +274,20 @@ def closed_lines(view: View, width: int, height: int) -> list[Line]:
     snapshot = view.snapshot
     if snapshot is None:
         return waiting("trades", view, width)
+    shown = snapshot.trades[: max(height - 2, 0)]
+    many = len({one.coin for one in shown}) > 1
     columns = [
         Column(" exit"),
-        Column("coin", rank=1),
+        Column("coin", rank=0 if many else 1),
         Column("side"),
         Column("USD", numeric=True),
-        Column("by"),
+        Column("by", rank=1 if many else 0),
         Column("held", numeric=True, rank=2),
         Column("price moved", numeric=True, rank=3),
     ]
     body: list[list[Span]] = [
         [
-            (f" {figures.minute(one.exit_ms)}", "dim"),
+            (f" {figures.minute_or_day(one.exit_ms, snapshot.time_ms)}", "dim"),
             (one.coin, "text"),
             ("long" if one.side == "buy" else "short", "text"),
             (
@@ -263,7 +298,7 @@ def closed_lines(view: View, width: int, height: int) -> list[Line]:
             (figures.calm_span((one.exit_ms - one.entry_ms) / 1000), "dim"),
             (figures.percent(move_pct(one), signed=True), "dim"),
         ]
-        for one in snapshot.trades[: max(height - 2, 0)]
+        for one in shown
     ]
     lines = table(columns, body, width) if body else [line((" none closed yet", "dim"))]
     return headed("trades", view, width, lines, line(("net of costs · t shows all", "dim")))
@@ -282,38 +317,54 @@ def move_pct(trade: TradeView) -> float | None:
 
 
 def feed_lines(view: View, width: int, height: int) -> list[Line]:
-    """Each stream's state and age, the worst first."""
+    """Each stream's state and age, the worst first; where not all have room, the good ones of a coin in one row."""
     snapshot = view.snapshot
     if snapshot is None:
         return waiting("feed", view, width)
     order = {"OFFLINE": 0, "STALE": 1, "LIVE": 2}
     feeds = sorted(snapshot.feeds, key=lambda one: order.get(one.state, 0))
     bad = sum(1 for one in feeds if one.state != "LIVE")
-    shown: list[Line] = []
-    for one in feeds:
-        glyph, role = ("○", "dim") if view.age_note else FEED_ROLES.get(one.state, ("✗", "bad"))
-        gaps = (f" gap {one.gap_bars}", "warn") if one.gap_bars else ("", "text")
-        fresh = one.state == "LIVE"
-        age = figures.calm_span(one.age_ms / 1000) if fresh else figures.span(one.age_ms / 1000)
-        word = f"was {one.state}" if view.age_note else one.state
-        role = view.role(role, f"feed {one.coin} {one.channel}")
-        shown.append(line((f" {glyph} ", role), (word, role), f" {one.coin} {one.channel} ", (age, "dim"), gaps))
-    body: list[Line] = []
     room = height - 1
-    hidden = 0
-    columns = 2 if len(shown) > room and width >= 56 else 1
-    each = width // columns
-    for at, part in enumerate(shown):
-        if columns == 2 and at >= room and at - room < room:
-            body[at - room] = (*body[at - room], (" " * (each - cells(body[at - room])), "text"), *part)
-        elif at < room:
+    groups = [[one] for one in feeds]
+    if len(groups) > room * _feed_columns(groups, view, width, room):
+        good: dict[str, list[FeedView]] = {}
+        for one in feeds[bad:]:
+            good.setdefault(one.coin, []).append(one)
+        groups = [*groups[:bad], *good.values()]
+    columns = _feed_columns(groups, view, width, room)
+    body: list[Line] = []
+    for at, group in enumerate(groups[: room * columns]):
+        part = _feed_line(group, view)
+        if at < room:
             body.append(part)
         else:
-            hidden += 1
-    if not shown:
+            left = body[at - room]
+            body[at - room] = (*left, (" " * (width // 2 - cells(left)), "text"), *part)
+    hidden = sum(map(len, groups[room * columns :]))
+    if not groups:
         body = [line((" no stream yet", "dim"))]
     words = f"{len(feeds) - bad} LIVE" + (f", {bad} not" if bad else "") + (f", {hidden} not shown" if hidden else "")
     return headed("feed", view, width, body, line((words, "warn" if bad or not feeds else "good")))
+
+
+def _feed_columns(groups: list[list[FeedView]], view: View, width: int, room: int) -> int:
+    """Two columns where one is too short and half of the width is enough for each row."""
+    if len(groups) <= room:
+        return 1
+    return 2 if max(cells(_feed_line(group, view)) for group in groups) < width // 2 else 1
+
+
+def _feed_line(group: list[FeedView], view: View) -> Line:
+    """One stream, or several of one coin in the same state with the age of the oldest."""
+    one = max(group, key=lambda feed: feed.age_ms)
+    glyph, role = ("○", "dim") if view.age_note else FEED_ROLES.get(one.state, ("✗", "bad"))
+    missing = sum(feed.gap_bars for feed in group)
+    age = figures.calm_span(one.age_ms / 1000) if one.state == "LIVE" else figures.span(one.age_ms / 1000)
+    word = f"was {one.state}" if view.age_note else one.state
+    role = view.role(role, *(f"feed {feed.coin} {feed.channel}" for feed in group))
+    what = one.channel if len(group) == 1 else f"{len(group)} streams"
+    gaps = (f" gap {missing}", "warn") if missing else ("", "text")
+    return line((f" {glyph} ", role), (word, role), f" {one.coin} {what} ", (age, "dim"), gaps)
 
 
 def training_lines(view: View, width: int, height: int) -> list[Line]:
@@ -349,6 +400,8 @@ def training_progress(training: TrainingView, width: int) -> list[Line]:
             line((training.device, "dim")) if training.device else (),
         ],
     )
+    if training.state == "failed" and training.reason:
+        return [progress, line((" " + cut_words(training.reason, width - 1), "bad"))]
     outcome = pack(
         width,
         [

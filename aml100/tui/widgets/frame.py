@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from aml100.control.protocol import Snapshot
 from aml100.tui import figures
-from aml100.tui.commands import COMMAND_TABLE
+from aml100.tui.commands import COMMAND_TABLE, held
 from aml100.tui.ink import Line, cells, cut_words, line, pack, spread
 from aml100.tui.view import Link, LinkState, Outcome, Replay, View
 
@@ -58,9 +58,18 @@ def banner_lines(view: View, width: int, _height: int) -> list[Line]:
     )
     if view.replay is not None:
         return [spread((*chips, *_replay_chip(view.replay)), tail, width), _facts_line(view, snapshot, width)]
-    trouble = _trouble(view.link)
+    trouble = _trouble(view.link) or ("" if snapshot.state_reason else _no_model(snapshot))
     reason = cut_words(trouble or snapshot.state_reason, max(width - cells(chips) - cells(tail) - 1, 0))
     return [spread((*chips, (reason, "warn" if trouble else "text")), tail, width), _facts_line(view, snapshot, width)]
+
+
+def _no_model(snapshot: Snapshot) -> str:
+    """Why nothing is traded though trading is on: the first model is being trained; empty where there is one."""
+    training = snapshot.training
+    if snapshot.state != "trading" or snapshot.model.id is not None or training.state != "running":
+        return ""
+    wait = f", {figures.calm_span(training.eta_s)} to go" if training.eta_s is not None else ""
+    return f"no model yet: in training{wait}"
 
 
 def _tail(view: View, width: int) -> Line:
@@ -130,6 +139,7 @@ def _facts_line(view: View, snapshot: Snapshot, width: int) -> Line:
     parts = [
         (*_beat(view), (f" {snapshot.origin}{speed}", origin_role)),
         line((figures.moment(snapshot.time_ms), "strong")),
+        _access(snapshot),
         line(f"{snapshot.venue}/{snapshot.execution}"),
         line((f"lag {snapshot.loop_lag_ms:.0f} ms", lag_role)),
         line((f"up {figures.calm_span(snapshot.uptime_s)}", "dim")),
@@ -141,6 +151,13 @@ def _facts_line(view: View, snapshot: Snapshot, width: int) -> Line:
     return pack(width, parts)
 
 
+def _access(snapshot: Snapshot) -> Line:
+    """What may soon keep us from trading: key, clock or nonces (GUARANTEES B19); empty while they are in order."""
+    access = snapshot.access
+    role = {"amber": "warn", "red": "alarm"}.get(access.state)
+    return line((f" {access.reason} " if role == "alarm" else access.reason, role)) if role is not None else ()
+
+
 def _latency(snapshot: Snapshot) -> str:
     latency = snapshot.order_latency_ms
     return figures.UNKNOWN if latency is None else f"{latency:.1f} ms"
@@ -149,7 +166,7 @@ def _latency(snapshot: Snapshot) -> str:
 def operation_lines(view: View, width: int, _height: int) -> list[Line]:
     """The console's own notice, else the latest command: pending, then done or failed."""
     if view.notice:
-        return [line((cut_words(" " + view.notice, width), "alarm" if "HALT" in view.notice else "warn"))]
+        return [line((" " + cut_words(view.notice, width - 1), "alarm" if "HALT" in view.notice else "warn"))]
     if not view.operations:
         return []
     latest = view.operations[-1]
@@ -168,14 +185,16 @@ def key_lines(view: View, width: int, _height: int) -> list[Line]:
     """The keys that work here, halt first; what has no room is in help and palette."""
     if view.replay is not None:
         return [pack(width, [_key("h h", "halt now", "alarm"), *(_key(key, word) for key, word in REPLAY_KEYS)], " ")]
-    idle = view.read_only or not view.link.controller
+    watches = not view.read_only and not view.link.controller
+    idle = view.read_only or watches
     state = view.snapshot.state if view.snapshot is not None else ""
     useless = {"trading": "resume", "paused": "pause", "halted": "pause"}.get(state)
     shown = [
         command
         for command in sorted(COMMAND_TABLE, key=lambda one: 99 if one.bar is None else one.bar)
         if command.bar is not None
-        and not (idle and command.to_engine and command.id != "halt")
+        and (command.id in ("halt", "take_over") or not (idle and command.to_engine))
+        and (command.id != "take_over" or watches)
         and command.id != useless
     ]
     parts = []
@@ -196,10 +215,18 @@ def notice_lines(view: View, width: int, height: int) -> list[Line]:
     snapshot = view.snapshot
     facts: list[Line] = [line(("AML-100 ", "strong"), size), line((size, "text"))]
     if snapshot is not None:
-        facts.append(line((f" {snapshot.mode} ", "strong"), state_word(snapshot.state)))
+        was = "" if view.link.state is LinkState.LIVE and view.replay is None else "was "
+        facts.append(line((f" {snapshot.mode} ", "strong"), was + state_word(snapshot.state)))
+    facts += operation_lines(view, width, 1)
+    if snapshot is not None:
         facts.append(line(f"equity {figures.money(snapshot.equity)}"))
         facts.append(line(f"drawdown {figures.percent(snapshot.drawdown_pct)}"))
-    facts.append(line(f"{view.link.state} {figures.span(view.link.age_s)}"))
+    facts.append(_link_chip(view.link))
     facts.append(line((" h h ", "alarm"), " halt"))
+    if snapshot is not None:
+        naked = [one.coin for one in snapshot.positions if not one.protected]
+        facts.append(line(held(snapshot)))
+        if naked:
+            facts.append(line((cut_words(f" NAKED: {', '.join(naked)}", width), "alarm")))
     fitting = [fact for fact in facts if cells(fact) <= width]
     return fitting[1:] if len(fitting) > 1 and fitting[0] == facts[0] and fitting[1] == facts[1] else fitting

@@ -12,6 +12,9 @@ from aml100.tui.ink import Line, cells, cut_words, emphasised, first_fit, gauge,
 from aml100.tui.view import View
 from aml100.tui.widgets.panels import VERDICTS, headed, waiting
 
+NARROW = 40
+"""Width in which a value is moved a cell to the left, so that PROVISIONAL has room behind a value of five digits."""
+
 ROOM_FOR_ALL = 8
 """Rows left under the cycle from which sentences are shown whole."""
 
@@ -107,8 +110,11 @@ def objective_line(one: ObjectiveView, width: int, *, fresh: bool = False) -> Li
     if one.value is None and one.note:
         left.append(line(f" {label:<13} ", (one.note, "dim"), " ", (threshold, "dim")))
         left.append(line(f" {label:<13} ", (one.note, "dim")))
-    value = figures.number(one.value)
-    shown = f"{value:>6}" if len(value) < 6 else f" {value}"
+    value = figures.number(one.value, 2 if one.value is None or abs(one.value) < 100 else 1)
+    if width <= NARROW:
+        shown = f"{value:>5}" if len(label) < 13 or len(value) < 5 else f" {value}"
+    else:
+        shown = f"{value:>6}" if len(value) < 6 else f" {value}"
     head = line(f" {label:<13}", (f"{shown} ", "strong"), (threshold, "dim"))
     if one.bound is not None:
         gap = " " * max(30 - cells(head), 1)
@@ -193,8 +199,8 @@ def evidence_line(one: EvidenceView, width: int) -> Line:
     asked = f"{'≤' if one.name in AT_MOST else '≥'} {figures.trimmed(one.threshold)}"
     value = figures.UNKNOWN if one.value is None else f"{one.value:.4g}"
     head = line((f" {glyph} ", role), f"{label:<19}", (f"{value:>6} ", "strong"), (f"{asked:<6}", "dim"))
-    wait = "" if one.met else "unknown" if one.days_to_go is None else f"{days(one.days_to_go)} to go"
-    waiting_words = (f"{wait:<12}", "warn")
+    wait = "" if one.met else "days unknown" if one.days_to_go is None else f"{days(one.days_to_go)} to go"
+    waiting_words = (f"{wait:<13}", "warn")
     meaning = (EVIDENCE_MEANINGS.get(one.name, ""), "dim")
     bare = line((f" {glyph} ", role), f"{label:<19}", (f"{value:>6} ", "strong"), (asked, "dim"))
     return first_fit(width, (*head, waiting_words, meaning), (*head, (wait, "warn")), bare)

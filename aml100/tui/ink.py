@@ -141,6 +141,22 @@ def wrapped(text: str, width: int) -> list[str]:
     return textwrap.wrap(text, max(width, 1), break_long_words=False) or [""]
 
 
+def folded(spans: Line, width: int) -> list[Line]:
+    """A line in rows of at most `width` cells; what follows its first part, a name, goes on beside it.
+
+    >>> [plain(row) for row in folded(line(("why  ", "dim"), "gap is under it"), 13)]
+    ['why  gap is', '     under it']
+    """
+    if cells(spans) <= width:
+        return [spans]
+    (head, role), *rest = spans
+    if not rest:
+        return [line((part, role)) for part in wrapped(head, width)]
+    indent = " " * cell_len(head)
+    parts = wrapped(plain(tuple(rest)), width - len(indent))
+    return [line((indent if at else head, role), (part, rest[0][1])) for at, part in enumerate(parts)]
+
+
 def fit(spans: Line, width: int) -> Line:
     """The line in exactly `width` cells: padded on the right, or cropped."""
     have = cells(spans)

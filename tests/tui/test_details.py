@@ -21,6 +21,10 @@ WHY = {
 }  # fmt: skip
 
 
+ROOM = 70
+"""Cells in a dialog between its padding: 76 less two borders and twice two."""
+
+
 async def opened(desk: Desk, *keys: str) -> str:
     async with desk.open(100, 40) as pilot:
         await pilot.press(*keys, "enter")
@@ -44,7 +48,7 @@ async def opened(desk: Desk, *keys: str) -> str:
 )
 async def test_row_explains_itself(keys: tuple[str, ...], expected: list[str]) -> None:
     """C13."""
-    text = await opened(Desk(), *keys)
+    text = " ".join((await opened(Desk(), *keys)).split())
     for part in expected:
         assert part in text, part
 
@@ -65,6 +69,14 @@ async def test_trade_names_the_decision_that_led_to_it() -> None:
         assert part in text, part
     name, arguments = desk.source.asked[-1]
     assert (name, arguments["coin"], arguments["order"]) == ("why", "BTC", True)
+
+
+@pytest.mark.parametrize("keys", [("t",), ("t", "down"), ("t", "down", "down", "down", "down"), ("y",), ("o",), ("k",)])
+async def test_rows_of_a_dialog_have_room_in_it(keys: tuple[str, ...]) -> None:
+    """A row that is wider than the dialog breaks where nobody meant it to, a figure under the wrong word."""
+    desk = Desk()
+    desk.source.answers["why"] = Answer(1, True, "", 0, WHY)
+    assert max(map(len, (await opened(desk, *keys)).splitlines())) <= ROOM
 
 
 async def test_engine_that_does_not_answer_is_said() -> None:

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from desk import SNAPSHOT, Desk, changed
 
-from aml100.control.protocol import LogLine
+from aml100.control.protocol import LogLine, ModelView, OpenOrderView, RiskView
 from aml100.tui.widgets.listing import Listing
 
 
@@ -48,6 +48,63 @@ async def test_screen_shows_its_matter(key: str, expected: list[str]) -> None:
             assert part in text, part
         await pilot.press("escape")
         assert "10,123.46" in await desk.settle(pilot)
+
+
+async def test_no_figure_of_a_decision_is_cut() -> None:
+    """C1, B2: with a long coin, regime and Q values parts are left out whole; reasons are explained at 80 columns."""
+    one = msgspec.structs.replace(
+        SNAPSHOT.decisions[0], coin="xyz:XYZ100", regime="trend_down", q=(0.0312, -12.0041, 0.0427), outcome="none"
+    )
+    desk = Desk(changed(decisions=(one,), why_histogram=(("policy", 164), ("halt", 23))))
+    async with desk.open() as pilot:
+        await pilot.press("y")
+        text = await desk.settle(pilot)
+        row = next(part for part in text.splitlines() if "xyz:XYZ100" in part)
+        assert row.split()[3:] == ["HOLD", "·", "+0.0312", "-12.0041", "+0.0427", "trend_down"]
+        assert "23  12 %  trading was halted or paused" in text
+
+
+async def test_word_of_a_guard_is_whole_or_not_there() -> None:
+    """At 80 columns a guard that tripped says why in place of its bar, the others say nothing rather than a scrap."""
+    risk = (
+        RiskView("losses_in_row", "tripped", 4.0, 4.0, "", "4 lost in a row, until 14:05"),
+        RiskView("circuit_breaker", "ok", 0.2026, 3.5, "%"),
+    )
+    desk = Desk(changed(risk=risk))
+    async with desk.open() as pilot:
+        await pilot.press("k")
+        text = await desk.settle(pilot)
+        assert "4 lost in a row, until 14:05" in text
+        row = next(part.rstrip() for part in text.splitlines() if "circuit_breaker" in part)
+        assert "0.20 of 3.5 %" in row
+        assert row.endswith("left 3.30")
+
+
+async def test_model_is_listed_once_with_its_state() -> None:
+    """The engine names a version by its id: it stands there once, and what became of it beside it."""
+    kept = ModelView("m-888106de684c", "m-888106de684c", SNAPSHOT.time_ms, 1.2, "worse than the champion", "refused")
+    desk = Desk(changed(models=(kept,)))
+    async with desk.open(120, 40) as pilot:
+        await pilot.press("m")
+        text = await desk.settle(pilot)
+        assert text.count("m-888106de684c") == 1
+        assert "refused  worse than the champion" in text
+        await pilot.press("enter")
+        assert "state        refused" in await desk.settle(pilot)
+
+
+async def test_bound_of_a_market_order_is_not_shown_as_its_price() -> None:
+    bound = OpenOrderView(
+        "0x" + "c" * 32, 7, "BTC", "buy", "entry", "97500", "0.0123", "filled", False, SNAPSHOT.time_ms, is_market=True
+    )
+    desk = Desk(changed(open_orders=(), recent_orders=(bound,), trades=()))
+    async with desk.open() as pilot:
+        await pilot.press("t")
+        text = await desk.settle(pilot)
+        assert "market  0.0123  filled" in text
+        assert "97,500" not in text
+        await pilot.press("end", "enter")
+        assert "market, at worst 97,500" in await desk.settle(pilot)
 
 
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (120, 40)])

@@ -24,17 +24,17 @@ from aml100.control.protocol import (
     TradeView,
 )
 from aml100.tui import figures
-from aml100.tui.ink import Line, line, plain, to_ascii, wrapped
+from aml100.tui.ink import Line, folded, line, plain, to_ascii
 from aml100.tui.widgets.account import position_block
 from aml100.tui.widgets.curves import ACTION_ROLES
 from aml100.tui.widgets.dialogs import Dialog
 from aml100.tui.widgets.guards import guard_details
-from aml100.tui.widgets.objectives import objective_details
-from aml100.tui.widgets.phase import evidence_line
+from aml100.tui.widgets.objectives import evidence_details, objective_details
 from aml100.tui.widgets.rows import alert_details, decision_details, model_details
 from aml100.tui.widgets.trading import order_details, trade_details
 
-WIDTH = 74
+WIDTH = 68
+"""Cells of a row inside the dialog, its scroll bar aside."""
 
 Ask = Callable[[str, Mapping[str, object]], Awaitable[Mapping[str, Any] | None]]
 """Sends a question to the engine; its data, or None where no answer came."""
@@ -63,7 +63,7 @@ def described(item: object) -> tuple[str, list[Line]]:
         case ObjectiveView():
             return "Objective", objective_details(item)
         case EvidenceView():
-            return "Evidence", [evidence_line(item, WIDTH)]
+            return "Evidence", evidence_details(item)
         case LogLine():
             return f"Log: {item.level}", [line(figures.moment(item.time_ms)), line(item.text)]
         case _:
@@ -90,7 +90,7 @@ def _position_words(item: PositionView) -> list[Line]:
         if text is not None:
             money = figures.money(size * (figures.as_float(text) - entry), signed=True)
             rows.append((name, f"{money} USD before fees"))
-    return [line((f" {name:<13}", "dim"), text) for name, text in rows]
+    return [line((f" {name:<15}", "dim"), text) for name, text in rows]
 
 
 def decision_from(data: Mapping[str, Any]) -> list[Line]:
@@ -103,15 +103,16 @@ def decision_from(data: Mapping[str, Any]) -> list[Line]:
     values = "no Q values" if not q else "  ".join(f"{n} {v:+.4f}" for n, v in zip(ACTION_ROLES, q, strict=True))
     passed = [gate["name"] for gate in one["gates"] if gate["ok"]]
     lines = [
-        line(("why          ", "dim"), f"decided on the close of {figures.moment(int(one['bar_ms']))}"),
-        line(("             ", "dim"), f"{one['why']};  {values}"),
+        line(("why          ", "dim"), f"decided as the bar of {figures.moment(int(one['bar_ms']))} closed"),
+        line(("             ", "dim"), str(one["why"])),
+        line(("             ", "dim"), values),
     ]
     if one.get("regime"):
         lines.append(
             line(("             ", "dim"), f"regime {one['regime']}, confidence {one.get('confidence', 0):.2f}")
         )
-    words = wrapped("passed " + ", ".join(passed), WIDTH - 14) if passed else []
-    lines += [line(("             ", "dim"), (part, "dim")) for part in words]
+    if passed:
+        lines.append(line(("             ", "dim"), ("passed " + ", ".join(passed), "dim")))
     for gate in one["gates"]:
         if not gate["ok"]:
             lines.append(line(("           ✗ ", "bad"), f"{gate['name']}: {gate['reason']}"))
@@ -155,7 +156,8 @@ class Details(Dialog[None]):
         self._say([*lines, (), *more])
 
     def _say(self, lines: list[Line]) -> None:
-        shown = [to_ascii(spans) if self._ascii else spans for spans in lines]
+        rows = [row for spans in lines for row in folded(spans, WIDTH)]
+        shown = [to_ascii(spans) if self._ascii else spans for spans in rows]
         self.text = "\n".join(plain(spans) for spans in shown)
         text = Text()
         variables = self.app.get_css_variables()

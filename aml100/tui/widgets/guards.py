@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from aml100.control.protocol import FeedView, RiskView, Snapshot
+from aml100.control.protocol import AccessView, FeedView, RiskView, Snapshot
 from aml100.tui import figures
-from aml100.tui.ink import Column, Line, Span, cells, cut_words, gauge, line, table
+from aml100.tui.ink import Column, Line, Span, cells, cut_words, gauge, line, pack, table
 from aml100.tui.view import View
 from aml100.tui.widgets.account import FEED_ROLES, at_stops
 from aml100.tui.widgets.listing import Row
@@ -18,6 +18,12 @@ NO_LIMIT: Final = 100_000_000
 
 TIGHT: Final = 0.7
 """Share of a limit from which its bar warns."""
+
+ROOM_FOR_BOTH: Final = 60
+"""Cells from which a guard's bar and what it said have room beside each other."""
+
+WIDE: Final = 110
+"""Width from which the beginning of a guard's meaning says something; Enter says all of it."""
 
 GUARD_MEANINGS: Final = {
     "circuit_breaker": "drawdown from the peak since the last resume; at the limit: cancel, flatten, pause",
@@ -61,19 +67,23 @@ def _tightness(one: RiskView) -> tuple[int, float]:
 def guard_line(one: RiskView, width: int) -> Line:
     """`✓ circuit_breaker  0.42 of 3.5 %  left 3.08  ███░░░`."""
     glyph, role = GUARD_GLYPHS.get(one.state, ("?", "warn"))
-    value = figures.UNKNOWN if one.value is None else figures.trimmed(one.value)
+    shown = figures.number if one.unit == "%" else figures.trimmed
+    value = shown(one.value)
     limit = "off" if one.limit is None or one.limit == 0 else figures.trimmed(one.limit)
     unit = f" {one.unit}" if one.unit and limit != "off" else ""
     limited = "  no limit set" if limit == "off" else f" of {limit + unit:<9} "
     head = line((f" {glyph} ", role), f"{one.guard:<18} ", (f"{value:>8}", "strong"), (f"{limited:<16}", "dim"))
+    meaning = GUARD_MEANINGS.get(one.guard, "")
+    if one.reason and width - cells(head) < ROOM_FOR_BOTH:
+        return (*head, (cut_words(one.reason, width - cells(head)), "bad" if one.state == "tripped" else "dim"))
     if one.value is not None and one.limit:
         left = max(one.limit - one.value, 0.0)
         bar_role = "bad" if one.state == "tripped" else "warn" if one.value / one.limit > TIGHT else "accent"
-        headroom = f"left {figures.trimmed(left)}"
+        headroom = f"left {shown(left)}"
         bar = gauge(one.value / one.limit, max(min(width - cells(head) - 16, 12), 6), bar_role)
         head = (*head, *bar, (f" {headroom:<12} ", "text"))
-    reason = one.reason or GUARD_MEANINGS.get(one.guard, "")
-    return (*head, (cut_words(reason, max(width - cells(head), 0)), "dim"))
+    words = cut_words(one.reason or meaning, max(width - cells(head), 0))
+    return (*head, (words if one.reason or words == meaning or width >= WIDE else "", "dim"))
 
 
 def guard_details(one: RiskView) -> list[Line]:
@@ -157,10 +167,25 @@ def feed_rows(view: View, width: int, _order: int = 0) -> list[Row]:
     rows.append(Row("origin", line((" data ", "dim"), snapshot.origin, ("   venue ", "dim"), snapshot.venue)))
     clock = f" market {figures.moment(snapshot.time_ms)}, runs ×{figures.trimmed(snapshot.speed)}"
     rows.append(Row("clock", line(clock, ("   wall ", "dim"), figures.moment(snapshot.wall_ms))))
+    if snapshot.access != AccessView():
+        rows.append(Row("access", _access_line(snapshot.access, width)))
     rows.append(
         Row("pid", line(f" engine pid {snapshot.pid}   up {figures.span(snapshot.uptime_s)}   {snapshot.run_id}"))
     )
     return rows
+
+
+def _access_line(access: AccessView, width: int) -> Line:
+    """Clock, signing key and nonces on a real venue, and what is the matter with them."""
+    glyph, role = {"ok": ("✓", "good"), "amber": ("▲", "warn")}.get(access.state, ("✗", "bad"))
+    until_ms = access.agent_valid_until_ms
+    parts = [
+        line((f" {glyph} ", role), (access.reason, role)) if access.reason else line((f" {glyph}", role)),
+        line(("clock ", "dim"), f"{access.clock_offset_ms:+d} ms") if access.clock_offset_ms is not None else (),
+        line(("key until ", "dim"), figures.moment(until_ms)) if until_ms is not None else (),
+        line(("nonces refused ", "dim"), str(access.nonce_refusals)),
+    ]
+    return pack(width, parts)
 
 
 def _badness(one: FeedView) -> int:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from aml100.control.protocol import ObjectiveView, PhaseView, Snapshot
+from aml100.control.protocol import EvidenceView, ObjectiveView, PhaseView, Snapshot
 from aml100.tui import figures
 from aml100.tui.ink import Line, Span, cut_words, line, wrapped
 from aml100.tui.view import View
 from aml100.tui.widgets.listing import Row
 from aml100.tui.widgets.phase import (
+    AT_MOST,
+    EVIDENCE_LABELS,
+    EVIDENCE_MEANINGS,
     cycle_line,
     cycles_note,
     days,
@@ -96,6 +99,21 @@ def _meaning(snapshot: Snapshot, width: int) -> list[Line]:
     for text, role in sentences:
         found += [line((f" {part}", role)) for part in wrapped(text, min(width, 100) - 2)]
     return found
+
+
+def evidence_details(one: EvidenceView) -> list[Line]:
+    """A piece of evidence in words."""
+    wait = "not known yet" if one.days_to_go is None else f"{days(one.days_to_go)}, if things go on as so far"
+    rows = [
+        ("evidence", EVIDENCE_LABELS.get(one.name, one.name)),
+        ("means", EVIDENCE_MEANINGS.get(one.name, "-")),
+        ("value", figures.UNKNOWN if one.value is None else f"{one.value:.4g}"),
+        ("asked", f"{'at most' if one.name in AT_MOST else 'at least'} {figures.trimmed(one.threshold)}"),
+        ("state", "enough" if one.met else "missing"),
+        ("to go", "-" if one.met else wait),
+        ("note", one.note or "-"),
+    ]
+    return [line((f"{name:<13}", "dim"), text) for name, text in rows]
 
 
 def objective_details(one: ObjectiveView) -> list[Line]:

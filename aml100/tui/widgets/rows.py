@@ -10,7 +10,7 @@ from typing import Final
 from aml100.control.alerts import RUNBOOK
 from aml100.control.protocol import AlertView, DecisionView, ModelView, Snapshot
 from aml100.tui import figures
-from aml100.tui.ink import Column, Line, Span, cells, cut_words, gauge, line, rule, table
+from aml100.tui.ink import Column, Line, Span, cells, cut_words, gauge, line, pack, rule, table
 from aml100.tui.view import View
 from aml100.tui.widgets.curves import ACTION_ROLES
 from aml100.tui.widgets.listing import Row
@@ -28,17 +28,19 @@ def why_rows(view: View, width: int, _order: int = 0) -> list[Row]:
     snapshot = view.snapshot
     if snapshot is None:
         return [WAITING]
-    rows = [section("reasons", view, width, line(("decisions so far by outcome", "dim")))]
+    rows = [section("reasons", view, width, line(("decisions of this run by outcome", "dim")))]
     rows += [Row(f"reason {at}", one) for at, one in enumerate(histogram_lines(snapshot, width))]
     rows.append(Row("gap", ()))
-    words = line(("newest first, UTC; Q of HOLD BUY SELL; Enter for every gate", "dim"))
+    words = line(("newest first, UTC; ● order; Q of HOLD BUY SELL; Enter: gates", "dim"))
     rows.append(section("decisions", view, width, words))
+    coin_width = max([len(one.coin) for one in snapshot.decisions], default=0)
     for one in snapshot.decisions:
-        rows += decision_rows(one, width)
+        rows += decision_rows(one, width, coin_width)
     return rows
 
 
 LONGEST_BAR: Final = 40
+SHORTEST_BAR: Final = 8
 REASONS: Final = {
     "order": "an order was sent",
     "policy": "the model itself chose to wait, or to keep what it has",
@@ -73,27 +75,36 @@ def histogram_lines(snapshot: Snapshot, width: int) -> list[Line]:
     total = sum(number for _, number in counts)
     longest = min(max(len(name) for name, _ in counts), max(width - 30, 8))
     lines = []
-    for name, number in counts:
+    meanings = [REASONS.get(name, "") for name, _ in counts]
+    room = width - longest - 2 - len(f" {'':>7} 100 % ")
+    bar_width = min(max(room - max(map(len, meanings)) - 1, SHORTEST_BAR), LONGEST_BAR, max(room, 1))
+    for (name, number), words in zip(counts, meanings, strict=True):
         head = f" {cut_words(name, longest):<{longest}} "
         tail = f" {figures.count(number):>7} {number * 100 / total:3.0f} % "
-        room = width - len(head) - len(tail)
-        bar = gauge(number / counts[0][1], max(min(room, LONGEST_BAR), 1))
-        meaning = cut_words(REASONS.get(name, ""), max(room - LONGEST_BAR - 1, 0))
+        bar = gauge(number / counts[0][1], bar_width)
+        meaning = cut_words(words, max(room - bar_width - 1, 0))
         lines.append((*line(head), *bar, *line(tail), (f" {meaning}" if len(meaning) > 1 else "", "dim")))
     return lines
 
 
-def decision_rows(one: DecisionView, width: int) -> list[Row]:
+def decision_rows(one: DecisionView, width: int, coin_width: int = 0) -> list[Row]:
     """The decision, its sentence, and its gates."""
     key = f"{one.bar_ms} {one.coin}"
     q = " ".join(f"{value:+.4f}" for value in one.q) if one.q is not None else "no Q values"
-    head = line(
-        (f" {figures.day_time(one.bar_ms)} ", "dim"),
-        (f"{one.coin} ", "strong"),
-        (f"{one.action:<4} ", ACTION_ROLES.get(one.action, "text")),
-        (f"{one.outcome:<5} ", "good" if one.outcome == "order" else "dim"),
-        q,
-        (f"  {one.regime}  confidence {one.confidence:.2f}", "dim"),
+    is_order = one.outcome == "order"
+    head = pack(
+        width,
+        [
+            line(
+                (f" {figures.day_time(one.bar_ms)} ", "dim"),
+                (f"{one.coin:<{coin_width}} ", "strong"),
+                (f"{one.action:<4} ", ACTION_ROLES.get(one.action, "text")),
+                ("● " if is_order else "· ", "good" if is_order else "dim"),
+                q,
+            ),
+            line((one.regime, "dim")),
+            line((f"confidence {one.confidence:.2f}", "dim")),
+        ],
     )
     rows = [Row(key, head, one), Row(f"{key} why", line("   ", cut_words(one.why, width - 3)))]
     passed = [gate.name for gate in one.gates if gate.ok]
@@ -182,11 +193,11 @@ def decision_details(one: DecisionView) -> list[Line]:
     """A decision with the verdict of every gate."""
     q = "none" if one.q is None else "  ".join(f"{n} {v:+.4f}" for n, v in zip(ACTION_ROLES, one.q, strict=True))
     rows = [
-        line(("decided on    ", "dim"), f"the close of {figures.moment(one.bar_ms)}, {one.coin}"),
+        line(("decided on    ", "dim"), f"the close of the bar of {figures.moment(one.bar_ms)}, {one.coin}"),
         line(("action        ", "dim"), (one.action, ACTION_ROLES.get(one.action, "text"))),
         line(("Q             ", "dim"), q),
         line(("confidence    ", "dim"), f"{one.confidence:.2f}, regime {one.regime}"),
-        line(("outcome       ", "dim"), f"{one.outcome}: {one.why}"),
+        line(("outcome       ", "dim"), one.why if one.outcome == "order" else f"no order: {one.why}"),
     ]
     for gate in one.gates:
         glyph, role = ("✓", "good") if gate.ok else ("✗", "bad")
@@ -205,24 +216,26 @@ def model_rows(view: View, width: int, _order: int = 0) -> list[Row]:
         Column("name"),
         Column("trained UTC", rank=1),
         Column("hold-out", numeric=True),
-        Column("id", rank=2),
+        Column("state", rank=2),
+        Column("id", rank=3),
         Column("note", elastic=True),
     ]
     models = snapshot.models or (snapshot.model,)
-    if all(one.id in (None, one.name) for one in models):
-        columns[4] = Column("", rank=9)
+    empty = {4: all(not one.state for one in models), 5: all(one.id in (None, one.name) for one in models)}
     body: list[list[Span]] = [
         [
             (" ▲" if one.id == snapshot.model.id and one.id is not None else "  ", "good"),
             (one.name, "strong"),
             (figures.UNKNOWN if one.trained_ms is None else figures.day_time(one.trained_ms), "dim"),
             (figures.percent(one.validation, signed=True), figures.tone(one.validation)),
+            (one.state.replace("_", " "), "dim"),
             (one.id or "-", "dim"),
             (one.note, "dim"),
         ]
         for one in models
     ]
-    heading, *lines = table(columns, body, width)
+    kept = [at for at in range(len(columns)) if not empty.get(at)]
+    heading, *lines = table([columns[at] for at in kept], [[row[at] for at in kept] for row in body], width)
     rows.append(Row("heading", heading))
     for one, spans in zip(models, lines, strict=True):
         rows.append(Row(f"model {one.id} {one.name}", spans, one if one.id else None))
@@ -234,7 +247,7 @@ def model_details(one: ModelView) -> list[Line]:
     trained = figures.UNKNOWN if one.trained_ms is None else figures.moment(one.trained_ms)
     rows = [
         ("id", one.id or "-"),
-        ("state", one.name),
+        ("state", one.state.replace("_", " ") or "-"),
         ("trained", trained),
         ("hold-out", f"{figures.percent(one.validation, signed=True)} of one notional, on bars it never trained on"),
         ("note", one.note or "-"),

@@ -9,7 +9,7 @@ from aml100.control.protocol import OpenOrderView, Snapshot, TradeView
 from aml100.tui import figures
 from aml100.tui.ink import Column, Line, Span, line, table
 from aml100.tui.view import View
-from aml100.tui.widgets.account import move_pct, position_block
+from aml100.tui.widgets.account import move_pct, position_block, positions_note, unprotected_first
 from aml100.tui.widgets.listing import Row
 from aml100.tui.widgets.rows import WAITING, section
 
@@ -29,8 +29,8 @@ def trade_rows(view: View, width: int, order: int) -> list[Row]:
     snapshot = view.snapshot
     if snapshot is None:
         return [WAITING]
-    rows = [section("positions", view, width)]
-    for position in snapshot.positions:
+    rows = [section("positions", view, width, positions_note(snapshot, width - 20))]
+    for position in unprotected_first(snapshot):
         block = position_block(position, min(width, 100), view)
         for at, spans in enumerate(block):
             rows.append(Row(f"position {position.coin} {at}", spans, position if at == 0 else None))
@@ -68,7 +68,7 @@ def order_rows(kind: str, orders: Sequence[OpenOrderView], width: int) -> list[R
             (one.coin, "strong"),
             (one.side, "good" if one.side == "buy" else "bad"),
             (one.kind, "text"),
-            (figures.price(one.price), "text"),
+            ("market" if one.is_market else figures.price(one.price), "text"),
             (one.size, "text"),
             (one.status, "bad" if one.status == "rejected" else "warn" if one.status == "unknown" else "dim"),
             (figures.day_time(one.created_ms), "dim"),
@@ -157,7 +157,7 @@ def order_details(one: OpenOrderView) -> list[Line]:
         ("order id", "not known yet" if one.oid is None else str(one.oid)),
         ("client id", one.cloid),
         ("what", f"{one.side} {one.size} {one.coin} ({one.kind})"),
-        ("price", figures.price(one.price)),
+        ("price", f"market, at worst {figures.price(one.price)}" if one.is_market else figures.price(one.price)),
         ("status", one.status),
         ("reduce only", "yes" if one.reduce_only else "no"),
         ("made", figures.moment(one.created_ms) if one.created_ms else figures.UNKNOWN),

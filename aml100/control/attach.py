@@ -112,7 +112,7 @@ class OperatorServer:
         if self._server is not None:
             self._server.close()
         for client in self._clients:
-            client.send(Goodbye("the engine stops"))
+            client.send(Goodbye("the engine has stopped"))
             client.writer.close()
         for task in list(self._tasks):
             task.cancel()

@@ -25,7 +25,7 @@ from aml100.domain.events import (
     TradeClosed,
 )
 from aml100.domain.market import Bar
-from aml100.domain.orders import Action, Order, OrderStatus, TimeInForce
+from aml100.domain.orders import Action, Order, OrderStatus, Side, TimeInForce
 from aml100.domain.units import Coin, decimal_text
 from aml100.storage.reader import StateReader
 
@@ -171,8 +171,9 @@ class Telemetry:
             case TradeClosed():
                 self.trades.append(record)
                 self.fees += float(record.fees)
+                side = "long" if record.side is Side.BUY else "short"
                 self.say(
-                    f"{record.coin} {record.side} closed: {record.exit_reason}, {record.pnl:+.2f} USD net",
+                    f"{record.coin} {side} closed: {record.exit_reason}, {record.pnl:+.2f} USD net",
                     record.exit_ms,
                 )
             case FillRecorded():

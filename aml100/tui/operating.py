@@ -6,6 +6,7 @@ answer, a file HALT is left for it.
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Final
@@ -34,7 +35,8 @@ class Operating(App[int]):
     read_only: bool
 
     def __init__(self) -> None:
-        super().__init__()
+        # Textual makes greys of our colours otherwise, and black on black of the terminal's own sixteen.
+        super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
         self._operations: list[Operation] = []
         self._sent = 0
         self._halt_armed_until_s: float | None = None

@@ -160,14 +160,21 @@ _PAIR_OF: Final = {
 
 
 @cache
-def inks_of(name: str) -> dict[str, Style]:
-    """The style of every role of `ink.ROLES`, plain and emphasised, in a palette; of another name, in the first one."""
+def inks_of(name: str, *, no_colour: bool = False) -> dict[str, Style]:
+    """The style of every role of `ink.ROLES`, plain and emphasised, in a palette; of another name, in the first one.
+
+    `no_colour`: the terminal's own two, turned round for roles that have a background of their own.
+    """
     palette = PALETTES.get(name, PALETTES["dark"])
     pairs = {**palette.pairs, "rule": (palette.rule, palette.ground)}
     inks = {}
     for role in ROLES:
         text, background = pairs[_PAIR_OF.get(role, role).replace("-", "_")]
-        inks[role] = Style(color=_rich(text), bgcolor=_rich(background), bold=role in BOLD or None)
+        bold = role in BOLD or None
+        if no_colour:
+            inks[role] = Style(bold=bold, reverse=background != palette.ground or None)
+        else:
+            inks[role] = Style(color=_rich(text), bgcolor=_rich(background), bold=bold)
         inks[emphasised(role)] = inks[role] + Style(underline=True)
     return inks
 

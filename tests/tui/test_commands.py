@@ -70,6 +70,17 @@ async def test_halt_works_behind_a_question() -> None:
         assert desk.source.asked == [("halt", {})]
 
 
+@pytest.mark.parametrize("theme", ["dark", "16-colour"])
+async def test_mode_and_warning_stand_beside_a_question(theme: str) -> None:
+    """C17, C19: what the first `h` says, and on which account, in every theme."""
+    desk = Desk(theme=theme)
+    async with desk.open() as pilot:
+        await pilot.press("f", "h")
+        text = await desk.settle(pilot)
+        for part in ("mode SIM", "h again in 3 s HALTS", "Flatten?"):
+            assert part in text, part
+
+
 async def test_halt_is_one_palette_entry() -> None:
     """C10, C17."""
     desk = Desk()

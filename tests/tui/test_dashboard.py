@@ -389,6 +389,36 @@ async def test_no_colour_stays_readable(monkeypatch: pytest.MonkeyPatch) -> None
             assert sign in text
 
 
+@pytest.mark.parametrize("theme", ["dark", "light", "16-colour"])
+async def test_no_colour_leaves_the_terminal_its_own_two(monkeypatch: pytest.MonkeyPatch, theme: str) -> None:
+    """C23: no colour is sent, so none can be that of its background; a chip is turned round instead."""
+    monkeypatch.setenv("NO_COLOR", "1")
+    desk = Desk(theme=theme)
+    async with desk.open() as pilot:
+        for key in ("d", "t", "f"):
+            await pilot.press(key)
+            await desk.settle(pilot)
+            segments = [part for strip in desk.app.screen._compositor.render_strips() for part in strip]
+            colours = {
+                colour.name
+                for part in segments
+                if part.style is not None
+                for colour in (part.style.color, part.style.bgcolor)
+                if colour is not None
+            }
+            assert colours <= {"default"}
+            mode = next(part for part in segments if "mode SIM" in part.text)
+            assert mode.style is not None
+            assert mode.style.reverse
+        await pilot.press("escape", "ctrl+p")
+        for _ in range(30):
+            await pilot.pause()
+        rows = desk.app.screen._compositor.render_strips()
+        chosen = [part.text for row in rows for part in row if part.style is not None and part.style.underline]
+        assert "dashboard" in chosen
+        assert "halt" not in chosen
+
+
 async def test_unchanged_view_repaints_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """P16, C30: only cells that differ are refreshed; between two equal snapshots that is the console's sign alone."""
     desk = Desk()

@@ -34,7 +34,7 @@ class Inked(Widget):
     def strip(self, spans: Line, width: int, *, plain_text: bool) -> Strip:
         """A line in exactly `width` cells."""
         fitted = joined(fit(to_ascii(spans) if plain_text else spans, width))
-        inks = inks_of(self.app.theme)
+        inks = inks_of(self.app.theme, no_colour=self.app.no_color)
         return Strip([Segment(text, inks[role]) for text, role in fitted], width)
 
 

@@ -338,7 +338,7 @@ async def test_the_engine_going_away_ends_snapshots_and_requests(state: Path) ->
         pending = asyncio.create_task(client.request("halt", {}, 30))
         await until(lambda: engine.asked)
         await server.__aexit__(None, None, None)
-        with pytest.raises(AmlError, match="the engine stops"):
+        with pytest.raises(AmlError, match="the engine has stopped"):
             await pending
         assert [snapshot async for snapshot in client.snapshots()] == []
         assert client.is_closed

@@ -133,8 +133,9 @@ class Operating(App[int]):
         await self.action_ask("pause")
 
     def send(self, command: str, arguments: Mapping[str, object], timeout_s: float = ANSWER_S) -> None:
-        """Send a command; it shows as pending, then done or failed, in place of what was said before."""
+        """Send a command; it shows as pending, then done or failed, in place of what was said and settled before."""
         self.say("", 0.0)
+        self._operations = [one for one in self._operations if one.outcome is Outcome.PENDING]
         self._sent += 1
         operation = Operation(self._sent, command, Outcome.PENDING, "", self.clock.monotonic_s())
         self._operations.append(operation)

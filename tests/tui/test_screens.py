@@ -124,10 +124,12 @@ async def test_a_training_is_told_at_a_glance(width: int, height: int) -> None:
             "C cancels",
         ):  # fmt: skip
             assert part in text, part
-        stopped = msgspec.structs.replace(training, state="cancelled", reason="")
+        stopped = msgspec.structs.replace(training, state="cancelled", reason="", cause="operator")
         desk.source.latest = changed(training=stopped, seq=SNAPSHOT.seq + 1)
         await desk.settle(pilot)
-        assert "R goes on" in await desk.settle(pilot)
+        text = await desk.settle(pilot)
+        assert "R goes on" in text
+        assert "cancelled" in text
 
 
 @pytest.mark.parametrize("key", "ytmkloea")
@@ -146,6 +148,8 @@ async def test_filter_shows_only_rows_with_the_text() -> None:
         text = await desk.settle(pilot)
         assert "bar 23 closed" in text
         assert "bar 22 closed" not in text
+        await pilot.press("slash", *"zzz")
+        assert "no row with 'zzz'; Esc shows all" in await desk.settle(pilot)
         await pilot.press("escape")
         assert "bar 59 closed" in await desk.settle(pilot)
 

@@ -76,7 +76,7 @@ async def test_second_console_is_read_only_until_it_takes_over(tmp_path: Path) -
             await pilot.press("p")
             await until(app, pilot, "another console commands; T takes over")
             await pilot.press("T", "y")
-            await until(app, pilot, "take_over done")
+            await until(app, pilot, "take over done")
             assert "READ-ONLY" not in screen_text(app)
             await pilot.press("p")
             await until(app, pilot, "pause done")

@@ -7,7 +7,7 @@ from textual.app import ComposeResult
 
 from aml100.control.protocol import TrainingView
 from aml100.tui import figures
-from aml100.tui.ink import Line, cut_words, gauge, line, pack
+from aml100.tui.ink import Line, cut_words, first_fit, gauge, line, pack
 from aml100.tui.screens.listed import ListScreen
 from aml100.tui.view import View
 from aml100.tui.widgets.account import training_progress
@@ -44,7 +44,8 @@ class Upper:
             head.append(_learning(training, width))
         body = [*head, *self._charts.drawn(_draw_loss, view, width, height - 1 - len(head))]
         cause = f" ({training.cause})" if training.cause else ""
-        return headed("training: loss", view, width, body, line((training.state + cause, "accent")))
+        words = [line((text, "accent")) for text in (training.state + cause, training.state)]
+        return headed("training: loss", view, width, body, first_fit(width - len("training: loss") - 7, *words))
 
     def _validation(self, view: View, width: int, height: int) -> list[Line]:
         """Net profit of the greedy policy on the validation part, by epoch."""

@@ -177,7 +177,7 @@ def operation_lines(view: View, width: int, _height: int) -> list[Line]:
     }[latest.outcome]
     pending = sum(1 for one in view.operations if one.outcome is Outcome.PENDING)
     more = f" ({pending} pending)" if pending > 1 else ""
-    head = line((f" {glyph} {latest.command} {latest.outcome}{more}", role), "  ")
+    head = line((f" {glyph} {latest.command.replace('_', ' ')} {latest.outcome}{more}", role), "  ")
     return [(*head, (cut_words(latest.text, width - cells(head)), "text"))]
 
 

@@ -15,7 +15,7 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from aml100.tui.ink import EMPTY, Line, plain
+from aml100.tui.ink import EMPTY, Line, line, plain
 from aml100.tui.view import View
 from aml100.tui.widgets.sheet import Inked
 
@@ -89,6 +89,7 @@ class Listing(ScrollView, Inked, can_focus=True):
         if self.wanted:
             lowered = self.wanted.casefold()
             rows = [row for row in rows if lowered in plain(row.line).casefold()]
+            rows = rows or [Row("nothing", line((f" no row with '{self.wanted}'; Esc shows all", "dim")))]
         if rows == self._rows:
             if self._following and self.scroll_offset.y < self.max_scroll_y:
                 self._to_end()

@@ -70,6 +70,36 @@ async def test_halt_works_behind_a_question() -> None:
         assert desk.source.asked == [("halt", {})]
 
 
+async def test_halt_works_where_a_word_is_asked_for() -> None:
+    """C17: on a live account every question asks for one; two keys halt from there too."""
+    desk = Desk(changed(mode="LIVE"))
+    async with desk.open() as pilot:
+        await pilot.press("f", *"FLA", "h")
+        assert "h again in 3 s HALTS" in await desk.settle(pilot)
+        await pilot.press("h")
+        await pilot.pause()
+        assert desk.source.asked == [("halt", {})]
+        await pilot.press(*"TTEN", "enter")
+        await pilot.pause()
+        assert desk.source.asked[1:] == [("flatten", {"yes": "FLATTEN"})]
+
+
+async def test_key_that_halt_no_longer_has_is_a_letter_of_the_word() -> None:
+    """C12."""
+    desk = Desk(changed(mode="LIVE"), keys={"halt": "f9"})
+    async with desk.open() as pilot:
+        await pilot.press("f", "h", "h")
+        await pilot.pause()
+        assert desk.source.asked == []
+        assert desk.app.screen.query_one(Input).value == "hh"
+
+
+def test_no_word_has_the_key_of_halt() -> None:
+    words = [question.word for one in COMMAND_TABLE if (question := question_for(one, changed(mode="LIVE")))]
+    assert "FLATTEN" in words
+    assert not any("h" in word for word in words if word)
+
+
 @pytest.mark.parametrize("theme", ["dark", "16-colour"])
 async def test_mode_and_warning_stand_beside_a_question(theme: str) -> None:
     """C17, C19: what the first `h` says, and on which account, in every theme."""

@@ -1,6 +1,7 @@
 """Dialogs: a confirmation that defaults to No, the way out, and the page of help.
 
-Enter alone never confirms anything. `h` goes on working behind every dialog that takes no text.
+Enter alone never confirms anything. `h` goes on working behind every dialog that takes no text, and in the one that
+takes a command's word: no word has an h.
 """
 
 from __future__ import annotations
@@ -25,6 +26,18 @@ class Dialog(ModalScreen[AnswerT]):
     """Stands over the screen until it is answered."""
 
     CSS_PATH = "../dialogs.tcss"
+
+
+class WordInput(Input):
+    """Takes the word of a command; `h` halts from here too, unless halt was given another key."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("h", "halt", "halt", show=False, priority=True)]
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return action != "halt" or "halt" not in getattr(self.app, "keys_given", {})
+
+    async def action_halt(self) -> None:
+        await self.run_action("app.halt")
 
 
 class Confirm(Dialog[bool]):
@@ -54,7 +67,7 @@ class Confirm(Dialog[bool]):
                 yield Static(
                     f"type {self.question.word} and Enter to confirm; Enter alone or Esc cancels", markup=False
                 )
-                yield Input(placeholder="no", id="word")
+                yield WordInput(placeholder="no", id="word")
                 yield Static("", id="hint", markup=False)
 
     def on_mount(self) -> None:

@@ -176,7 +176,7 @@ class Looking(Operating):
     async def action_help(self) -> None:
         from aml100.tui.widgets.dialogs import Help
 
-        await self.push_screen(Help(self.keys_given))
+        await self.push_screen(Help(self.keys_given, self.available()))
 
     @property
     @abstractmethod

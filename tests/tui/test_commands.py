@@ -384,6 +384,18 @@ async def test_help_shows_the_real_keys_on_every_screen() -> None:
         assert "Keys" in await desk.settle(pilot)
 
 
+async def test_help_of_a_viewer_offers_no_command() -> None:
+    """C8, C9: only what can be done here; and the words that stand on the screen are explained."""
+    desk = Desk(read_only=True)
+    async with desk.open(100, 90) as pilot:
+        await pilot.press("question_mark")
+        text = await desk.settle(pilot)
+        assert "Close every position at the market" not in text
+        assert "Everything at a glance" in text
+        for word in ("READ-ONLY", "HALTED", "MANAGE ONLY", "hold-out", "luck", "at stop", "confidence"):
+            assert word in text, word
+
+
 async def test_keys_are_remapped_by_id() -> None:
     """C12."""
     desk = Desk(keys={"pause": "z"})

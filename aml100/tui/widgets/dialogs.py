@@ -7,6 +7,7 @@ takes a command's word: no word has an h.
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import ClassVar, TypeVar
 
@@ -17,7 +18,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
 from aml100.domain.units import iso_utc
-from aml100.tui.commands import COMMAND_TABLE, Question, shown_keys
+from aml100.tui.commands import COMMAND_TABLE, ConsoleCommand, Question, shown_keys
 
 AnswerT = TypeVar("AnswerT")
 
@@ -206,6 +207,9 @@ HELP_WIDTH = 75
 
 WORDS = (
     ("mode", "SIM simulated venue, PAPER real market and pretended fills, TESTNET, LIVE real money"),
+    ("HALTED", "only exits and stops go out, until a person resumes; PAUSED: no entries, exits and stops as ever"),
+    ("MANAGE ONLY", "the venue holds other positions or orders than the journal; no entries until both agree"),
+    ("READ-ONLY", "another console commands (T takes over), or this one was opened to watch"),
     ("equity", "cash and unrealised profit in USD, after fees, funding and slippage"),
     ("drawdown", "fall of equity from its peak since the last resume; `max` never resets"),
     ("win rate", "share of closed trades with a net profit; the count stands beside it"),
@@ -214,12 +218,17 @@ WORDS = (
     ("return /month", "compounded to 30 days over the cycle's window"),
     ("trade density", "trades / bars of the window, percent"),
     ("PROTECTED", "a reduce-only stop of full size is seen resting on the venue; NAKED: it is not"),
+    ("at stop", "USD that all positions make since their entries if every stop is hit, costs aside"),
     ("PROVISIONAL", "the figure is met, the evidence is short; counts for no live size"),
     ("Q", "value the model gives to HOLD, BUY and SELL; an entry needs a gap between the best two"),
+    ("confidence", "0 to 1: how far the best two Q values lie apart; a wider gap makes a larger entry"),
+    ("luck", "how often a strategy without any skill looks as good as this phase does"),
     ("feed", "LIVE; STALE: silent for too long, no entries; OFFLINE: not connected"),
     ("STALE", "of the console: the engine is connected and silent; OFFLINE: it is not there"),
     ("lag", "delay of the engine's event loop; `orders`: decision to answer of the venue"),
-    ("validation", "net profit of the greedy policy on bars it never trained on, percent"),
+    ("validation", "net profit of the greedy policy on bars it never trained on, percent of one notional"),
+    ("hold-out", "the same on bars that neither trained nor chose the model; it must win there to be promoted"),
+    ("lr, epsilon", "of a training: size of its steps, share of random actions"),
 )
 
 
@@ -229,16 +238,17 @@ def hanging(head: str, text: str) -> str:
 
 
 class Help(Dialog[None]):
-    """The real bindings, and what each figure means."""
+    """The real bindings of what may be commanded here, and what each figure means."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,question_mark,f1,enter", "leave", "Close"),
         Binding("h", "app.halt", "halt", id="halt"),
     ]
 
-    def __init__(self, keys: dict[str, str]) -> None:
+    def __init__(self, keys: dict[str, str], commands: Sequence[ConsoleCommand] = COMMAND_TABLE) -> None:
         super().__init__()
         self.remapped = keys
+        self.commands = commands
 
     def compose(self) -> ComposeResult:
         rows = [
@@ -246,7 +256,7 @@ class Help(Dialog[None]):
                 f"{self.remapped.get(command.id) or shown_keys(command) or '(palette)':<10}{command.label:<16}",
                 command.tooltip,
             )
-            for command in COMMAND_TABLE
+            for command in self.commands
         ]
         words = [hanging(f"{word:<15}", meaning) for word, meaning in WORDS]
         with VerticalScroll(classes="dialog help"):

@@ -94,7 +94,7 @@ def note_words(one: ObjectiveView) -> str:
     wanted = one.note.removeprefix("needs ")
     if wanted == one.note:
         return one.note
-    return "figure met; evidence missing: " + ", ".join(EVIDENCE_LABELS.get(name, name) for name in wanted.split(", "))
+    return "evidence missing: " + ", ".join(EVIDENCE_LABELS.get(name, name) for name in wanted.split(", "))
 
 
 def objective_line(one: ObjectiveView, width: int, *, fresh: bool = False) -> Line:

@@ -81,7 +81,8 @@ def _meaning(snapshot: Snapshot, width: int) -> list[Line]:
         )
     else:
         sentences.append(("Luck: not known yet, the record is too short.", "dim"))
-    if phase.gates_mode == "honest" and phase.evidence and not all(one.met for one in phase.evidence):
+    is_short = phase.gates_mode == "honest" and not all(one.met for one in phase.evidence)
+    if is_short and not phase.obstacle:  # days to go would promise an end
         wait = (
             "how many days are missing is not known yet"
             if phase.days_to_go is None

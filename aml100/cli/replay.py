@@ -21,7 +21,7 @@ def replay(options: SpanOptions) -> int:
     """Decisions, orders, fills and equity must come out as they are in the journal; exit 1 on any difference."""
     from_ms = FIRST_MS if options.from_ms is None else options.from_ms
     to_ms = LAST_MS if options.to_ms is None else options.to_ms
-    with StateReader.read(options.state) as reader:
+    with StateReader.read(options.state, at_one_instant=True) as reader:  # inputs and journal of one moment
         report = run_replay(reader, from_ms, to_ms, policies_of(options.folder))
     ok = report.difference_count == 0
     if options.json:

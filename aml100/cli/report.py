@@ -30,7 +30,7 @@ def report(options: ReportOptions) -> int:
     out = options.out or Path("report.html")
     with StateReader.read(options.state) as reader:
         run = _run(options, reader)
-    with StateReader.read(options.state, book=_book(run)) as reader:
+    with StateReader.read(options.state, book=_book(run), at_one_instant=True) as reader:
         from_ms, to_ms = _span(options, run, reader)
         story = _story(reader, run, from_ms, to_ms)
         tables = [] if options.csv is None else _write_tables(options.csv, reader, from_ms, to_ms)

@@ -61,8 +61,11 @@ class StateReader:
 
     @classmethod
     @contextmanager
-    def read(cls, path: Path, book: str | None = None) -> Iterator[StateReader]:
+    def read(cls, path: Path, book: str | None = None, *, at_one_instant: bool = False) -> Iterator[StateReader]:
         """Read an existing state.db without an engine; `book` None: the book of the latest run.
+
+        Args:
+            at_one_instant: every answer is of the same moment, whatever an engine writes meanwhile.
 
         Raises:
             StateError: there is none, or it is damaged or newer than this program.
@@ -72,6 +75,8 @@ class StateReader:
             raise StateError(f"{store}: no state here; allowed: one that `run` has made")
         connection = store.connect_read()
         try:
+            if at_one_instant:
+                connection.begin_reading()
             if book is None:
                 row = connection.execute(
                     "SELECT book FROM runs ORDER BY started_ms DESC, rowid DESC LIMIT 1"

@@ -112,6 +112,29 @@ def test_b6_a_killed_and_restarted_session_replays_without_a_difference(
     assert capsys.readouterr().out.rstrip().endswith("0 differences")
 
 
+def test_b6_a_session_that_goes_on_meanwhile_is_replayed_as_of_one_moment(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state, output = tmp_path / "state.db", tmp_path / "out.jsonl"
+    command = [sys.executable, "-m", "aml100", "run", "--no-tui", "--json", "--state", str(state)]
+    command += ["--data", str(write_tape(tmp_path / "BTC.parquet")), "--warmup-bars", str(WARMUP)]
+    command += ["--speed", "1000", "--policy", "random", "--seed", "5"]
+    with output.open("wb") as out:
+        child = subprocess.Popen(command, stdout=out, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + TIMEOUT_S
+        while output.read_bytes().count(b"decision") < 20 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        reports = [replayed(state, capsys) for _ in range(3)]
+        assert child.poll() is None
+    finally:
+        child.terminate()
+        child.wait(TIMEOUT_S)
+    assert [(code, report["differences"]) for code, report in reports] == [(0, [])] * 3
+    compared = [int(str(report["decisions"])) for _, report in reports]
+    assert compared[0] < compared[-1]
+
+
 def test_a_span_is_replayed_from_the_last_core_before_it(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
     midnight = START + DAY_MS
     whole = replayed(recorded, capsys)[1]

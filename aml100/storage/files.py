@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
-from collections.abc import Callable
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from aml100.domain.errors import DataFileError
+
+PATIENCE_S: Final = 10.0
+"""How long one writer waits for another. One that was stopped in the middle must not hold an engine for good."""
 
 
 def replace_file(path: Path, write: Callable[[Any], None]) -> None:
@@ -33,3 +38,36 @@ def replace_file(path: Path, write: Callable[[Any], None]) -> None:
         with suppress(OSError):  # where a part of the path is no folder, there is none
             part.unlink(missing_ok=True)
         raise DataFileError(f"{path}: cannot be written ({error})") from None
+
+
+@contextmanager
+def changing(folder: Path) -> Iterator[None]:
+    """Hold a folder from reading one of its files to replacing it, so that of two processes neither loses a change.
+
+    The lock is on the folder and leaves nothing behind. DataFileError where it cannot be had.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        held = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise DataFileError(f"{folder}: cannot be written ({error.strerror or error})") from None
+    try:
+        _lock(held, folder)
+        yield
+    finally:
+        os.close(held)
+
+
+def _lock(held: int, folder: Path) -> None:
+    until_s = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > until_s:
+                words = f"another process has been writing there for {PATIENCE_S:g} s; try again when it is done"
+                raise DataFileError(f"{folder}: {words}") from None
+            time.sleep(0.02)
+        except OSError as error:
+            raise DataFileError(f"{folder}: cannot be locked ({error.strerror})") from None

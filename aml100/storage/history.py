@@ -1,8 +1,9 @@
 """The history store: one Parquet file per coin and interval, and one of funding per coin.
 
 A file is only ever replaced as a whole (written beside, synced, renamed), so a reader sees the old bars or the new
-ones. It names the network and the origin of its bars, and takes no others. What is missing between two bars is a gap:
-computed from the times whenever somebody asks, never filled. Simulated markets have no business here.
+ones; who changes one holds the folder meanwhile, so that an engine, `download` and `import` lose nothing of each
+other's. It names the network and the origin of its bars, and takes no others. What is missing between two bars is a
+gap: computed from the times whenever somebody asks, never filled. Simulated markets have no business here.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import pyarrow.parquet as pq
 from aml100.domain.errors import DataFileError, SafetyRefusal
 from aml100.domain.units import HOUR_MS, INTERVALS, Coin, interval_name
 from aml100.market.series import BarSeries, Floats, FundingSeries, Ints, hours_covered
-from aml100.storage.files import replace_file
+from aml100.storage.files import changing, replace_file
 
 _BAR_COLUMNS: Final = ("open", "high", "low", "close", "volume")
 _LAST_MS: Final = 2**62
@@ -165,6 +166,10 @@ class HistoryStore:
     def _merge(self, path: Path, columns: dict[str, Any], coin: Coin, interval: str, origin: str) -> int:
         if len(columns["time"]) == 0:
             return 0
+        with changing(self.folder):
+            return self._merge_held(path, columns, coin, interval, origin)
+
+    def _merge_held(self, path: Path, columns: dict[str, Any], coin: Coin, interval: str, origin: str) -> int:
         before = 0
         if path.exists():
             table = self._read(path, coin, interval)
@@ -193,7 +198,20 @@ class HistoryStore:
         network = _metadata(table, "network")
         if network != self.network:
             raise SafetyRefusal(f"{path}: holds bars of {network or 'no network'}, not of {self.network}")
+        _need_a_series(path, table, coin)
         return table
+
+
+def _need_a_series(path: Path, table: Any, coin: Coin | None) -> None:
+    """DataFileError where the file is none that a store has written, or was written for another coin."""
+    interval, held = _metadata(table, "interval"), _metadata(table, "coin")
+    wanted = ("time", "rate", "premium", "hours") if interval == FUNDING else ("time", *_BAR_COLUMNS)
+    lacking = [name for name in wanted if name not in table.column_names]
+    if lacking or table.num_rows == 0 or interval not in (*INTERVALS, FUNDING):
+        found = f"it lacks {', '.join(lacking)}" if lacking else f"{table.num_rows} rows of interval {interval!r}"
+        raise DataFileError(f"{path}: not a history file ({found}); left untouched; allowed: what the store has written")
+    if coin is not None and held != coin:
+        raise DataFileError(f"{path}: holds {held or 'no coin'}, not {coin}; left untouched")
 
 
 def funding_gaps(time_ms: Ints, hours: Ints) -> tuple[tuple[int, int], ...]:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from aml100.domain.errors import DataFileError, SafetyRefusal
 from aml100.domain.units import Coin
 from aml100.market.series import BarSeries
+from aml100.storage import files
 from aml100.storage.history import HistoryStore
 
 BTC = Coin("BTC")
@@ -55,6 +61,61 @@ def test_bars_of_another_origin_are_refused_and_change_nothing(tmp_path: Path) -
     with pytest.raises(DataFileError, match=r"holds bars of hyperliquid:mainnet; bars of import:binance are refused"):
         store.append(bars([3], origin="import:binance"))
     assert store.path_of(BTC, MINUTE).read_bytes() == content
+
+
+def test_writers_at_once_lose_nothing_of_each_others(tmp_path: Path) -> None:
+    """Each has a store of its own, as an engine, `download` and `import` have."""
+
+    def write(number: int) -> int:
+        store = HistoryStore(tmp_path / "history")
+        return sum(store.append(bars([1000 * number + minute])) for minute in range(20))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(write, range(4))) == [20] * 4
+    assert len(HistoryStore(tmp_path / "history").load(BTC, MINUTE)) == 80
+    assert [path.name for path in (tmp_path / "history").iterdir()] == ["BTC_1m.mainnet.parquet"]
+
+
+def test_a_writer_that_stands_still_is_not_waited_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "PATIENCE_S", 0.0)
+    held = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    try:
+        with pytest.raises(DataFileError, match="another process has been writing there"):
+            HistoryStore(tmp_path).append(bars([1]))
+    finally:
+        os.close(held)
+    assert HistoryStore(tmp_path).append(bars([1])) == 1
+
+
+@pytest.mark.parametrize(
+    ("columns", "interval", "words"),
+    [
+        ({"a": [1]}, "1m", "it lacks time, open, high, low, close, volume"),
+        ({"time": [60_000], "rate": [0.1]}, "funding", "it lacks premium, hours"),
+        ({name: [] for name in ("time", "open", "high", "low", "close", "volume")}, "1m", "0 rows"),
+        ({name: [1] for name in ("time", "open", "high", "low", "close", "volume")}, "7m", "interval '7m'"),
+    ],
+)
+def test_a_file_that_no_store_has_written_is_named(
+    tmp_path: Path, columns: dict[str, list[object]], interval: str, words: str
+) -> None:
+    store = HistoryStore(tmp_path)
+    table = pa.table(columns).replace_schema_metadata({"network": "mainnet", "coin": "BTC", "interval": interval})
+    pq.write_table(table, store.path_of(BTC, MINUTE))
+    for ask in (store.summary, lambda: store.load(BTC, MINUTE), lambda: store.append(bars([1]))):
+        with pytest.raises(DataFileError, match=rf"BTC_1m\.mainnet\.parquet: not a history file \(.*{words}"):
+            ask()
+
+
+def test_bars_of_one_coin_are_not_taken_for_another_s(tmp_path: Path) -> None:
+    store = HistoryStore(tmp_path)
+    store.append(bars([1, 2]))
+    store.path_of(BTC, MINUTE).rename(store.path_of(Coin("ETH"), MINUTE))
+    with pytest.raises(DataFileError, match="holds BTC, not ETH"):
+        store.load(Coin("ETH"), MINUTE)
 
 
 def test_simulated_bars_never_enter(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from aml100.cli.progress import Progress
 from aml100.config.loading import Settings
 from aml100.domain.errors import UsageError
 from aml100.domain.units import Coin
-from aml100.evaluation.artefacts import write_artefacts
+from aml100.evaluation.artefacts import check_place, write_artefacts
 from aml100.evaluation.backtest import Backtest
 from aml100.evaluation.baselines import (
     COMPARED,
@@ -70,6 +70,8 @@ def backtest(options: BacktestOptions) -> int:
     market = load_market(options)
     warmup_bars = warmup_for(market.rows, options.warmup_bars)
     policy = choose_policy(options, settings, market, warmup_bars)
+    if options.out is not None:
+        check_place(options.out)
     with Progress("back-test", market.rows) as progress:
         run = build_backtest(
             settings, market.series, market.funding, policy, warmup_bars=warmup_bars, on_progress=progress.update

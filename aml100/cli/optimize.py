@@ -40,6 +40,7 @@ from aml100.research.search import (
 )
 from aml100.research.walkforward import Fold, common_span, cut, default_embargo, plan_folds
 from aml100.sim.staging import hourly_rate, instruments_of
+from aml100.storage.importing import sha256_of
 from aml100.storage.stores import has_state
 from aml100.training.shadow import WalkRules, walk_series
 from aml100.wiring.backtests import kernel_rules, training_data, training_settings
@@ -78,6 +79,7 @@ def optimize(options: OptimizeOptions) -> int:
             "seed": options.seed,
             "epochs": epochs,
             "budget": options.budget_s,
+            **({"funding": [sha256_of(path) for path in options.funding]} if options.funding else {}),
         }
     )
     study = Study(home, key, options.seed, TrialRegistry.beside(options.folder / "models"))
@@ -100,7 +102,8 @@ def optimize(options: OptimizeOptions) -> int:
         finished = _search(options, context, study, lambda: bool(stopping), judged)
     found = study.best()
     if not finished:
-        write_line(f"stopped after {study.judged} of {options.trials} trials; the same command goes on from there")
+        words = f"stopped after {study.judged} of {options.trials} trials; the same command goes on from there"
+        sys.stderr.write(f"{words}\n")
         return INTERRUPTED
     if found is None:
         raise AmlError(f"none of {options.trials} trials was complete; see {home / 'trials'}")

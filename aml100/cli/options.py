@@ -19,6 +19,7 @@ from aml100.cli.values import (
     number_from,
     parse_coin,
     parse_count,
+    parse_days,
     parse_hex_key,
     parse_interval,
     parse_moment_ms,
@@ -151,7 +152,7 @@ class PhasesOptions(Options):
 class DownloadOptions(Options):
     coins: tuple[str, ...] = option("--coin", parse_coin, "market; repeatable", (), many=True)
     interval: str = option("--interval", parse_interval, "bar interval", "1m")
-    days: float = option("--days", parse_positive, "days back", 3.0)
+    days: float = option("--days", parse_days, "days back", 3.0)
     venue: VenueChoice = option(
         "--venue", parse_venue, "testnet, mainnet or http://HOST:PORT", VenueChoice("mainnet"), metavar="VENUE"
     )
@@ -200,8 +201,8 @@ class TrainOptions(BarsOptions):
 
 
 class WalkforwardOptions(BarsOptions):
-    train_days: float | None = option("--train-days", parse_positive, "length of a training window")
-    test_days: float | None = option("--test-days", parse_positive, "length of a test window")
+    train_days: float | None = option("--train-days", parse_days, "length of a training window")
+    test_days: float | None = option("--test-days", parse_days, "length of a test window")
     embargo_bars: int | None = option(
         "--embargo-bars", parse_whole, "bars between them (default: look-back and holding time, at least a day)"
     )
@@ -244,7 +245,7 @@ class SpanOptions(Options):
 
 
 class WhyOptions(SpanOptions):
-    coin: str | None = option("--coin", parse_coin, "market (default: the first)")
+    coin: str | None = option("--coin", parse_coin, "market (default: all)")
     last: int = option("--last", parse_count, "so many decisions", 20)
 
 

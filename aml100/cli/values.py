@@ -16,6 +16,9 @@ from aml100.storage.address import DatabaseUrl, parse_database_url
 _COIN = re.compile(r"(?:[A-Za-z0-9]{1,12}:)?[A-Za-z0-9][A-Za-z0-9._-]{0,23}")
 _URL = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]*[A-Za-z0-9\]]/?")
 _HEX_KEY = re.compile(r"(?:0x)?[0-9a-fA-F]{64}")
+_YEAR_1_MS, _YEAR_10000_MS = -62_135_596_800_000, 253_402_300_800_000
+_MOST_DAYS = 36_500
+_MOST_USD = 1_000_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,18 @@ def parse_wait_s(text: str) -> float:
 
 
 def parse_moment_ms(text: str) -> int:
-    return parse_time_ms(text)
+    """A time that a calendar has: microseconds, or a digit too many, would lie ages from any bar."""
+    moment_ms = parse_time_ms(text)
+    if not _YEAR_1_MS <= moment_ms < _YEAR_10000_MS:
+        raise ValueError(f"{text!r} is refused; allowed: ISO 8601 or milliseconds, before the year 10000")
+    return moment_ms
+
+
+def parse_days(text: str) -> float:
+    value = _number(text)
+    if not 0 < value <= _MOST_DAYS:
+        raise ValueError(f"{text} is refused; allowed: a number above 0 to {_MOST_DAYS}")
+    return value
 
 
 def parse_path(text: str) -> Path:
@@ -130,8 +144,8 @@ def parse_port(text: str) -> int:
 
 def parse_positive_usd(text: str) -> Decimal:
     value = parse_decimal(text)
-    if value <= 0:
-        raise ValueError(f"{text} is refused; allowed: USD above 0")
+    if not 0 < value <= _MOST_USD:
+        raise ValueError(f"{text} is refused; allowed: USD above 0 to {_MOST_USD}")
     return value
 
 

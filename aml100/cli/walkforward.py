@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,7 +23,7 @@ from aml100.config.loading import Settings
 from aml100.domain.clock import SystemClock
 from aml100.domain.errors import UsageError
 from aml100.domain.units import DAY_MS, iso_utc
-from aml100.evaluation.artefacts import write_artefacts
+from aml100.evaluation.artefacts import check_place, write_artefacts
 from aml100.evaluation.baselines import LUCK_RUNS
 from aml100.evaluation.breakdown import costs_json
 from aml100.evaluation.evidence import evidence_sentence
@@ -30,13 +31,15 @@ from aml100.evaluation.intervals import figure_intervals, intervals_json
 from aml100.evaluation.metrics import Json, RunRecord, compute_metrics
 from aml100.evaluation.objectives import Trials
 from aml100.evaluation.report import ReportInput
-from aml100.learning.bundle import BundleError, load_bundle
+from aml100.learning.bundle import FORMAT, BundleError, digest_settings, load_bundle
 from aml100.learning.checkpoint_files import has_checkpoint
+from aml100.learning.dataset import fingerprint_of
 from aml100.learning.jobs import TrainingJob, TrainingProgress, TrainingResult
 from aml100.learning.trainer import train
 from aml100.learning.trials import TrialRegistry
 from aml100.research.walkforward import Fold, Span, common_span, cut, default_embargo, joined, plan_folds, trimmed
 from aml100.sim.staging import DEFAULT_WARMUP_BARS
+from aml100.storage.files import replace_file
 from aml100.wiring.backtests import build_backtest, choose_bundle, training_data, training_settings
 
 FOLDS_WANTED = 5
@@ -57,12 +60,6 @@ class Walk:
     def interval_ms(self) -> int:
         return self.market.series[0].interval_ms
 
-    def key_of(self, fold: Fold) -> str:
-        """What a fold's model depends on: another one is not taken over."""
-        params = self.settings.params.model_dump_json()
-        parts = (self.market.sha256, params, self.options.seed, self.options.epochs, fold.train)
-        return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
-
 
 def walkforward(options: WalkforwardOptions) -> int:
     """Trains and tests on rolling windows; the joined curve holds only what was never trained on."""
@@ -72,12 +69,14 @@ def walkforward(options: WalkforwardOptions) -> int:
         stopping = stack.enter_context(_interrupts())
         walk = Walk(options, settings, market, _embargo(options, settings, market), home, stopping)
         folds = _plan(walk)
+        for fold in folds if options.out is not None else ():
+            check_place(home / fold.name)
         done: list[tuple[Fold, RunRecord, dict[str, Json]]] = []
         for fold in folds:
             model = _model_of(walk, fold, len(folds))
             if model is None:
                 kept = f"; go on with the same command and --out {home}" if options.out is not None else ""
-                write_line(f"stopped in fold {fold.number} of {len(folds)}{kept}")
+                sys.stderr.write(f"stopped in fold {fold.number} of {len(folds)}{kept}\n")
                 return INTERRUPTED
             record, document = _test(walk, fold, model)
             done.append((fold, record, document))
@@ -135,26 +134,14 @@ def _plan(walk: Walk) -> tuple[Fold, ...]:
 
 def _model_of(walk: Walk, fold: Fold, folds: int) -> Path | None:
     """The folder of this fold's model, trained from nothing unless an earlier call has; None where interrupted."""
-    key, note = walk.key_of(fold), walk.home / "training" / f"{fold.name}.json"
-    if note.is_file():
-        kept = json.loads(note.read_text())
-        path = walk.home / "models" / str(kept.get("model"))
-        if kept.get("key") == key and _is_whole(path):
-            return path
+    job = _job(walk, fold)
+    parts = (FORMAT, fingerprint_of(job.data), digest_settings(job.settings), job.seed)
+    key, note = hashlib.sha256(repr(parts).encode()).hexdigest()[:32], walk.home / "training" / f"{fold.name}.json"
+    kept = _noted(note, key)
+    if kept and _is_whole(walk.home / "models" / kept):
+        return walk.home / "models" / kept
     work = walk.home / "training" / f"{fold.name}-{key[:8]}"
-    params = walk.settings.params
-    series = [cut(one, fold.train) for one in walk.market.series]
-    funding = {coin: rates.until(fold.train.to_ms) for coin, rates in walk.market.funding.items()}
-    job = TrainingJob(
-        data=training_data(params, series, funding),
-        settings=training_settings(params, walk.options.epochs),
-        seed=walk.options.seed,
-        folder=work,
-        budget_s=walk.options.budget_s,
-        resume=has_checkpoint(work),
-        registry=TrialRegistry.beside(walk.home / "models"),
-        source="walkforward",
-    )
+    job = replace(job, folder=work, resume=has_checkpoint(work))
     with Progress(f"fold {fold.number} of {folds}, training, epoch", job.settings.epochs) as progress:
         for event in train(job, SystemClock(), lambda: bool(walk.stopping)):
             if isinstance(event, TrainingProgress):
@@ -163,9 +150,33 @@ def _model_of(walk: Walk, fold: Fold, folds: int) -> Path | None:
     if event.ended == "stopped":
         return None
     path = event.save(job, walk.home / "models")
-    note.parent.mkdir(parents=True, exist_ok=True)
-    note.write_text(json.dumps({"key": key, "model": path.name}) + "\n")
+    line = json.dumps({"key": key, "model": path.name}) + "\n"
+    replace_file(note, lambda file: file.write(line.encode()))
     return path
+
+
+def _job(walk: Walk, fold: Fold) -> TrainingJob:
+    """The training of a fold: what is known at its training's end, and nothing else."""
+    params = walk.settings.params
+    series = [cut(one, fold.train) for one in walk.market.series]
+    funding = {coin: rates.until(fold.train.to_ms) for coin, rates in walk.market.funding.items()}
+    return TrainingJob(
+        data=training_data(params, series, funding),
+        settings=training_settings(params, walk.options.epochs),
+        seed=walk.options.seed,
+        budget_s=walk.options.budget_s,
+        registry=TrialRegistry.beside(walk.home / "models"),
+        source="walkforward",
+    )
+
+
+def _noted(note: Path, key: str) -> str:
+    """The model that an earlier call has trained on the same: name of its folder, empty where there is none."""
+    try:
+        kept = json.loads(note.read_text())
+    except (OSError, ValueError):
+        return ""
+    return str(kept["model"]) if isinstance(kept, dict) and kept.get("key") == key and "model" in kept else ""
 
 
 def _is_whole(path: Path) -> bool:

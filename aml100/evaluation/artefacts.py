@@ -44,15 +44,30 @@ FILL_COLUMNS = ("time", "coin", "side", "price", "size", "fee_usd", "liquidity")
 EQUITY_COLUMNS = ("time", "equity", "balance", "drawdown_pct", "position")
 
 
+def check_place(folder: Path) -> None:
+    """UsageError where a back-test's folder cannot be written; asked before the work is done, too.
+
+    It may not be the folder one works in: that is replaced, and a shell would be left in one that is no more.
+    """
+    if folder.exists() and not (folder.is_dir() and (not any(folder.iterdir()) or (folder / "metrics.json").exists())):
+        raise UsageError(f"{folder}: holds something else; allowed: a new or empty folder, or an earlier back-test")
+    if folder.resolve() == Path.cwd():
+        raise UsageError(f"{folder}: is the folder you are in; allowed: another one, new or empty")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{folder}: cannot be written ({error.strerror})") from None
+    if not os.access(folder.parent, os.W_OK | os.X_OK):
+        raise UsageError(f"{folder}: cannot be written (no permission in {folder.parent}); allowed: a folder of yours")
+
+
 def write_artefacts(folder: Path, result: BacktestResult, page: ReportInput) -> None:
     """Write a back-test's folder; an earlier one of the same name is replaced whole.
 
     Raises:
-        UsageError: the place is a file, or a folder that holds something else.
+        UsageError: the place will not do, see `check_place`.
     """
-    if folder.exists() and not (folder.is_dir() and (not any(folder.iterdir()) or (folder / "metrics.json").exists())):
-        raise UsageError(f"{folder}: holds something else; allowed: a new or empty folder, or an earlier back-test")
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    check_place(folder)
     made = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         _write_all(made, result, page)

@@ -209,7 +209,9 @@ def _need_a_series(path: Path, table: Any, coin: Coin | None) -> None:
     lacking = [name for name in wanted if name not in table.column_names]
     if lacking or table.num_rows == 0 or interval not in (*INTERVALS, FUNDING):
         found = f"it lacks {', '.join(lacking)}" if lacking else f"{table.num_rows} rows of interval {interval!r}"
-        raise DataFileError(f"{path}: not a history file ({found}); left untouched; allowed: what the store has written")
+        raise DataFileError(
+            f"{path}: not a history file ({found}); left untouched; allowed: what the store has written"
+        )
     if coin is not None and held != coin:
         raise DataFileError(f"{path}: holds {held or 'no coin'}, not {coin}; left untouched")
 

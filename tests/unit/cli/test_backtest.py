@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from aml100.cli import backtest as command
 from aml100.cli.main import main
 from aml100.domain.units import Coin
 from aml100.sim.scenario import synthetic_series
@@ -155,3 +156,22 @@ def test_a_place_that_holds_something_else_is_left_alone(
     assert main(["backtest", "--data", str(bars), "--policy", "flat", "--out", str(tmp_path)]) == 2
     assert [one.name for one in tmp_path.iterdir()] == ["mine.txt"]
     assert "holds something else" in capsys.readouterr().err
+
+
+def test_a_place_that_will_not_do_is_said_before_the_run(
+    bars: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begun(*_: object, **__: object) -> None:
+        raise AssertionError("the run has begun")
+
+    monkeypatch.setattr(command, "build_backtest", begun)
+    (tmp_path / "mine.txt").write_text("mine")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    for place, words in (
+        (tmp_path, "holds something else"),
+        (tmp_path / "mine.txt" / "run", "cannot be written (File exists)"),
+        (Path(), "is the folder you are in"),
+    ):
+        assert main(["backtest", "--data", str(bars), "--policy", "flat", "--out", str(place)]) == 2
+        assert words in capsys.readouterr().err

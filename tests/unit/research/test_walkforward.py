@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from aml100.cli import optimize as search_command
 from aml100.cli import walkforward as command
 from aml100.cli.main import main
 from aml100.cli.progress import Progress
@@ -152,7 +153,9 @@ def test_ctrl_c_in_a_fold_keeps_what_is_done_and_the_next_call_goes_on(
 
     monkeypatch.setattr(command, "Progress", Impatient)
     assert main(small) == 130
-    assert "stopped in fold 2 of 2" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert said.out == ""  # --json: a document or nothing
+    assert said.err.splitlines()[-1].startswith("stopped in fold 2 of 2; go on with the same command")
     assert (tmp_path / "out" / "fold-01" / "metrics.json").is_file()
     assert not (tmp_path / "out" / "fold-02").exists()
     monkeypatch.undo()
@@ -162,6 +165,56 @@ def test_ctrl_c_in_a_fold_keeps_what_is_done_and_the_next_call_goes_on(
     answer = json.loads(capsys.readouterr().out)
     assert len(answer["folds"]) == 2
     assert len({fold["model"] for fold in answer["folds"]}) == 2
+
+
+def test_a_fold_s_model_is_taken_over_only_where_all_that_it_learned_from_is_the_same(
+    small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The funding, too: as where nothing had been trained before."""
+
+    def models(*more: str) -> list[str]:
+        assert main([*small, *more]) == 0
+        return [fold["model"] for fold in json.loads(capsys.readouterr().out)["folds"]]
+
+    def funding(name: str, rate: float) -> str:
+        rows = [f"{START + hour * HOUR_MS},{rate * (hour % 5 - 2)}" for hour in range(24 * 24)]
+        (tmp_path / name).write_text("\n".join(["time,rate", *rows]) + "\n")
+        return str(tmp_path / name)
+
+    first, second = funding("first.csv", 0.0001), funding("second.csv", 0.002)
+    with_first, with_second = models("--funding", first), models("--funding", second)
+    assert set(with_first).isdisjoint(with_second)
+    elsewhere = models("--funding", second, "--out", str(tmp_path / "fresh"))
+    assert with_second == elsewhere
+    note = tmp_path / "out" / "training" / "fold-01.json"
+    note.write_text(note.read_text()[:20])  # as a kill in the middle of a write left it
+    assert models("--funding", second) == elsewhere
+
+
+def test_an_out_that_will_not_do_is_said_before_anything_is_trained(
+    small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out" / "fold-02").mkdir(parents=True)
+    (tmp_path / "out" / "fold-02" / "mine.txt").write_text("mine")
+    assert main(small) == 2
+    assert "fold-02: holds something else" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "models").exists()
+    assert main([*small, "--out", str(tmp_path / "BTC_made.parquet")]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith("fold-01: cannot be written (File exists)")
+
+
+def test_a_search_that_is_stopped_leaves_stdout_to_json(
+    small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Impatient(Progress):
+        def update(self, done: int, note: str = "") -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(search_command, "Progress", Impatient)
+    assert main(["optimize", *small[1:], "--state", str(tmp_path / "state.db")]) == 130
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.splitlines()[-1].startswith("stopped after 0 of 20 trials")
 
 
 def test_bars_of_a_later_fold_are_no_part_of_an_earlier_model_b5(

@@ -28,6 +28,8 @@ def models(options: ModelsOptions) -> int:
     """`list`, `show ID`, `promote ID`, `rollback`, `export ID --out FILE`."""
     match options.action:
         case "list":
+            if options.model is not None:
+                raise UsageError(f"models list takes no id; allowed: models list, or models show {options.model}")
             return _list(options)
         case "show":
             return _show(options)
@@ -138,6 +140,11 @@ def _promote(options: ModelsOptions, model: str) -> int:
 def _rollback(options: ModelsOptions) -> int:
     if options.model is not None and options.model.startswith("p-"):
         return _switch_parameters(options, None)
+    if options.model is not None:
+        raise UsageError(
+            f"models rollback {options.model}: goes back to the model before, not to a chosen one; allowed: models "
+            f"rollback, models rollback p-…, or models promote {options.model}"
+        )
     if engine_is_running(options.state):
         return _ask_engine(options, "rollback", {})
     from aml100.engine.seating import rollback_offline

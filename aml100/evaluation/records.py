@@ -6,7 +6,10 @@ cannot be used is refused with its row (the header is row 1); nothing is guessed
 
 from __future__ import annotations
 
+import csv
 import json
+import math
+import re
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +23,10 @@ from aml100.domain.units import iso_utc
 from aml100.evaluation.objectives import Trials
 from aml100.evaluation.windows import Floats, Ints, PhaseRecord
 
+_NO_VALUE: Final = re.compile(
+    r"CSV column #(\d+): Row #(\d+): CSV conversion error to (\w+): invalid value ('.*)", re.S
+)
+_RAGGED: Final = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+): ([^\r\n]*)")
 _EQUITY: Final = {"time": pa.int64(), "equity": pa.float64(), "drawdown_pct": pa.float64()}
 _TRADES: Final = {"exit_time": pa.int64(), "pnl_usd": pa.float64(), "exit_reason": pa.string()}
 
@@ -80,17 +87,10 @@ def read_trials(folder: Path) -> Trials:
     Raises:
         DataFileError: metrics.json does not read.
     """
-    facts = _facts(folder / "metrics.json")
-    variance, pbo = facts.get("trial_sharpe_variance"), facts.get("pbo")
-    try:
-        return Trials(
-            int(facts.get("trials", 1)),
-            None if variance is None else float(variance),
-            None if pbo is None else float(pbo),
-        )
-    except (ValueError, TypeError):
-        path = folder / "metrics.json"
-        raise DataFileError(f"{path}: trials, pbo: no numbers; allowed: as backtest --out writes it") from None
+    path = folder / "metrics.json"
+    facts = _facts(path)
+    count, variance, pbo = (_number(path, facts, name) for name in ("trials", "trial_sharpe_variance", "pbo"))
+    return Trials(1 if count is None else int(count), variance, pbo)
 
 
 def _facts(path: Path) -> dict[str, Any]:
@@ -99,11 +99,27 @@ def _facts(path: Path) -> dict[str, Any]:
         return {}
     try:
         facts = json.loads(path.read_text())
-    except ValueError:
+    except (ValueError, RecursionError):
         facts = None
+    except OSError as error:
+        raise DataFileError(f"{path}: cannot be read ({error.strerror})") from None
     if not isinstance(facts, dict):
         raise DataFileError(f"{path}: is no JSON object; allowed: as backtest --out writes it")
     return facts
+
+
+def _number(path: Path, facts: dict[str, Any], name: str) -> float | None:
+    """A finite number of metrics.json; None where it is null or not there."""
+    value = facts.get(name)
+    if value is None:
+        return None
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (ValueError, TypeError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise DataFileError(f"{path}: {name} = {json.dumps(value)[:60]} is refused; allowed: a finite number")
+    return number
 
 
 def _read(path: Path, columns: dict[str, Any]) -> Any:
@@ -114,8 +130,29 @@ def _read(path: Path, columns: dict[str, Any]) -> Any:
         raise DataFileError(f"{path}: no such file; allowed: a folder as backtest --out writes it") from None
     except KeyError as error:
         raise DataFileError(f"{path}: row 1: {error.args[0]}; allowed: {', '.join(columns)}") from None
-    except pa.ArrowInvalid as error:
-        raise DataFileError(f"{path}: {error}") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataFileError(f"{path}: {_in_words(path, str(error).strip(), columns)}") from None
+
+
+def _in_words(path: Path, reason: str, columns: dict[str, Any]) -> str:
+    """What the reader found wrong, by row, column and value where it says so; its own first line otherwise."""
+    if found := _NO_VALUE.search(reason):
+        place, row, kind, value = found.groups()
+        name = _name_of(path, int(place), columns)
+        return f"row {row}: {name} is {value}; allowed: {'a whole number' if kind == 'int64' else 'a number'}"
+    if found := _RAGGED.search(reason):
+        row, wanted, has, line = found.groups()
+        return f"row {row}: has {has} columns: {line[:60]!r}; allowed: {wanted}, as the first row has"
+    if path.is_file() and path.stat().st_size == 0:
+        return f"row 1: the file is empty; allowed: {', '.join(columns)}"
+    return f"cannot be read as CSV ({reason.splitlines()[0]})"
+
+
+def _name_of(path: Path, place: int, columns: dict[str, Any]) -> str:
+    """The column at a place of the header; the names that are read where the header does not say."""
+    with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
+        header = next(csv.reader(file), [])
+    return header[place] if place < len(header) else " or ".join(columns)
 
 
 def _column(table: Any, name: str) -> Any:
@@ -155,10 +192,9 @@ def _interval_of(path: Path, times: Ints, asked: int | None) -> int:
 def _opening_equity(folder: Path, equity: Floats, drawdown_pct: Floats) -> float:
     path = folder / "metrics.json"
     if path.is_file():
-        try:
-            value = json.loads(path.read_text())["initial_equity"]
-            return float(value)
-        except (ValueError, KeyError, TypeError):
-            raise DataFileError(f"{path}: initial_equity: no number; allowed: as backtest --out writes it") from None
+        opening = _number(path, _facts(path), "initial_equity")
+        if opening is None:
+            raise DataFileError(f"{path}: initial_equity: no number; allowed: as backtest --out writes it")
+        return opening
     kept = 1.0 - float(drawdown_pct[0]) / 100.0
     return float(equity[0]) / kept if kept > 0.0 else float(equity[0])

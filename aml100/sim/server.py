@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from types import TracebackType
@@ -128,9 +129,12 @@ class SimServer:
         except OSError as problem:
             await self._runner.cleanup()
             self.replay.stop()
-            raise UsageError(
-                f"--port {self.port}: in use on {self.host} ({problem.strerror}); allowed: a free one"
-            ) from None
+            if problem.errno == errno.EADDRINUSE:
+                words = f"--port {self.port}: in use on {self.host} ({problem.strerror}); allowed: a free one"
+            else:
+                place = f"--host {self.host}, --port {self.port}"
+                words = f"{place}: cannot listen there ({problem.strerror}); allowed: an address of this machine"
+            raise UsageError(words) from None
         self.port = self._runner.addresses[0][1]
         task = asyncio.create_task(self.pace.run())
         self.tasks.add(task)

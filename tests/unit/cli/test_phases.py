@@ -99,7 +99,10 @@ def test_a_table_for_people(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     ("name", "change", "words"),
     [
         ("equity.csv", lambda text: text.replace("time,", "when,", 1), "time"),
-        ("equity.csv", lambda text: text.replace("10001", "none", 1), "Row #"),
+        ("equity.csv", lambda text: text.replace("10001", "none", 1), "row 4: equity is 'none"),
+        ("equity.csv", lambda text: text + "1,2\n", "row 74: has 2 columns: '1,2'; allowed: 5"),
+        ("equity.csv", lambda text: "", "row 1: the file is empty; allowed: time, equity, drawdown_pct"),
+        ("trades.csv", lambda text: text.replace(",2.0,", ",,", 1), "row 2: pnl_usd is ''; allowed: a number"),
         ("equity.csv", lambda text: "\n".join(text.splitlines()[:1]) + "\n", "row 1"),
         ("equity.csv", lambda text: "\n".join([*text.splitlines(), text.splitlines()[1]]) + "\n", "row 74"),
         ("trades.csv", lambda text: text.replace("2.0", "NaN", 1), "row 2"),
@@ -119,6 +122,35 @@ def test_a_bad_record_is_refused_with_file_and_row(
     assert len(shown) == 1
     assert str(path) in shown[0]
     assert words in shown[0]
+
+
+def test_a_folder_in_place_of_a_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_record(tmp_path / "bad", np.full(3, 0.001)) / "trades.csv"
+    path.unlink()
+    path.mkdir()
+    assert main(["phases", str(tmp_path)]) == 2
+    assert f"{path}: cannot be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"initial_equity": 10000, "trials": Infinity}', "trials = Infinity is refused"),
+        ('{"initial_equity": 10000, "trials": 1e400}', "trials = Infinity is refused"),
+        ('{"initial_equity": 10000, "pbo": NaN}', "pbo = NaN is refused"),
+        ('{"initial_equity": 10000, "trials": "x"}', 'trials = "x" is refused; allowed: a finite number'),
+        ('{"initial_equity": NaN}', "initial_equity = NaN is refused"),
+        ('{"trials": 3}', "initial_equity: no number"),
+        pytest.param("[" * 100_000, "is no JSON object", id="nested too deeply"),
+    ],
+)
+def test_metrics_that_do_not_read_are_refused(
+    text: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_record(tmp_path / "bad", np.full(3, 0.001)) / "metrics.json"
+    path.write_text(text)
+    assert main(["phases", str(tmp_path), "--json"]) == 2
+    assert f"{path}: {words}" in capsys.readouterr().err
 
 
 def test_folders_beside_the_records_are_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -189,4 +221,4 @@ def test_a_record_says_itself_by_how_many_trials_it_was_found(
     assert (found["trials"], found["pbo"], found["pbo_note"]) == (12, 0.15, "")
     (folder / "metrics.json").write_text(json.dumps(facts | {"trials": "many"}))
     assert main(["phases", str(tmp_path)]) == 2
-    assert "trials, pbo" in capsys.readouterr().err
+    assert 'trials = "many" is refused' in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -112,3 +113,15 @@ def test_options_of_the_embedded_venue_go_with_it_alone(capsys: pytest.CaptureFi
     assert refused(capsys, tmp_path, "--execution", "paper")[0] == 2
     code, line = refused(capsys, tmp_path, "--venue", "testnet", "--speed", "5")
     assert (code, line.startswith("--speed")) == (2, True)
+
+
+def test_a_venue_that_cannot_listen_says_where_and_why(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sim", "--host", "192.0.2.1"]) == 2  # an address that no machine has
+    words = capsys.readouterr().err.splitlines()[-1]
+    assert words.startswith("--host 192.0.2.1, --port 0: cannot listen there (")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert main(["sim", "--port", str(port)]) == 2
+        assert f"--port {port}: in use on 127.0.0.1" in capsys.readouterr().err

@@ -145,6 +145,8 @@ def _disk(path: Path) -> Finding:
     folder = path.parent if path.parent.is_dir() else Path()
     free = shutil.disk_usage(folder).free
     text = f"{free // MIB} MiB free"
+    if closed := next((one for one in (folder, path) if one.exists() and not os.access(one, os.W_OK)), None):
+        return Finding("disk", WARN, f"{closed} cannot be written", "no engine can run here: check its owner and mode")
     if free < FREE_BYTES_MIN:
         return Finding("disk", FAIL if free < FREE_BYTES_MIN // 10 else WARN, text, "free some, or move --state")
     used, days = _bytes_kept(path), _days_run(path)

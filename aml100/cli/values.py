@@ -89,7 +89,12 @@ def parse_path(text: str) -> Path:
 
 def parse_state(text: str) -> Path | DatabaseUrl:
     """A file, or a database; the text of a URL is not repeated, for it may hold a password."""
-    return parse_database_url(text) if "://" in text else parse_path(text)
+    if "://" in text:
+        return parse_database_url(text)
+    path = parse_path(text)
+    if path.name in ("", ".."):
+        raise ValueError(f"{text} is a folder; allowed: the path of a state.db")
+    return path
 
 
 def _number(text: str) -> float:

@@ -91,7 +91,7 @@ def load_settings(
     for stem, name in FILES.items():
         base = _MODELS[stem].model_validate({}).model_dump()
         path = directory / name if directory is not None else None
-        if path is not None and path.exists():
+        if path is not None and _is_there(path):
             given = _read_object(path)
             if stem == "objectives":
                 _drop_unlisted_phases(base, given)
@@ -160,7 +160,7 @@ def config_init(directory: Path, quick: bool = False) -> list[Path]:
     """
     paths = [directory / name for name in FILES.values()]
     for path in paths:
-        if path.exists():
+        if _is_there(path):
             raise _refusal(f"{path}: exists already and is not overwritten; allowed: a folder without it")
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -179,6 +179,17 @@ def _directory(config_dir: Path | None) -> Path | None:
     if not config_dir.is_dir():
         raise _refusal(f"{config_dir}: no such folder; allowed: a folder with {', '.join(FILES.values())}")
     return config_dir
+
+
+def _is_there(path: Path) -> bool:
+    """Also a link that leads nowhere: a file that somebody meant to be read is not passed over in silence."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise _refusal(f"{path}: cannot be read: {error.strerror or error}") from None
+    return True
 
 
 def _read_object(path: Path) -> Tree:

@@ -39,9 +39,11 @@ def record_folders(directory: Path) -> list[Path]:
     """
     if not directory.is_dir():
         raise UsageError(f"{directory}: no such folder; allowed: a folder of back-tests")
-    found = [
-        one for one in sorted(directory.iterdir()) if (one / "equity.csv").is_file() or (one / "trades.csv").is_file()
-    ]
+    try:
+        inside = sorted(directory.iterdir())
+        found = [one for one in inside if (one / "equity.csv").is_file() or (one / "trades.csv").is_file()]
+    except OSError as error:
+        raise UsageError(f"{error.filename}: cannot be read ({error.strerror}); allowed: a folder of yours") from None
     if not found:
         raise UsageError(f"{directory}: no sub-folder with equity.csv and trades.csv; allowed: one for each record")
     return found

@@ -115,9 +115,12 @@ def _read_csv(path: Path, headless: Sequence[str] | None) -> Any:
 
 
 def headless_columns(path: Path) -> tuple[str, ...] | None:
-    """Column names for a CSV that begins with data; None where it begins with a header or is no CSV."""
-    with path.open("rb") as file:
-        head = file.read(4096)
+    """Column names for a CSV that begins with data; None where it begins with a header, is no CSV or does not read."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(4096)
+    except OSError:
+        return None
     if head.startswith((b"PAR1", b"ARROW1", b"FEA1")) or not head.strip():
         return None
     cells = head.splitlines()[0].decode("utf-8", "replace").split(",")

@@ -143,8 +143,7 @@ def import_file(path: Path, store: HistoryStore, coin: Coin | None = None, venue
         DataFileError: the file cannot be understood, a row is unsound, or the store holds bars of another origin.
         SafetyRefusal: they are a simulated venue's. Nothing was written in any of these cases.
     """
-    headless = headless_columns(path) if path.is_file() else None
-    raw = read_table(path, headless)
+    raw = read_table(path, headless_columns(path))
     coin = coin or coin_of(path)
     origin = _origin(raw, venue, store.network)
     if holds_funding(raw):

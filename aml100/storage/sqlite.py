@@ -26,6 +26,8 @@ _QUICK_CHECK_BYTES: Final = 256 << 20
 _WAL_PAGES: Final = 10_000
 """A safety net: the writer checkpoints earlier than this, when it has nothing else to do."""
 _SHOWN: Final = 3
+_UNREACHABLE: Final = ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_BUSY", "SQLITE_LOCKED")
+"""What says nothing of the file itself."""
 
 
 class SqliteConnection(sqlite3.Connection):
@@ -73,7 +75,10 @@ class SqliteStore:
         return str(self.path)
 
     def connect_read(self, busy_timeout_ms: int = 5_000) -> SqliteConnection:
-        uri = f"{self.path.resolve().as_uri()}?mode=ro"
+        path = self.path.resolve()
+        uri = f"{path.as_uri()}?mode=ro"
+        if not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists():
+            uri += "&immutable=1"  # nobody writes here, and SQLite could not lay its index of the log beside the file
         connection = sqlite3.connect(
             uri, uri=True, isolation_level=None, check_same_thread=False, factory=SqliteConnection
         )
@@ -82,18 +87,23 @@ class SqliteStore:
 
     def version(self) -> int:
         path = self.path
-        if path.is_dir():
-            raise StateError(f"{path}: is a folder; allowed: the path of a state.db")
-        if not path.exists() or path.stat().st_size == 0:
-            return 0
-        with path.open("rb") as file:
-            header = file.read(100)
+        try:
+            if path.is_dir():
+                raise StateError(f"{path}: is a folder; allowed: the path of a state.db")
+            if not path.exists() or path.stat().st_size == 0:
+                return 0
+            with path.open("rb") as file:
+                header = file.read(100)
+        except OSError as error:
+            raise StateError(f"{path}: cannot be read ({error.strerror}); left untouched") from None
         if len(header) < 100 or not header.startswith(_MAGIC):
             raise self._damaged("it does not begin as a SQLite file does")
         try:
             with closing(self.connect_read()) as connection:
                 return self._check_open(connection)
         except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorname", "").startswith(_UNREACHABLE):
+                raise StateError(f"{path}: cannot be read ({error}); left untouched") from None
             raise self._damaged(str(error)) from None
 
     def _check_open(self, connection: sqlite3.Connection) -> int:

@@ -193,6 +193,8 @@ def test_options_of_other_commands() -> None:
         ("optimize --data a.csv --test-days 1e308", "0 to 36500"),
         ("download --coin BTC --days 1e308", "0 to 36500"),
         ("sim --deposit 1e999999999", "above 0 to 1000000000000"),
+        ("run --no-tui --state .", ". is a folder; allowed: the path of a state.db"),
+        ("status --state /", "/ is a folder"),
         ("models list m-1", "models list takes no id"),
         ("models rollback m-1", "models rollback m-1"),
         ("download --interval 7m", "15m"),

@@ -21,6 +21,7 @@ from aml100.config.models import Params
 from aml100.domain.clock import SystemClock, wall_ms
 from aml100.domain.errors import AmlError, UsageError
 from aml100.domain.units import DAY_MS, Coin
+from aml100.evaluation.artefacts import need_folder
 from aml100.learning.bundle import load_bundle
 from aml100.learning.jobs import TrainingJob, TrainingResult
 from aml100.learning.trainer import train
@@ -69,6 +70,7 @@ def optimize(options: OptimizeOptions) -> int:
     settings, market = options.load_settings(), load_market(options)
     folds = _plan(options, settings, market)
     home = options.out or options.folder / "optimize"
+    need_folder(home)
     epochs = options.epochs or DEFAULT_EPOCHS
     base = settings.params
     key = study_key(

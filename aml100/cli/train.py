@@ -12,6 +12,7 @@ from aml100.cli.bars import load_market
 from aml100.cli.options import TrainOptions
 from aml100.cli.output import INTERRUPTED, write_json, write_line
 from aml100.cli.progress import Progress, training_notes
+from aml100.evaluation.artefacts import need_folder
 from aml100.wiring.backtests import training_data, training_settings
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def _job(options: TrainOptions) -> TrainingJob:
     from aml100.learning.trials import TrialRegistry
 
     params, market = options.load_settings().params, load_market(options)
+    need_folder(_home(options))
     return TrainingJob(
         data=training_data(params, market.series, market.funding),
         settings=training_settings(params, options.epochs),

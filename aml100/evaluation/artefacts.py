@@ -53,12 +53,19 @@ def check_place(folder: Path) -> None:
         raise UsageError(f"{folder}: holds something else; allowed: a new or empty folder, or an earlier back-test")
     if folder.resolve() == Path.cwd():
         raise UsageError(f"{folder}: is the folder you are in; allowed: another one, new or empty")
+    need_folder(folder.parent)
+
+
+def need_folder(folder: Path) -> None:
+    """Make a folder that is to be written into; UsageError where it cannot be."""
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"{folder}: cannot be written ({error.strerror})") from None
-    if not os.access(folder.parent, os.W_OK | os.X_OK):
-        raise UsageError(f"{folder}: cannot be written (no permission in {folder.parent}); allowed: a folder of yours")
+        raise UsageError(
+            f"{folder}: cannot be made ({error.strerror}); allowed: a new folder, or one of yours"
+        ) from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError(f"{folder}: cannot be written; allowed: a new folder, or one of yours")
 
 
 def write_artefacts(folder: Path, result: BacktestResult, page: ReportInput) -> None:

@@ -170,7 +170,7 @@ def test_a_place_that_will_not_do_is_said_before_the_run(
     monkeypatch.chdir(tmp_path / "empty")
     for place, words in (
         (tmp_path, "holds something else"),
-        (tmp_path / "mine.txt" / "run", "cannot be written (File exists)"),
+        (tmp_path / "mine.txt" / "run", "mine.txt: cannot be made (File exists)"),
         (Path(), "is the folder you are in"),
     ):
         assert main(["backtest", "--data", str(bars), "--policy", "flat", "--out", str(place)]) == 2

@@ -199,8 +199,11 @@ def test_an_out_that_will_not_do_is_said_before_anything_is_trained(
     assert main(small) == 2
     assert "fold-02: holds something else" in capsys.readouterr().err
     assert not (tmp_path / "out" / "models").exists()
-    assert main([*small, "--out", str(tmp_path / "BTC_made.parquet")]) == 2
-    assert capsys.readouterr().err.splitlines()[-1].endswith("fold-01: cannot be written (File exists)")
+    for name in ("walkforward", "optimize", "train"):
+        options = small[1:] if name != "train" else ["--data", small[2]]
+        assert main([name, *options, "--out", str(tmp_path / "BTC_made.parquet")]) == 2
+        line = capsys.readouterr().err.splitlines()[-1]
+        assert line.endswith("BTC_made.parquet: cannot be made (File exists); allowed: a new folder, or one of yours")
 
 
 def test_a_search_that_is_stopped_leaves_stdout_to_json(

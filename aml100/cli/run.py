@@ -53,20 +53,48 @@ def _check(options: RunOptions) -> None:
             raise UsageError(f"--{flag}: only for the embedded venue; allowed: without --venue, or with --venue sim")
 
 
+_SPOKEN = {"coins": "--coin", "warmup_bars": "--warmup-bars", "duration_s": "--duration"}
+"""Options that are not called as their fields are."""
+
+
 def _check_agreement(options: RunOptions) -> None:
     """A running engine is joined only where the options that were given mean the same one."""
     theirs = greet(options.state, "cli").options
-    for name, wanted in (
-        ("policy", options.policy),
-        ("speed", options.speed),
-        ("venue", str(options.venue)),
-        ("execution", options.effective_execution),
-        ("coins", list(options.coins)),
-    ):
-        if name in options.given and theirs.get(name) != wanted:
-            raise UsageError(
-                f"--{name.removesuffix('s')} {wanted}: the engine on {options.state} runs with {theirs.get(name)}"
-            )
+    for name, wanted in _asked(options).items():
+        if name in options.given and name in theirs and theirs[name] != wanted:
+            has = "without it" if theirs[name] in (None, []) else f"with {_shown(theirs[name])}"
+            flag = _SPOKEN.get(name, f"--{name}")
+            words = "allowed: the options it was started with, none, or another --state"
+            raise UsageError(f"{flag} {_shown(wanted)}: the engine on {options.state} runs {has}; {words}")
+
+
+def _asked(options: RunOptions) -> dict[str, object]:
+    """What makes one run another than the next, as an engine tells it of itself."""
+    model = None
+    if options.model is not None:
+        from aml100.wiring.backtests import model_folder
+
+        model = str(model_folder(options.folder, options.model).resolve())
+    return {
+        "venue": str(options.venue),
+        "execution": options.effective_execution,
+        "coins": list(options.coins),
+        "data": [str(path.resolve()) for path in options.data],
+        "funding": [str(path.resolve()) for path in options.funding],
+        "process": None if options.data else options.process,
+        "warmup_bars": options.warmup_bars,
+        "faults": None if options.faults is None else str(options.faults.resolve()),
+        "seed": options.seed,
+        "speed": options.speed,
+        "policy": options.policy,
+        "model": model,
+        "duration_s": options.duration_s,
+        "cycles": options.cycles,
+    }
+
+
+def _shown(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _plan(options: RunOptions) -> RunPlan:
@@ -104,6 +132,7 @@ def _plan(options: RunOptions) -> RunPlan:
         execution="paper" if options.effective_execution == "paper" else "venue",
         armed=options.arm,
         override_phase=options.override_phase,
+        asked=_asked(options),
     )
 
 

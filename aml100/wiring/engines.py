@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -81,6 +81,8 @@ class RunPlan:
     execution: Literal["paper", "venue"] = "venue"
     armed: bool = False
     override_phase: str | None = None
+    asked: Mapping[str, object] = field(default_factory=dict)
+    """The options as they were given, for whoever wants to join: plain values by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,8 +228,9 @@ def assemble(
     )
     socket = socket_path(plan.state)
     engine.socket, engine.model_id = str(socket), policy.model
-    described: dict[str, object] = {"venue": market.venue, "execution": market.execution, "coins": list(coins)}
+    described = dict(plan.asked) | {"venue": market.venue, "execution": market.execution, "coins": list(coins)}
     described |= {"policy": plan.policy, "speed": plan.speed}
+    described |= {"warmup_bars": market.warmup_bars} if market.in_step else {}
     return engine, OperatorDesk(engine, socket, plan.state, described)
 
 

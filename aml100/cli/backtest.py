@@ -43,6 +43,7 @@ from aml100.wiring.backtests import (
     build_backtest,
     choose_baseline,
     choose_bundle,
+    feature_schema,
     model_folder,
     simulated_rules,
 )
@@ -96,7 +97,7 @@ def backtest(options: BacktestOptions) -> int:
 
 
 def choose_policy(options: BacktestOptions, settings: Settings, market: Market, warmup_bars: int) -> PolicyChoice:
-    """Who decides; UsageError where it is a model that is not there."""
+    """Who decides; UsageError where it is a model that is not there, BundleError where it is of other features."""
     if options.policy == "oracle":
         return _oracle(settings, market, warmup_bars)
     if options.policy != "model":
@@ -106,7 +107,8 @@ def choose_policy(options: BacktestOptions, settings: Settings, market: Market, 
     model = options.model or _champion(options)
     if model is None:
         raise UsageError("--policy model: no champion here; allowed: --model ID_OR_PATH, or another --policy")
-    return choose_bundle(load_bundle(model_folder(options.folder, model)))
+    schema = feature_schema(settings.params, market.series[0].interval_ms)
+    return choose_bundle(load_bundle(model_folder(options.folder, model), schema=schema))
 
 
 def _champion(options: BacktestOptions) -> str | None:

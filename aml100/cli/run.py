@@ -103,13 +103,17 @@ def _plan(options: RunOptions) -> RunPlan:
     from aml100.engine.admission import check_sound
     from aml100.learning.bundle import load_bundle
     from aml100.sim.faults import load_faults
-    from aml100.wiring.backtests import model_folder
+    from aml100.wiring.backtests import feature_schema, model_folder
     from aml100.wiring.engines import RunPlan
 
     settings = options.load_settings()
     market = tape_files(options) if options.data else None
-    bundle = None if options.model is None else load_bundle(model_folder(options.folder, options.model))
-    if bundle is not None:
+    bundle = None
+    if options.model is not None:
+        params = settings.params
+        interval_ms = params.trading.interval_ms if market is None else market.series[0].interval_ms
+        place = model_folder(options.folder, options.model)
+        bundle = load_bundle(place, schema=feature_schema(params, interval_ms))
         check_sound(bundle)
     return RunPlan(
         settings=settings,

@@ -25,6 +25,7 @@ from safetensors.numpy import save as render_tensors
 
 from aml100.domain.errors import AmlError, UsageError
 from aml100.domain.orders import Action
+from aml100.domain.units import MINUTE_MS
 from aml100.learning.inference import CompiledNetwork, CompiledWeights, Floats32, greedy_action, scale_row
 from aml100.learning.scores import HealthFinding, Validation
 from aml100.learning.settings import TrainingSettings
@@ -179,7 +180,8 @@ def load_bundle(path: Path, *, schema: str | None = None) -> Bundle:
     record = load_record(path)
     if schema is not None and record.schema != schema:
         raise BundleError(
-            f"{path}: made for feature schema {record.schema}, this program and interval have {schema}; train it anew"
+            f"{path}: made for bars of {record.interval_ms / MINUTE_MS:g} min and feature schema {record.schema}; this "
+            f"interval, these regime thresholds and this program have {schema}; train it anew"
         )
     if record.position_features != POSITION_FEATURES:
         raise BundleError(f"{path}: made for other position features: {', '.join(record.position_features)}")

@@ -18,6 +18,7 @@ from aml100.evaluation.kernel import KernelRules
 from aml100.evaluation.standing import StatusSizes
 from aml100.learning.reward import RewardConfig, Shaping
 from aml100.learning.settings import TrainingSettings
+from aml100.market.features import schema_digest
 from aml100.market.series import BarSeries, FundingSeries
 from aml100.sim.exchange import Exchange
 from aml100.sim.staging import exchange_rules, hourly_rate, instruments_of, make_tape
@@ -50,6 +51,11 @@ class PolicyChoice:
 def choose_baseline(name: str, seed: int) -> PolicyChoice:
     """A baseline by name."""
     return PolicyChoice(name, lambda coin: BASELINES[name](seed))
+
+
+def feature_schema(params: Params, interval_ms: int) -> str:
+    """Of the features as they are configured: a model made for others is not used (GUARANTEES D24)."""
+    return schema_digest(interval_ms, training_settings(params).regimes)
 
 
 def choose_bundle(bundle: Bundle) -> PolicyChoice:

@@ -32,7 +32,6 @@ from aml100.engine.recording import InputLog, RecordedCore
 from aml100.engine.runtime import Engine, EngineOptions
 from aml100.engine.telemetry import Telemetry
 from aml100.engine.watch import Watch
-from aml100.market.features import schema_digest
 from aml100.market.series import BarSeries, FundingSeries
 from aml100.sim.faults import Fault
 from aml100.sim.paper import PaperAccount
@@ -48,7 +47,7 @@ from aml100.venue.clock import VenueClock
 from aml100.venue.rest import VenueRest
 from aml100.venue.session import Subscription, account_subscriptions, market_subscriptions
 from aml100.venue.stream import VenueStream
-from aml100.wiring.backtests import PolicyChoice, choose_baseline, kernel_rules, training_settings
+from aml100.wiring.backtests import PolicyChoice, choose_baseline, feature_schema, kernel_rules, training_settings
 
 if TYPE_CHECKING:
     from aml100.learning.bundle import Bundle
@@ -236,7 +235,7 @@ def assemble(
 
 def _training_desk(plan: RunPlan, market: Market, database: Database, listeners: Listeners) -> TrainingDesk:
     """The trainer with the model that is to decide: the one asked for, else the newest champion that is whole."""
-    schema = _schema(plan.settings.params, market.interval_ms)
+    schema = feature_schema(plan.settings.params, market.interval_ms)
     champion, damaged = (plan.bundle, ()) if plan.bundle else load_champion(database, schema)
     desk = TrainingDesk(desk_options(plan, market), database, listeners, champion)
     desk.succession.report_damaged(damaged)
@@ -315,11 +314,6 @@ def _paper_account(core: TradingCore, params: Params) -> PaperAccount:
     )
 
 
-def _schema(params: Params, interval_ms: int) -> str:
-    """Of the features as they are configured: a model made for others is not used."""
-    return schema_digest(interval_ms, training_settings(params).regimes)
-
-
 def desk_options(plan: RunPlan, market: Market) -> DeskOptions:
     """How an engine trains beside trading, as configured."""
     params, interval_ms = plan.settings.params, market.interval_ms
@@ -332,7 +326,7 @@ def desk_options(plan: RunPlan, market: Market) -> DeskOptions:
         hourly_rate=float(hourly_rate(params) or 0),
         lenient_first=market.lenient_first,
         interval_ms=interval_ms,
-        schema=_schema(params, interval_ms),
+        schema=feature_schema(params, interval_ms),
         shadow=ShadowRules(
             max(1, round(training.shadow_hours * HOUR_MS / interval_ms)), training.shadow_level, interval_ms
         ),

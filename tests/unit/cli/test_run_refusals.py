@@ -75,6 +75,30 @@ def test_b15_a_model_that_may_not_trade_is_refused_by_name(
     assert not state.exists()
 
 
+def test_d24_a_model_of_other_features_neither_trades_nor_is_back_tested(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, make_bundle: MakeBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was trained on bars of a minute, by the usual regime thresholds."""
+    bundle = make_bundle(0.0, 1.0, 0.0)
+    state = tmp_path / "new" / "state.db"
+    run = ["run", "--no-tui", "--state", str(state), "--model", str(bundle.path), "--duration", "1s"]
+    for number, step_ms in (("quarters", 900_000), ("minutes", 60_000)):
+        rows = [f"{1_751_241_600_000 + n * step_ms},100,101,99,100,1" for n in range(600)]
+        (tmp_path / f"{number}.csv").write_text("\n".join(["time,open,high,low,close,volume", *rows]) + "\n")
+    test = ["backtest", "--model", str(bundle.path), "--state", str(state), "--data"]
+    assert main([*test, str(tmp_path / "minutes.csv")]) == 0
+    words = f"{bundle.path}: made for bars of 1 min and feature schema {bundle.record.schema}; "
+    for command in ([*test, str(tmp_path / "quarters.csv")], [*run, "--data", str(tmp_path / "quarters.csv")]):
+        capsys.readouterr()
+        assert main(command) == 2
+        assert capsys.readouterr().err.splitlines()[-1].startswith(words)
+    monkeypatch.setenv("AML100_MODEL__REGIME_TREND_PCT", "2")
+    for command in ([*test, str(tmp_path / "minutes.csv")], run):
+        assert main(command) == 2
+        assert capsys.readouterr().err.splitlines()[-1].startswith(words)
+    assert not state.exists()
+
+
 def test_a_stop_is_required_where_money_is_real(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

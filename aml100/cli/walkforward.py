@@ -40,7 +40,7 @@ from aml100.learning.trials import TrialRegistry
 from aml100.research.walkforward import Fold, Span, common_span, cut, default_embargo, joined, plan_folds, trimmed
 from aml100.sim.staging import DEFAULT_WARMUP_BARS
 from aml100.storage.files import replace_file
-from aml100.wiring.backtests import build_backtest, choose_bundle, training_data, training_settings
+from aml100.wiring.backtests import build_backtest, choose_bundle, feature_schema, training_data, training_settings
 
 FOLDS_WANTED = 5
 
@@ -135,7 +135,8 @@ def _plan(walk: Walk) -> tuple[Fold, ...]:
 def _model_of(walk: Walk, fold: Fold, folds: int) -> Path | None:
     """The folder of this fold's model, trained from nothing unless an earlier call has; None where interrupted."""
     job = _job(walk, fold)
-    parts = (FORMAT, fingerprint_of(job.data), digest_settings(job.settings), job.seed)
+    schema = feature_schema(walk.settings.params, walk.interval_ms)
+    parts = (FORMAT, schema, fingerprint_of(job.data), digest_settings(job.settings), job.seed)
     key, note = hashlib.sha256(repr(parts).encode()).hexdigest()[:32], walk.home / "training" / f"{fold.name}.json"
     kept = _noted(note, key)
     if kept and _is_whole(walk.home / "models" / kept):

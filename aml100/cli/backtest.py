@@ -79,7 +79,7 @@ def backtest(options: BacktestOptions) -> int:
         )
         run.run()
     record = run.record(policy.name, policy.model, market.origin, market.sha256)
-    record = record if record.model is None else with_trials(record, options)
+    record = record if policy.place is None else with_trials(record, options, policy.place.parent)
     against = hold_against(settings, market, record, warmup_bars, options.seed)
     document = full_document(record, run, against)
     if options.out is not None:
@@ -107,8 +107,8 @@ def choose_policy(options: BacktestOptions, settings: Settings, market: Market, 
     model = options.model or _champion(options)
     if model is None:
         raise UsageError("--policy model: no champion here; allowed: --model ID_OR_PATH, or another --policy")
-    schema = feature_schema(settings.params, market.series[0].interval_ms)
-    return choose_bundle(load_bundle(model_folder(options.folder, model), schema=schema))
+    place, schema = model_folder(options.folder, model), feature_schema(settings.params, market.series[0].interval_ms)
+    return replace(choose_bundle(load_bundle(place, schema=schema)), place=place.resolve())
 
 
 def _champion(options: BacktestOptions) -> str | None:

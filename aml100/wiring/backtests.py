@@ -36,11 +36,15 @@ SIMULATED_BAND: Final = Decimal("0.5")
 
 @dataclass(frozen=True, slots=True)
 class PolicyChoice:
-    """Who decides: makes one policy a coin. `model` is the id of the model behind it, None for baselines."""
+    """Who decides: makes one policy a coin. `model` is the id of the model behind it, None for baselines.
+
+    `place` is that model's folder, where it is known: its trials are written down beside it.
+    """
 
     name: str
     make: Callable[[Coin], Policy]
     model: str | None = None
+    place: Path | None = None
 
     @property
     def obeys_rules(self) -> bool:

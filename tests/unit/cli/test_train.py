@@ -126,3 +126,16 @@ def test_ctrl_c_leaves_stdout_to_json_and_the_resumed_model_is_the_same(
     assert (resumed["model"], resumed["updates"]) == (whole["model"], whole["updates"])
     first, second = (Path(one["path"], "weights.safetensors").read_bytes() for one in (whole, resumed))
     assert first == second
+
+
+def test_a_back_test_counts_the_trials_written_down_beside_its_model_e7(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it is asked from: the state file there need not know of them."""
+    for seed in ("3", "4", "5"):
+        assert main([*command, "--epochs", "1", "--seed", seed, "--json"]) == 0
+    place = json.loads(capsys.readouterr().out.splitlines()[-1])["path"]
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert main(["backtest", "--data", command[2], "--model", place, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["trials"] == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -91,6 +92,28 @@ async def test_e5_money_that_comes_while_the_engine_runs_is_no_return(tmp_path: 
         window = engine.cycles.ledger_window(heard.bars[-1].end_ms, DAY_MS)
         assert window.opening_equity == float(before)
         assert window.equity == pytest.approx(float(before), rel=1e-12)
+
+
+async def test_e5_an_account_is_judged_by_what_it_was_worth_at_the_start_and_money_moved_is_no_result(
+    tmp_path: Path,
+) -> None:
+    """Half of what back-tests begin with, then three times as much: neither is a loss or a gain of anybody's."""
+    often = {"AML100_OBJECTIVES__CYCLE_HOURS": "0.05"}
+    async with (
+        stand_alone(Tape([wandering(900)]), deposit=Decimal(5_000)) as server,
+        living(server, tmp_path / "state.db", policy="flat", environ=often) as (engine, desk, heard),
+    ):
+        assert engine.live is not None
+        engine.live.account.paces = replace(QUICK, money_s=0.2)
+        async with running(engine, desk):
+            await until(lambda: len(engine.database.checks()) >= 2)
+            server.exchange.deposit(server.account, Decimal(10_000))
+            await until(lambda: engine.core.ledger.balance == 15_000)
+            seen = len(engine.database.checks())
+            await until(lambda: len(engine.database.checks()) >= seen + 2)
+            found = [json.loads(check.figures) for check in engine.database.checks()]
+    assert [(one["return"], one["max_drawdown"]) for one in found] == [(0.0, 0.0)] * len(found)
+    assert TradingState.HALTED not in [one.state for one in heard.states]
 
 
 async def test_d17_a_bar_is_not_closed_by_a_clock_that_runs_ahead_of_the_venue(

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 POLICIES: Final = ("model", "flat", "random", "buy-and-hold", "momentum", "mean-reversion")
 BACKTEST_POLICIES: Final = (*POLICIES, "oracle")
 NETWORKS: Final = ("mainnet", "testnet")
-TUNED_COMMANDS: Final = ("run", "config", "train", "walkforward", "optimize")
+TUNED_COMMANDS: Final = ("run", "config", "backtest", "train", "walkforward", "optimize")
 """Commands that follow the tuned parameters in force on their state file."""
 
 

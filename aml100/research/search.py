@@ -136,7 +136,9 @@ class Study:
         (folder / TRIALS_FOLDER).mkdir(parents=True, exist_ok=True)
         note = folder / "study.json"
         if note.exists() and msgspec.json.decode(note.read_bytes(), type=dict).get("key") != key:
-            raise UsageError(f"{folder}: a study of other bars, folds, parameters or seed; allowed: another --out")
+            raise UsageError(
+                f"{folder}: a study of other bars, funding, folds, parameters or seed; allowed: another --out"
+            )
         _write(note, msgspec.json.encode({"key": key, "seed": seed}))
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         storage = optuna.storages.JournalStorage(JournalFileBackend(str(folder / STUDY_FILE)))

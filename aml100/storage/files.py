@@ -71,3 +71,14 @@ def _lock(held: int, folder: Path) -> None:
             time.sleep(0.02)
         except OSError as error:
             raise DataFileError(f"{folder}: cannot be locked ({error.strerror})") from None
+
+
+def read_only_uri(path: Path) -> str:
+    """How SQLite is told to open a file that it must not change, whatever characters the path has.
+
+    Where nobody can write and no log lies beside the file it is opened as immutable: SQLite could not lay its index of
+    the log there.
+    """
+    path = path.resolve()
+    closed = not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists()
+    return f"{path.as_uri()}?mode=ro{'&immutable=1' if closed else ''}"

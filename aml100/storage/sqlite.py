@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from aml100.domain.errors import SafetyRefusal, StateError
+from aml100.storage.files import read_only_uri
 from aml100.storage.migrations import MIGRATIONS, SCHEMA_VERSION, VERSION_SQL, statements_of
 from aml100.storage.owner import check_owner, take_ownership
 from aml100.storage.store import Connection, Synchronous
@@ -75,12 +76,8 @@ class SqliteStore:
         return str(self.path)
 
     def connect_read(self, busy_timeout_ms: int = 5_000) -> SqliteConnection:
-        path = self.path.resolve()
-        uri = f"{path.as_uri()}?mode=ro"
-        if not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists():
-            uri += "&immutable=1"  # nobody writes here, and SQLite could not lay its index of the log beside the file
         connection = sqlite3.connect(
-            uri, uri=True, isolation_level=None, check_same_thread=False, factory=SqliteConnection
+            read_only_uri(self.path), uri=True, isolation_level=None, check_same_thread=False, factory=SqliteConnection
         )
         connection.execute(f"PRAGMA busy_timeout = {busy_timeout_ms}")
         return connection

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aml100.storage.address import is_note
+from aml100.storage.files import read_only_uri
 from aml100.storage.store import Connection
 
 _SQL = "SELECT id, changes FROM parameters WHERE state = 'active' ORDER BY updated_ms DESC LIMIT 1"
@@ -39,7 +40,7 @@ def tuned_in_force(state: Path) -> Tuned | None:
     if not state.is_file():
         return None
     try:
-        with closing(sqlite3.connect(f"file:{state}?mode=ro", uri=True)) as file:
+        with closing(sqlite3.connect(read_only_uri(state), uri=True)) as file:
             return _read(file)
     except sqlite3.Error:
         return None

@@ -81,6 +81,31 @@ def test_tuned_parameters_are_in_force_only_once_promoted_and_config_stays_as_it
     assert tuned_in_force(state) is None
 
 
+def test_a_back_test_is_made_with_the_parameters_that_a_run_on_that_state_has(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a folder whose name no URI holds as it is, too."""
+    folder = tmp_path / "a%20b#c?d"
+    folder.mkdir()
+    place = str(state.rename(folder / "state.db"))
+    rows = [f"{FIRST_MS + hour * 3_600_000},100,101,99,100,1" for hour in range(400)]
+    bars = tmp_path / "BTC.csv"
+    bars.write_text("\n".join(["time,open,high,low,close,volume", *rows]) + "\n")
+    with Database.open(Path(place), "NORMAL", "sim", "0x" + "ab" * 20, "venue") as database:
+        changes = json.dumps({"backtest.taker_fee_pct": [0.045, 0.09]})
+        database.journal([ParameterVersion("p-2", 2, 2, "proposed", "optimize {}", changes)]).result()
+    command = ["backtest", "--data", str(bars), "--policy", "buy-and-hold", "--state", place, "--json"]
+
+    def fees() -> float:
+        assert main(command) == 0
+        return float(json.loads(capsys.readouterr().out)["fees_usd"])
+
+    before = fees()
+    assert main(["models", "promote", "p-2", "--state", place]) == 0
+    capsys.readouterr()
+    assert fees() == pytest.approx(2 * before, rel=1e-3)
+
+
 def test_rollback_without_an_earlier_champion_changes_nothing(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "rollback", "--state", str(state)]) == 2
     assert "no earlier champion" in capsys.readouterr().err

@@ -125,14 +125,15 @@ def test_b6_a_session_that_goes_on_meanwhile_is_replayed_as_of_one_moment(
         deadline = time.monotonic() + TIMEOUT_S
         while output.read_bytes().count(b"decision") < 20 and time.monotonic() < deadline:
             time.sleep(0.01)
-        reports = [replayed(state, capsys) for _ in range(3)]
-        assert child.poll() is None
+        reports = [replayed(state, capsys)]
+        until = int(str(reports[0][1]["decisions"])) + 40
+        while int(str(reports[-1][1]["decisions"])) < until and child.poll() is None:
+            reports.append(replayed(state, capsys))
     finally:
         child.terminate()
         child.wait(TIMEOUT_S)
-    assert [(code, report["differences"]) for code, report in reports] == [(0, [])] * 3
-    compared = [int(str(report["decisions"])) for _, report in reports]
-    assert compared[0] < compared[-1]
+    assert [(code, report["differences"]) for code, report in reports] == [(0, [])] * len(reports)
+    assert int(str(reports[-1][1]["decisions"])) >= until
 
 
 def test_a_span_is_replayed_from_the_last_core_before_it(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -145,7 +145,11 @@ def _request(options: EngineOptions, command: str, arguments: dict[str, Any]) ->
 
 
 def _confirmed_request(options: EngineOptions, arguments: dict[str, Any]) -> int:
-    confirm(options.command, options.yes, _request(options, "status", {}).data or {})
+    state = _request(options, "status", {}).data or {}
+    coins = arguments.get("coins")
+    if coins:  # what is asked about are the positions that it is about
+        state = {**state, "positions": [one for one in state.get("positions") or [] if one.get("coin") in coins]}
+    confirm(options.command, options.yes, state)
     return _finish(_request(options, options.command, arguments), options)
 
 

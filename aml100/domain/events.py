@@ -198,11 +198,15 @@ class CommandName(StrEnum):
 
 
 class Command(msgspec.Struct, frozen=True):
-    """`by` says who: `console:USER`, `cli:USER`, `file:HALT`, `engine`."""
+    """`by` says who: `console:USER`, `cli:USER`, `file:HALT`, `engine`.
+
+    `coins` of a flatten: only their positions go; all where none is named.
+    """
 
     name: CommandName
     by: str
     time_ms: int
+    coins: tuple[Coin, ...] = ()
 
 
 class SizeFactorSet(msgspec.Struct, frozen=True):

@@ -159,7 +159,7 @@ class OperatorDesk:
                 await self._core_command(CommandName.PAUSE, who)
                 return await self._done("pause", who, "entries paused; stops and exits stay active")
             case "flatten":
-                return await self._flatten(who)
+                return await self._flatten_some(who, request.arguments.get("coins"))
             case "retrain":
                 return await self._train("retrain", who, lambda desk: desk.start("operator"))
             case "reset":
@@ -234,9 +234,9 @@ class OperatorDesk:
         points = tuple(self._engine.telemetry.price.get(Coin(coin), ()))
         return Answer(0, True, f"{len(points)} closes of {coin}", 0, {"coin": coin, "points": points})
 
-    async def _core_command(self, name: CommandName, who: str) -> None:
+    async def _core_command(self, name: CommandName, who: str, coins: tuple[Coin, ...] = ()) -> None:
         engine = self._engine
-        await engine.on_consumer(lambda: engine.apply(Command(name, who, engine.clock.now_ms())))
+        await engine.on_consumer(lambda: engine.apply(Command(name, who, engine.clock.now_ms(), coins)))
 
     async def _done(self, name: str, who: str, result: str, *, ok: bool = True, exit_code: int = 0) -> Answer:
         """Journal what became of a command, and answer it."""
@@ -286,14 +286,30 @@ class OperatorDesk:
         await self._core_command(CommandName.RESUME, who)
         return await self._done("resume", who, "trading; the drawdown is measured anew from here")
 
-    async def _flatten(self, who: str) -> Answer:
-        count = len(self._engine.core.ledger.open_coins())
-        await self._core_command(CommandName.FLATTEN, who)
+    async def _flatten_some(self, who: str, named: object) -> Answer:
+        """Of the coins that are named, of all where none is; a coin that is not here closes nothing at all."""
+        known = self._engine.core.instruments
+        coins = tuple(Coin(str(one)) for one in named) if isinstance(named, list | tuple) else ()
+        strange = [coin for coin in coins if coin not in known]
+        if strange:
+            text = f"flatten: no coin {', '.join(strange)} here, nothing was closed; allowed: {', '.join(known)}"
+            return Answer(0, False, text, 2)
+        return await self._flatten(who, coins)
+
+    async def _flatten(self, who: str, coins: tuple[Coin, ...] = ()) -> Answer:
+        ledger = self._engine.core.ledger
+
+        def held() -> list[Coin]:
+            return [coin for coin in ledger.open_coins() if not coins or coin in coins]
+
+        count = len(held())
+        await self._core_command(CommandName.FLATTEN, who, coins)
         for _ in range(HALT_TRIES):
-            if not self._engine.core.ledger.open_coins():
-                return await self._done("flatten", who, f"{count} positions closed")
+            if not held():
+                of = f" of {', '.join(coins)}" if coins else ""
+                return await self._done("flatten", who, f"{count} positions{of} closed")
             await asyncio.sleep(HALT_TRY_S)
-        return await self._done("flatten", who, "positions are still open", ok=False, exit_code=1)
+        return await self._done("flatten", who, f"positions are still open: {', '.join(held())}", ok=False, exit_code=1)
 
     async def _train(self, name: str, who: str, ask: Callable[[TrainingDesk], Begun]) -> Answer:
         """Ask the desk for a training, or for the end of one."""

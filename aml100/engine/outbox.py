@@ -122,8 +122,13 @@ class Outbox:
         elif self._is_failing and not self._database.backlog:
             log.warning("the journal is written again, everything since is in it")
             self._is_failing, self._executor.refusal = False, "halted"
-            state = self._core.state
-            self._on_state(state.trading)
-            ours = state.trading is TradingState.PAUSED and JOURNAL_FAILING in state.reason
-            if ours and not self._core.risk.state.breaker_until_ms:  # a resume would end the breaker's pause as well
-                self._post(Command(CommandName.RESUME, "engine, journal written again", self._clock.now_ms()))
+            self._on_state(self._core.state.trading)
+        if not self._is_failing:
+            self._end_own_pause()
+
+    def _end_own_pause(self) -> None:
+        """What the journal paused goes on, also where an earlier run did; never before the breaker's pause is over."""
+        state = self._core.state
+        ours = state.trading is TradingState.PAUSED and state.paused_by.startswith(JOURNAL_FAILING)
+        if ours and not self._core.risk.state.breaker_until_ms:  # a resume would end the breaker's pause as well
+            self._post(Command(CommandName.RESUME, "engine, journal written again", self._clock.now_ms()))

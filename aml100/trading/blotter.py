@@ -8,11 +8,12 @@ client id: it is never sent again (GUARANTEES D1).
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from decimal import Decimal
 
 from aml100.domain.events import OrderChanged, OrderRecorded
-from aml100.domain.orders import LEGAL_TRANSITIONS, Order, OrderStatus
+from aml100.domain.orders import LEGAL_TRANSITIONS, Order, OrderKind, OrderStatus
 from aml100.domain.units import ZERO, Cloid, Coin
 
 REMEMBERED_DONE = 32
@@ -23,13 +24,17 @@ DONE = frozenset({OrderStatus.FILLED, OrderStatus.CANCELED, OrderStatus.REJECTED
 
 @dataclass(slots=True)
 class Tracked:
-    """One order and what is known of it."""
+    """One order and what is known of it.
+
+    `unwanted` says of an entry why whatever it still brings is to be closed at once.
+    """
 
     order: Order
     status: OrderStatus = OrderStatus.CREATED
     oid: int | None = None
     reason: str = ""
     filled: Decimal = ZERO
+    unwanted: str = ""
 
     @property
     def is_done(self) -> bool:
@@ -99,6 +104,12 @@ class Blotter:
         if tracked.filled >= tracked.order.size:
             return self.apply(OrderChanged(cloid, OrderStatus.FILLED), time_ms)
         return None
+
+    def unfilled_entries(self, coins: Collection[Coin]) -> list[Tracked]:
+        """Entries that may still bring a fill: also those said to be done, for a fill may come after that word."""
+        known = self.book.orders.values()
+        entries = [t for t in known if t.order.kind is OrderKind.ENTRY and t.order.coin in coins]
+        return [t for t in entries if t.filled < t.order.size]
 
     def live(self, coin: Coin) -> list[Tracked]:
         """Orders of a coin that are not finished, oldest first."""

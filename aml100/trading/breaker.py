@@ -36,14 +36,23 @@ class Breaker:
         until_ms = core.risk.state.breaker_until_ms
         if until_ms and now_ms >= until_ms and core.state.trading is TradingState.PAUSED:
             core.risk.resume(equity)
-            effects.append(RiskChanged("circuit_breaker", "ok", "pause over, trading resumes", now_ms))
-            effects.append(core.set_state(TradingState.TRADING, "", now_ms))
+            effects += self._pause_over(now_ms)
         tripped = core.risk.mark(equity, now_ms)
         if is_close:
             effects.append(self._row(equity, now_ms))
         if tripped and core.state.trading is not TradingState.HALTED:
             effects += self._trip(tripped, now_ms)
         return effects
+
+    def _pause_over(self, now_ms: int) -> list[Effect]:
+        """Trading goes on, unless somebody paused it as well, or something is in doubt."""
+        core = self._core
+        if core.state.paused_by:
+            reason = f"entries paused by {core.state.paused_by}"
+            over = RiskChanged("circuit_breaker", "ok", f"pause over, {reason}", now_ms)
+            return [over, core.set_state(TradingState.PAUSED, reason, now_ms)]
+        over = RiskChanged("circuit_breaker", "ok", "pause over, trading resumes", now_ms)
+        return [over, core.set_state(TradingState.TRADING, "", now_ms), *core.standing.settle(now_ms)]
 
     def mark_again(self, now_ms: int) -> EquityMarked:
         """The series has ended and the position with it: the last bar's equity is what is left after closing."""

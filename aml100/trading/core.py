@@ -320,6 +320,8 @@ class TradingCore:
             effects += self.protection.dissolve(fill.coin)
         else:
             effects += self.protection.follow(fill.coin)
+            if tracked is not None and tracked.unwanted:  # it was on its way when everything was to go
+                effects += self.exits.at_market(fill.coin, tracked.unwanted)
         effects.append(self.position_record(fill.coin))
         if tracked is not None and tracked.order.reason == ExitReason.END:
             effects.append(self.breaker.mark_again(fill.time_ms))
@@ -390,15 +392,17 @@ class TradingCore:
             case CommandName.RESUME:
                 if self.state.trading is TradingState.HALTED or self.risk.state.breaker_until_ms:
                     self.risk.resume(self.ledger.equity())
+                self.state.paused_by = ""
                 return [self.set_state(TradingState.TRADING, "", now_ms), *self.standing.settle(now_ms)]
             case CommandName.PAUSE:
                 if self.state.trading is TradingState.HALTED:
                     return []
+                self.state.paused_by = command.by
                 reason = f"entries paused by {command.by}"
                 return [self.set_state(TradingState.PAUSED, reason, now_ms), *self.entries.cancel_all()]
             case CommandName.FLATTEN | CommandName.RESET:
-                self.exits.want_all(ExitReason.RISK)
-                return [*self.entries.cancel_all(), *self.exits.pending(now_ms)]
+                self.exits.want_all(ExitReason.RISK, command.coins)
+                return [*self.entries.cancel_all(command.coins), *self.exits.pending(now_ms)]
             case CommandName.RETRAIN | CommandName.STOP:
                 return []
             case _:

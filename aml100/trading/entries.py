@@ -8,6 +8,7 @@ pause, a forced exit, the end of the series and the opposite signal take a resti
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -93,9 +94,10 @@ class Entries:
         resting = self.resting(coin)
         return [] if resting is None else self._cancel(resting)
 
-    def cancel_all(self) -> list[Effect]:
-        """Take every resting entry away for good."""
-        return [effect for coin in self._core.instruments for effect in self.cancel(coin)]
+    def cancel_all(self, coins: Collection[Coin] = ()) -> list[Effect]:
+        """Take every resting entry (of these coins, where some are given) away for good."""
+        chosen = [coin for coin in self._core.instruments if not coins or coin in coins]
+        return [effect for coin in chosen for effect in self.cancel(coin)]
 
     @staticmethod
     def _cancel(resting: Tracked) -> list[Effect]:

@@ -6,6 +6,7 @@ refused is tried again less and less often; what is too small for the venue is d
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
 
 from aml100.domain.events import Effect, PlaceOrders, RiskChanged
@@ -48,10 +49,18 @@ class Exits:
         self._core.coin(coin).closing = reason
         return self.leave(coin, reason, self._core.state.now_ms)
 
-    def want_all(self, reason: str) -> None:
-        """Every position must go; `pending` sends the orders."""
-        for coin in self._core.ledger.open_coins():
-            self._core.coin(coin).closing = reason
+    def want_all(self, reason: str, coins: Collection[Coin] = ()) -> None:
+        """Every position (of these coins, where some are given) must go, and what an entry on its way may still bring.
+
+        `pending` sends the orders.
+        """
+        core = self._core
+        chosen = coins or core.state.coins
+        for coin in core.ledger.open_coins():
+            if coin in chosen:
+                core.coin(coin).closing = reason
+        for tracked in core.blotter.unfilled_entries(chosen):
+            tracked.unwanted = reason
 
     def pending(self, now_ms: int) -> list[Effect]:
         """Exits that are wanted and not under way: at once, and again where one did not get through."""

@@ -65,6 +65,8 @@ class CoreState:
     coins: dict[Coin, CoinState] = field(default_factory=dict)
     trading: TradingState = TradingState.STARTING
     reason: str = ""
+    paused_by: str = ""
+    """Who paused entries, where somebody did and nobody has resumed since: the breaker's own pause is none of these."""
     now_ms: int = 0
     wins_in_row: int = 0
     concerns: dict[str, str] = field(default_factory=dict)

@@ -66,5 +66,41 @@ async def test_b11_what_cannot_be_closed_is_said_with_exit_code_1(tmp_path: Path
         assert engine.core.state.trading is TradingState.HALTED
 
 
+async def test_b11_an_entry_on_its_way_is_closed_by_the_halt_that_did_not_see_it(tmp_path: Path) -> None:
+    """The fill comes after the halt: nothing else would ever close it."""
+    state = tmp_path / "state.db"
+    late = Fault("delay", channel="userFills", ms=1500)
+    async with (
+        stand_alone(Tape([wandering(2000)]), speed=120.0, faults=(late,)) as server,
+        living(server, state, environ=WIDE, policy="buy-and-hold") as (engine, desk, heard),
+        running(engine, desk),
+    ):
+        await until(lambda: _held(server) and not engine.core.ledger.open_coins(), 20)
+        answer = await ask(state, "halt")
+        assert (answer.ok, answer.exit_code) == (True, 0), answer.text
+        await until(lambda: len(heard.fills) == 2)
+        await asyncio.sleep(0.5)
+        assert not _held(server)
+        assert engine.core.ledger.open_coins() == []
+
+
+async def test_flatten_closes_the_coins_that_are_named_and_no_other(tmp_path: Path) -> None:
+    state, eth = tmp_path / "state.db", Coin("ETH")
+    tape = Tape([wandering(2000), wandering(2000, "ETH", 3, 3000.0)])
+    async with (
+        stand_alone(tape, speed=120.0) as server,
+        living(server, state, environ=WIDE, policy="buy-and-hold", coins=(BTC, eth)) as (engine, desk, _),
+        running(engine, desk),
+    ):
+        await until(lambda: set(engine.core.ledger.open_coins()) == {BTC, eth}, 20)
+        answer = await asyncio.to_thread(request_once, state, "tester", "flatten", {"coins": ["SOL", "ETH"]}, 30.0)
+        assert (answer.ok, answer.exit_code) == (False, 2)
+        assert "no coin SOL here, nothing was closed; allowed: BTC, ETH" in answer.text
+        answer = await asyncio.to_thread(request_once, state, "tester", "flatten", {"coins": ["ETH"]}, 30.0)
+        assert (answer.ok, answer.text) == (True, "1 positions of ETH closed")
+        assert engine.core.ledger.open_coins() == [BTC]
+        assert list(server.exchange.accounts[server.account].holdings) == [BTC]
+
+
 def _held(server: object) -> bool:
     return bool(server.exchange.accounts[server.account].holdings)  # type: ignore[attr-defined]

@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 ASK_AGAIN_S: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Waits between look-ups of an unknown order; the last one goes on until it can no longer arrive."""
 _ARRIVAL_MARGIN_S: Final = 0.5
+CLOSE_GRACE_S: Final = 5.0
+"""For so long an engine that ends goes on asking what became of an order; then the next start asks."""
 
 
 class OrderVenue(Protocol):
@@ -104,6 +106,8 @@ class Executor:
         self._sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
         self._tasks: set[asyncio.Task[None]] = set()
         self._placing: dict[Cloid, asyncio.Event] = {}
+        self._asking: set[asyncio.Task[None]] = set()
+        self._is_closing = False
         self.requests_sent = 0
         self.latency_ms: float | None = None
         self.reduce_only = False
@@ -130,7 +134,15 @@ class Executor:
             await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
 
     async def close(self) -> None:
-        """Let what is under way end; it is never cut off in the middle."""
+        """Let what was sent be answered, which a timeout bounds; what only asks is left to the next start.
+
+        A venue that is away would be asked for ever, and the engine never end.
+        """
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=CLOSE_GRACE_S)
+        self._is_closing = True
+        for task in self._asking:
+            task.cancel()
         await self.settle()
 
     async def settle(self) -> None:
@@ -144,14 +156,27 @@ class Executor:
                 await durable
             except AmlError as error:
                 self._on_journal_failure(error)
+        try:
+            await self._carry_out(actions)
+        finally:
+            self._end_placing(actions)
+
+    def _end_placing(self, actions: tuple[VenueAction, ...]) -> None:
+        """Whoever waits to cancel these need not wait any more."""
+        for action in actions:
+            for order in action.orders if isinstance(action, PlaceOrders) else ():
+                answered = self._placing.pop(order.cloid, None)
+                if answered is not None:
+                    answered.set()
+
+    async def _carry_out(self, actions: tuple[VenueAction, ...]) -> None:
         for action in actions:
             match action:
                 case PlaceOrders():
                     try:
                         await self._place(action)
                     finally:
-                        for order in action.orders:
-                            self._placing.pop(order.cloid).set()
+                        self._end_placing((action,))
                 case CancelOrders():
                     await self._cancel(action.orders)
                 case CancelForeign():
@@ -209,7 +234,20 @@ class Executor:
                 await self._ask((cloid,))
 
     async def _ask(self, cloids: Sequence[Cloid]) -> None:
-        """Look orders up by client id until the venue answers for each, and until what it does not know has expired."""
+        """Look orders up by client id until the venue answers for each, and until what it does not know has expired.
+
+        While the engine ends nothing is asked any more: the next start does.
+        """
+        task = asyncio.current_task()
+        if self._is_closing or task is None:
+            return
+        self._asking.add(task)
+        try:
+            await self._ask_until_known(cloids)
+        finally:
+            self._asking.discard(task)
+
+    async def _ask_until_known(self, cloids: Sequence[Cloid]) -> None:
         left = list(cloids)
         since_s = self._clock.monotonic_s()
         for wait_s in itertools.chain((0.0, *ASK_AGAIN_S), itertools.repeat(ASK_AGAIN_S[-1])):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from decimal import Decimal
@@ -12,7 +13,7 @@ import pytest
 
 from aml100.domain.clock import SystemClock
 from aml100.domain.errors import SafetyRefusal, UsageError, VenueUnavailable
-from aml100.domain.events import TradingState
+from aml100.domain.events import Command, CommandName, TradingState
 from aml100.domain.orders import Order, OrderKind, OrderStatus, Side, TimeInForce
 from aml100.domain.units import DAY_MS, Cloid, Coin
 from aml100.sim.faults import Fault
@@ -201,6 +202,31 @@ async def test_d19_where_the_account_cannot_be_read_it_manages_only_until_it_can
         assert "not reconciled" in engine.core.state.reason
         await until(lambda: engine.core.state.trading is TradingState.TRADING, 20)
         assert heard.bars or engine.core.coin(BTC).bars_seen > 100
+
+
+async def test_d1_an_engine_that_is_to_stop_ends_while_the_venue_is_away_and_the_next_one_asks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The outcome of an exit is unknown and nobody answers: that must not keep the process for ever."""
+    monkeypatch.setattr("aml100.engine.execution.CLOSE_GRACE_S", 0.3, raising=False)
+    state, wide = tmp_path / "state.db", {"AML100_TRADING__STOP_LOSS_PCT": "9", "AML100_TRADING__TAKE_PROFIT_PCT": "20"}
+    wide |= {"AML100_VENUE__ORDER_EXPIRY_SECONDS": "5"}
+    async with stand_alone(Tape([wandering(2000)]), speed=120.0) as server:
+        async with living(server, state, environ=wide) as (engine, desk, _):
+            task = asyncio.create_task(engine.run(desk))
+            await until(lambda: engine.core.protection.resting_stop(BTC) is not None, 20)
+            server.faults.add([Fault("http", request="*", status=503)])
+            engine.post(Command(CommandName.FLATTEN, "tester", engine.clock.now_ms()))
+            await until(lambda: any(one.status is OrderStatus.UNKNOWN for one in engine.core.blotter.live_all()))
+            engine.request_stop("told to")
+            assert await asyncio.wait_for(task, 15) == 0
+            assert engine.core.ledger.open_coins() == [BTC]
+        server.faults.clear()
+        async with living(server, state, policy="flat", environ=wide) as (engine, desk, _), running(engine, desk):
+            await until(lambda: not engine.core.ledger.open_coins())
+            assert server.exchange.accounts[server.account].holdings == {}
+            await until(lambda: engine.core.blotter.live_all() == [])
+    assert all(check.ok for check in verify(state, apply_fill))
 
 
 async def test_leverage_is_set_once_and_read_back(tmp_path: Path) -> None:

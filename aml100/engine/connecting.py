@@ -24,6 +24,7 @@ from aml100.domain.units import Coin
 from aml100.engine.cycle import earned_index
 from aml100.logs import add_secret
 from aml100.storage.reader import StateReader
+from aml100.trading.state import decode_state
 from aml100.venue.budget import ActionBudget, IpBudget
 from aml100.venue.clock import VenueClock
 from aml100.venue.refusals import Refusal, refusal_kind
@@ -238,6 +239,29 @@ async def listed(rest: VenueRest, coins: Sequence[Coin], name: str) -> dict[Coin
             hint = f"; nearest: {', '.join(near)}" if near else ""
             raise UsageError(f"--coin {coin}: not listed on {name}{hint}; allowed: one of its {len(found)} perpetuals")
     return {coin: found[coin] for coin in coins}
+
+
+async def listed_of(rest: VenueRest, left: Sequence[Coin]) -> dict[Coin, Instrument]:
+    """Rules of coins that an earlier run left something in; one that is gone from the venue can only be told of."""
+    found = await rest.instruments()
+    for coin in left:
+        words = "managed until it is closed, nothing is opened" if coin in found else "not listed any more: unmanaged"
+        log.warning("%s is not among the coins of this run and an earlier one left something in it: %s", coin, words)
+    return {coin: found[coin] for coin in left if coin in found}
+
+
+def left_behind(state: Path, book: str, coins: Sequence[Coin]) -> tuple[Coin, ...]:
+    """Coins that are not to be traded now, and in which the journal has a position or an order that is not done."""
+    try:
+        with StateReader.read(state, book) as reader:
+            saved = reader.load_core_state()
+    except StateError:  # none there yet; whatever else is wrong with it is said by whoever opens it
+        return ()
+    if saved is None:
+        return ()
+    known = decode_state(saved)
+    open_orders = {one.order.coin for one in known.orders.orders.values() if not one.is_done}
+    return tuple(sorted({*known.book.positions, *open_orders} - set(coins)))
 
 
 async def check_signer(rest: VenueRest, access: Access, place: VenuePlace, *, is_simulated: bool) -> None:

@@ -31,6 +31,7 @@ _STATE_GATES: Final = {
     TradingState.STOPPED: "halt",
 }
 _HOLD: Final = Action.HOLD  # at hand here: an enum's member is looked up through its metaclass every time
+NOT_TRADED: Final = "not a coin of this run: what an earlier one left is managed, nothing is opened"
 _HOLD_GATES: Final = (Gate("policy", False, "HOLD: keep what is"),)
 _LATE_GATES: Final = (Gate("late", False, "the bar was learnt too long after its end"),)
 _LONG_GATES: Final = (Gate("policy", False, "already long"),)
@@ -130,6 +131,8 @@ class Deciding:
         gates: list[Gate] = []
         if ending is not None:
             gates.append(Gate("series", False, f"no bar follows: {ending}"))
+        if bar.coin in rules.closing_only:
+            gates.append(Gate("coin", False, NOT_TRADED))
         if answer.q is not None:
             gap = q_gap(answer.q)
             enough = gap > rules.min_q_gap

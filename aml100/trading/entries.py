@@ -17,6 +17,7 @@ from aml100.domain.market import Bar
 from aml100.domain.orders import ExitReason, Order, OrderKind, OrderStatus, Side, TimeInForce
 from aml100.domain.units import MIN_NOTIONAL_USD, Coin
 from aml100.trading.blotter import Tracked
+from aml100.trading.deciding import NOT_TRADED
 
 if TYPE_CHECKING:
     from aml100.trading.core import TradingCore
@@ -131,6 +132,8 @@ class Entries:
         core, known = self._core, self._core.coin(order.coin)
         if core.state.trading is not TradingState.TRADING:
             return core.state.reason or core.state.trading.value
+        if order.coin in core.rules.closing_only:
+            return NOT_TRADED
         if known.closing and known.closing != ExitReason.SIGNAL:  # a signal that reverses closes and enters at once
             return f"the position is being closed: {known.closing}"
         if left * known.close < MIN_NOTIONAL_USD:

@@ -35,6 +35,8 @@ class Exits:
         """Close the position at market, reduce-only; nothing where an exit is already under way."""
         core = self._core
         position = core.ledger.position(coin)
+        if coin not in core.instruments:  # not listed any more: what its rules are nobody knows
+            return []
         if position.side is None or any(t.order.kind is OrderKind.EXIT for t in core.blotter.live(coin)):
             return []
         effects = core.entries.cancel(coin)

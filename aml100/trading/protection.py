@@ -108,7 +108,7 @@ class Protection:
         """Make stop and target fit the position as it is now; place new ones where price or size differ."""
         core, known = self._core, self._core.coin(coin)
         position = core.ledger.position(coin)
-        if position.side is None:
+        if position.side is None or coin not in core.instruments:
             return []
         fresh = []
         base = position.entry if known.anchor is None else known.anchor
@@ -205,6 +205,8 @@ class Protection:
             return effects
         for coin in core.ledger.open_coins():
             known = core.coin(coin)
+            if coin not in core.instruments:
+                continue
             if self.resting_stop(coin) is not None or known.closing or known.is_dust:
                 self._forget(coin)
                 continue

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Final
 
 from aml100.config.models import Params
-from aml100.domain.units import INTERVALS, ZERO, decimal_from_float
+from aml100.domain.units import INTERVALS, ZERO, Coin, decimal_from_float
 from aml100.market.regime import DEFAULT_THRESHOLDS, RegimeThresholds
 
 
@@ -88,6 +88,8 @@ class TradingRules:
     adopts_positions: bool = False
     """Positions that were there before us are taken over."""
     regimes: RegimeThresholds = DEFAULT_THRESHOLDS
+    closing_only: frozenset[Coin] = frozenset()
+    """Coins that an earlier run left something in and this one does not trade: what is open is managed, no more."""
 
     @staticmethod
     def from_params(
@@ -100,6 +102,7 @@ class TradingRules:
         protection_s: float = 5.0,
         is_live: bool = False,
         adopts_positions: bool = False,
+        closing_only: frozenset[Coin] = frozenset(),
     ) -> TradingRules:
         """The configured rules; `interval_ms` of an input file wins over `trading.interval`."""
         trading, risk = params.trading, params.risk
@@ -122,6 +125,7 @@ class TradingRules:
             maker_timeout_bars=trading.maker_timeout_bars,
             is_live=is_live,
             adopts_positions=adopts_positions,
+            closing_only=closing_only,
             regimes=regime_thresholds(params),
             risk=RiskLimits(
                 enabled=live_guards or params.backtest.risk_checks,

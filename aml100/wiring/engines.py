@@ -18,7 +18,18 @@ from aml100.domain.market import Instrument
 from aml100.domain.units import HOUR_MS, Coin
 from aml100.engine.admission import load_champion
 from aml100.engine.archive import NETWORKS, Archive
-from aml100.engine.connecting import access_for, check_signer, client_for, dexes_of, listed, place_of, reach, stream_for
+from aml100.engine.connecting import (
+    access_for,
+    check_signer,
+    client_for,
+    dexes_of,
+    left_behind,
+    listed,
+    listed_of,
+    place_of,
+    reach,
+    stream_for,
+)
 from aml100.engine.cycle import CycleKeeper
 from aml100.engine.desk import DeskOptions, TrainingDesk
 from aml100.engine.feeds import FeedBoard
@@ -106,6 +117,8 @@ class Market:
     order_band: Decimal
     lenient_first: bool
     past: Past | None = None
+    closing_only: frozenset[Coin] = frozenset()
+    """Those of the coins that were not asked for, but an earlier run left something in."""
 
     @property
     def coins(self) -> tuple[Coin, ...]:
@@ -125,10 +138,14 @@ async def live_engine(
     coins = plan.coins or (Coin("BTC"),)
     plan.state.parent.mkdir(parents=True, exist_ok=True)
     store_of(plan.state).check_belongs(place.book, access.account)
+    left = left_behind(plan.state, plan.execution, coins)
     async with AsyncExitStack() as stack:
-        rest = await stack.enter_async_context(client_for(place, access, clock, plan.settings, dexes_of(coins)))
+        rest = await stack.enter_async_context(
+            client_for(place, access, clock, plan.settings, dexes_of((*coins, *left)))
+        )
         await reach(rest, clock, plan.settings, place.name)
         instruments = await listed(rest, coins, place.name)
+        instruments |= await listed_of(rest, left)
         await check_signer(rest, access, place, is_simulated=clock.is_simulated)
         origin = rest.origin = f"sim:{place.name}" if clock.is_simulated else place.coin_origin
         synchronous: Synchronous = "NORMAL" if is_paper or place.book == "sim-server" else "FULL"
@@ -151,7 +168,9 @@ async def live_engine(
             warmup_bars=0,
             order_band=plan.settings.venue.slippage_bound_frac,
             lenient_first=clock.is_simulated,
+            closing_only=frozenset(left),
         )
+        coins = market.coins
         streams = [s for coin in coins for s in market_subscriptions(coin, interval_ms)]
         books = [Subscription("l2Book", coin) for coin in coins]
         streams += books if is_paper else account_subscriptions(access.account)
@@ -227,7 +246,8 @@ def assemble(
     )
     socket = socket_path(plan.state)
     engine.socket, engine.model_id = str(socket), policy.model
-    described = dict(plan.asked) | {"venue": market.venue, "execution": market.execution, "coins": list(coins)}
+    asked_for = [coin for coin in coins if coin not in market.closing_only]
+    described = dict(plan.asked) | {"venue": market.venue, "execution": market.execution, "coins": asked_for}
     described |= {"policy": plan.policy, "speed": plan.speed}
     described |= {"warmup_bars": market.warmup_bars} if market.in_step else {}
     return engine, OperatorDesk(engine, socket, plan.state, described)
@@ -261,6 +281,7 @@ def _recorded_core(
         protection_s=plan.settings.venue.protection_seconds,
         is_live=not market.in_step,
         adopts_positions=not market.in_step and not is_paper,
+        closing_only=market.closing_only,
     )
     log_of_inputs = InputLog()
     database.record_inputs(log_of_inputs)

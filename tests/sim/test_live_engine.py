@@ -19,6 +19,7 @@ from aml100.domain.units import DAY_MS, Cloid, Coin
 from aml100.sim.faults import Fault
 from aml100.sim.scenario import Tape
 from aml100.sim.server import SimServer
+from aml100.storage.reader import StateReader
 from aml100.storage.verifying import verify
 from aml100.trading.ledger import apply_fill
 from aml100.trading.policies import Random
@@ -258,3 +259,33 @@ async def test_what_cannot_be_traded_is_refused_with_its_code(tmp_path: Path) ->
         async with living(server, tmp_path / "c.db", environ={"AML100_VENUE__START_RETRY_SECONDS": "1"}):
             pass
     assert begun_in(tmp_path) == []
+
+
+async def test_d19_a_position_in_a_coin_that_is_no_longer_traded_is_managed_and_nothing_is_opened(
+    tmp_path: Path,
+) -> None:
+    """An engine started for fewer coins than it left positions in keeps their stops, and closes them when told."""
+    state, eth = tmp_path / "state.db", Coin("ETH")
+    wide = {"AML100_TRADING__STOP_LOSS_PCT": "9", "AML100_TRADING__TAKE_PROFIT_PCT": "20"}
+    tape = Tape([wandering(2000), wandering(2000, "ETH", 3, 3000.0)])
+    async with stand_alone(tape, speed=120.0) as server:
+        async with living(server, state, environ=wide, coins=(BTC, eth)) as (engine, desk, _), running(engine, desk):
+            await until(lambda: engine.core.protection.resting_stop(eth) is not None, 20)
+        async with living(server, state, environ=wide, coins=(BTC,)) as (engine, desk, heard), running(engine, desk):
+            await until(lambda: (found := engine.core.protection.resting_stop(eth)) is not None and found.oid)
+            stop = engine.core.protection.resting_stop(eth)
+            assert stop is not None
+            server.exchange.cancel(server.account, eth, stop.oid or 0)  # nobody is told
+            await until(
+                lambda: (now := engine.core.protection.resting_stop(eth)) is not None and now.oid != stop.oid, 10
+            )
+            engine.post(Command(CommandName.FLATTEN, "tester", engine.clock.now_ms()))
+            await until(lambda: eth not in engine.core.ledger.open_coins())
+            assert eth not in server.exchange.accounts[server.account].holdings
+            closed = len(heard.fills)
+            await until(lambda: len([bar for bar in heard.bars if bar.coin == eth]) >= 25)
+            assert all(one.fill.coin == BTC for one in heard.fills[closed:])
+        with StateReader.read(state) as reader:
+            gates = [gate for one in reader.decisions() if one.coin == eth for gate in one.gates if not gate.ok]
+        assert "not a coin of this run" in next(gate.reason for gate in gates if gate.name == "coin")
+    assert all(check.ok for check in verify(state, apply_fill))

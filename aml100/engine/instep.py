@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from aml100.domain.clock import ManualClock
 from aml100.domain.errors import VenueError, VenueUnavailable
-from aml100.domain.events import Command, CommandName, FillReceived, OrderChanged, Reconciled, TradingState
+from aml100.domain.events import FillReceived, OrderChanged, Reconciled
 from aml100.domain.market import Bar
 from aml100.domain.orders import OrderStatus
 from aml100.domain.units import Coin
@@ -52,11 +52,7 @@ class StepKeeper:
             engine.record(core.ledger.deposit(engine.deposit, engine.clock.now_ms(), "initial"))
         await self._warm_up()
         await self._catch_up()
-        if engine.database.has_halt_latch():
-            if core.state.trading is not TradingState.HALTED:
-                engine.apply(Command(CommandName.HALT, "latch", engine.clock.now_ms()))
-        elif core.state.trading is TradingState.HALTED:
-            engine.apply(Command(CommandName.RESUME, "offline resume", engine.clock.now_ms()))
+        engine.obey_latch()
         now_s = engine.clock.monotonic_s()
         for coin in engine.options.coins:
             engine.feeds.expect(coin, now_s)

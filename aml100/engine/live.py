@@ -14,15 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
 from aml100.domain.errors import VenueError
-from aml100.domain.events import (
-    Command,
-    CommandName,
-    ConcernChanged,
-    InstrumentsLearnt,
-    SeriesEnd,
-    SeriesEnded,
-    TradingState,
-)
+from aml100.domain.events import ConcernChanged, InstrumentsLearnt, SeriesEnd, SeriesEnded
 from aml100.domain.market import Bar
 from aml100.domain.units import Coin
 from aml100.engine.account_watch import AccountWatch, Paces
@@ -92,7 +84,7 @@ class LiveKeeper:
         """The account first, then all the watches at once; until cancelled."""
         engine = self._engine
         engine.bars.suspend()
-        await engine.on_consumer(self._restore_latch)
+        await engine.on_consumer(engine.obey_latch)
         now_s = self._clock.monotonic_s()
         for coin in engine.options.coins:
             engine.feeds.expect(coin, now_s)
@@ -126,14 +118,6 @@ class LiveKeeper:
         self._is_warm = True
         await engine.on_consumer(lambda: engine.carry_out(engine.core.begin(self._clock.now_ms())))
         await self._every(lambda: self.paces.bars_s, self._watch_bars)
-
-    def _restore_latch(self) -> None:
-        engine = self._engine
-        if engine.database.has_halt_latch():
-            if engine.core.state.trading is not TradingState.HALTED:
-                engine.apply(Command(CommandName.HALT, "latch", self._clock.now_ms()))
-        elif engine.core.state.trading is TradingState.HALTED:
-            engine.apply(Command(CommandName.RESUME, "offline resume", self._clock.now_ms()))
 
     async def _patiently(self, work: Callable[[], Awaitable[None]]) -> None:
         """Again and again until the venue plays along."""

@@ -23,6 +23,7 @@ from aml100.domain.events import (
     BarsClosed,
     Command,
     CommandName,
+    ConcernChanged,
     CoreEvent,
     Effect,
     FeedChanged,
@@ -31,6 +32,7 @@ from aml100.domain.events import (
     SeriesEnd,
     SettledFunding,
     Tick,
+    TradingState,
 )
 from aml100.domain.market import AssetContext, Bar, BookTop
 from aml100.domain.units import DAY_MS, ZERO, Coin, decimal_text
@@ -52,6 +54,7 @@ from aml100.engine.watch import Watch
 from aml100.storage.database import Database
 from aml100.storage.entries import Run, RunStopped
 from aml100.trading.core import TradingCore
+from aml100.trading.standing import READ_AGAIN
 from aml100.venue.clock import VenueClock
 from aml100.venue.news import (
     CandleUpdate,
@@ -243,6 +246,7 @@ class Engine:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(publisher)
             self._announce()
+            self._restore_standing()
             if self.steps is not None:
                 await self.steps.prepare()
             await stack.enter_async_context(self._stream)
@@ -308,6 +312,22 @@ class Engine:
         except VenueError as error:
             log.warning("funding history of %s is not known: %s", coin, error)
             return []
+
+    def _restore_standing(self) -> None:
+        """Which of the last run's doubts still stand, and whether somebody resumed since.
+
+        Before anything that waits in the inbox: a halt of this run has no latch on disk yet, and none may be lifted.
+        """
+        core = self.core
+        for name in set(core.state.concerns) - READ_AGAIN:  # of that process, its venue list and leverage: told anew
+            self.apply(ConcernChanged(name, ""))
+        if core.state.trading is TradingState.HALTED and not self.database.has_halt_latch():
+            self.apply(Command(CommandName.RESUME, "offline resume", self.clock.now_ms()))
+
+    def obey_latch(self) -> None:
+        """A halt that the journal keeps and the core's state does not know: that of another book."""
+        if self.core.state.trading is not TradingState.HALTED and self.database.has_halt_latch():
+            self.apply(Command(CommandName.HALT, "latch", self.clock.now_ms()))
 
     def know_funding(self, settled: SettledFunding) -> None:
         """A feature of the bars that follow, and of the next training."""

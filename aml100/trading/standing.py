@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 JUMP: Final = 2
 """An equity more than so many times another, with nothing booked in between, is not believed."""
 _AGREES: Final = Decimal("0.2")
+READ_AGAIN: Final = frozenset({"reconcile", "equity", "equity_mark"})
+"""Concerns that a restart cannot end by itself: the account has to be read first, the equity marked."""
 
 
 class Standing:

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
 
+import pytest
+
 from aml100.control.attach import request_once
 from aml100.control.protocol import Answer
-from aml100.domain.events import TradingState
+from aml100.domain.clock import ManualClock
+from aml100.domain.events import ConcernChanged, TradingState
 from aml100.domain.units import Coin
+from aml100.engine.listener import Listeners
+from aml100.engine.operator import OperatorDesk
+from aml100.engine.runtime import Engine
 from aml100.sim.faults import Fault
 from aml100.sim.scenario import Tape
-from tests.sim.live import living, running, stand_alone, until, wandering
+from aml100.storage.database import clear_halt_latch
+from aml100.wiring.engines import embedded_engine
+from tests.sim.live import Heard, living, plan_for, running, stand_alone, until, wandering
 
 BTC = Coin("BTC")
 WIDE = {"AML100_TRADING__STOP_LOSS_PCT": "5", "AML100_TRADING__TAKE_PROFIT_PCT": "20"}
@@ -100,6 +110,54 @@ async def test_flatten_closes_the_coins_that_are_named_and_no_other(tmp_path: Pa
         assert (answer.ok, answer.text) == (True, "1 positions of ETH closed")
         assert engine.core.ledger.open_coins() == [BTC]
         assert list(server.exchange.accounts[server.account].holdings) == [BTC]
+
+
+@pytest.mark.parametrize("kind", ["live", "in step"])
+async def test_b11_a_file_halt_that_lies_there_at_the_start_halts_and_stays(tmp_path: Path, kind: str) -> None:
+    """Its latch is not on disk yet when the engine looks who has resumed since: that must not lift it."""
+    state = tmp_path / "state.db"
+    (tmp_path / "HALT").touch()
+    async with _either(kind, state) as (engine, desk, heard), running(engine, desk):
+        await until(lambda: engine.core.state.trading is TradingState.HALTED, 20)
+        await asyncio.sleep(1.0)
+        assert [one.state for one in heard.states] == [TradingState.HALTED]
+    (tmp_path / "HALT").unlink()
+    async with _either(kind, state) as (engine, desk, heard), running(engine, desk):
+        await until(lambda: engine.core.coin(BTC).bars_seen > 0, 20)
+        assert engine.core.state.trading is TradingState.HALTED
+    assert clear_halt_latch(state, "tester", 1)
+    async with _either(kind, state) as (engine, desk, heard), running(engine, desk):
+        await until(lambda: engine.core.state.trading is TradingState.TRADING, 20)
+
+
+async def test_a_doubt_of_the_process_that_ended_does_not_outlive_it(tmp_path: Path) -> None:
+    """An engine killed while it was overloaded started without entries, and nothing ever ended that."""
+    async with stand_alone(Tape([wandering(2000)]), speed=60.0) as server:
+        async with (
+            living(server, tmp_path / "state.db", policy="flat") as (engine, desk, _),
+            running(engine, desk),
+        ):
+            await until(lambda: engine.core.state.trading is TradingState.TRADING)
+            engine.post(ConcernChanged("overload", "market data came too fast"))
+            await until(lambda: engine.core.state.trading is TradingState.MANAGE_ONLY)
+        async with (
+            living(server, tmp_path / "state.db", policy="flat") as (engine, desk, _),
+            running(engine, desk),
+        ):
+            await until(lambda: engine.core.state.trading is TradingState.TRADING)
+
+
+@asynccontextmanager
+async def _either(kind: str, state: Path) -> AsyncIterator[tuple[Engine, OperatorDesk, Heard]]:
+    """An engine on a venue of its own clock, or on the embedded one."""
+    if kind == "live":
+        async with stand_alone(Tape([wandering(2000)]), speed=120.0) as server, living(server, state) as three:
+            yield three
+    else:
+        heard = Heard()
+        plan = plan_for(state, "random", {}, series=(wandering(2000),), coins=(), warmup_bars=240, speed=600.0)
+        async with embedded_engine(plan, Listeners(heard), ManualClock()) as (engine, desk):
+            yield engine, desk, heard
 
 
 def _held(server: object) -> bool:

@@ -52,6 +52,7 @@ log = logging.getLogger(__name__)
 FEWEST_BARS: Final = 600
 """Under these nothing is trained, however few a training could be laid out from."""
 RETRY_AFTER_BARS: Final = 30
+RESET_REASON: Final = "reset by the operator"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +126,8 @@ class TrainingDesk:
         self._spoilt: tuple[Bundle, str] | None = None
         self._interrupted: Job | None = None
         self._again: Training | None = None
+        self._is_resetting = False
+        """A reset waits for the training of before to leave: what that still makes is refused."""
         self._trainings = 0
         self._tried_at_ms = 0
         self._market_ms = 0
@@ -197,7 +200,7 @@ class TrainingDesk:
     def is_busy(self) -> bool:
         """A training runs, or what it made is being tried: nothing else is begun by itself."""
         waiting = (self._ready, self._warming, self._warm, self._spoilt, self._interrupted, self._again)
-        return any((self._supervisor.is_running, *waiting, self.succession.challenger))
+        return self._is_resetting or any((self._supervisor.is_running, *waiting, self.succession.challenger))
 
     @property
     def _is_free(self) -> bool:
@@ -208,7 +211,10 @@ class TrainingDesk:
         self._market_ms = now_ms
         if self._ready is not None:
             (bundle, done), self._ready = self._ready, None
-            self._judge(bundle, done, core, now_ms)
+            if self._is_resetting:  # it was finished before it heard that it was to leave
+                self.succession.refuse(bundle, RESET_REASON, now_ms)
+            else:
+                self._judge(bundle, done, core, now_ms)
         if self._warm is not None:
             warm, self._warm = self._warm, None
             self._begin_shadow(warm, core, now_ms)
@@ -216,6 +222,9 @@ class TrainingDesk:
             (bundle, reason), self._spoilt = self._spoilt, None
             self.succession.refuse(bundle, reason, now_ms)
         self.succession.poll(core, now_ms)
+        if self._is_resetting and self._is_free:
+            self._is_resetting = False
+            self.start("reset")
         if self._interrupted is not None and self._is_free:
             job, self._interrupted = self._interrupted, None
             self._begin(job)
@@ -260,7 +269,7 @@ class TrainingDesk:
             last = next(iter(self._database.trainings()[::-1]), None)
         except AmlError as error:
             return Begun(False, f"no training can be taken up: {error}")
-        if last is None or last.state != "cancelled":
+        if last is None or last.state != "cancelled" or last.reason == RESET_REASON:
             return Begun(False, "the last training was not cancelled: there is nothing to go on with")
         job = self._supervisor.recall(last)
         if job is None:
@@ -272,7 +281,7 @@ class TrainingDesk:
         """Why no training can be begun now, whatever it would learn from; empty where one can."""
         if self._supervisor.is_closing:
             return "the engine ends"
-        busy = self._supervisor.is_running or self._interrupted is not None
+        busy = self._supervisor.is_running or self._is_resetting or self._interrupted is not None
         return "a training is already running" if busy else ""
 
     def _spec(self, training_id: str, budget_s: float) -> TrainingSpec:
@@ -342,9 +351,24 @@ class TrainingDesk:
         view = self._supervisor.view
         return Begun(True, f"training cancelled at epoch {view.epoch} of {view.epochs}; a checkpoint stays")
 
-    def retire(self, core: TradingCore, now_ms: int) -> None:
-        """The champion decides no more; ledger, phases, trials and history stay."""
-        reason = "reset by the operator"
+    def reset(self, core: TradingCore, now_ms: int) -> Begun:
+        """The champion decides no more and a new model is begun; ledger, phases, trials and history stay.
+
+        A training under way belongs to what is given up: it is cancelled, and the new one begins when it has left.
+        """
+        self._retire(core, now_ms, RESET_REASON)
+        job, lost, self._interrupted, self._again = self._interrupted, self._again, None, None
+        if job is not None:
+            self._supervisor.drop(job, RESET_REASON)
+        if lost is not None:
+            self._supervisor.give_up(lost, RESET_REASON)
+        if not self._supervisor.is_running:
+            return self.start("reset")
+        self._supervisor.cancel(RESET_REASON)
+        self._is_resetting = True
+        return Begun(True, "the training under way is given up, that of the new model begins when it has left")
+
+    def _retire(self, core: TradingCore, now_ms: int, reason: str) -> None:
         ready, warming, warm = self._ready, self._warming, self._warm
         self._ready = self._warming = self._warm = None
         if ready is not None:

@@ -355,8 +355,8 @@ class OperatorDesk:
         if not flat.ok:
             return flat
         engine = self._engine
-        await engine.on_consumer(lambda: desk.retire(engine.core, engine.clock.now_ms()))
-        return await self._done("reset", who, desk.start("reset").text)
+        begun = await engine.on_consumer(lambda: desk.reset(engine.core, engine.clock.now_ms()))
+        return await self._done("reset", who, begun.text)
 
 
 async def _make(rounds: Rounds) -> None:

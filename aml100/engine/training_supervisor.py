@@ -92,6 +92,7 @@ class TrainingSupervisor:
         self._process: TrainingProcess | None = None
         self._cancelling: asyncio.Task[None] | None = None
         self._leave = asyncio.Event()
+        self._why_cancelled = ""
         self.is_closing = False
         """The engine ends: nothing is to be begun any more."""
 
@@ -129,6 +130,10 @@ class TrainingSupervisor:
         """One that was running when the last run died, and does not go on, ends in the journal."""
         self._database.record_training(replace(training, state="interrupted", ended_ms=wall_ms(), reason=reason))
 
+    def drop(self, job: Job, reason: str) -> None:
+        """One that was to be taken up, and is not wanted any more."""
+        self._record(job, "cancelled", Stopped(job.spec.folder, 0), reason=reason)
+
     def recall_model(self, training: Training) -> tuple[Bundle, Done] | None:
         """A model that was finished, and the engine killed before it was judged or its shadow begun."""
         try:
@@ -144,13 +149,15 @@ class TrainingSupervisor:
     def begin(self, job: Job) -> None:
         """None may be running. A new one learns from the material as it is, one taken up from what it began with."""
         self._leave.clear()
+        self._why_cancelled = ""
         self._task = asyncio.create_task(self._train(job), name="training")
         self._task.add_done_callback(partial(self._on_task_done, job))
         self._board.begin(job.spec, job.cause)
         self._record(job, "running")
 
-    def cancel(self) -> None:
+    def cancel(self, reason: str = "") -> None:
         """Ask the child to leave, and start no other in its place; its checkpoint stays."""
+        self._why_cancelled = reason
         self._leave.set()
         if self._process is not None:
             self._cancelling = asyncio.create_task(self._process.cancel())
@@ -231,7 +238,7 @@ class TrainingSupervisor:
             async with TrainingProcess(job.spec) as process:
                 self._process = process
                 if self._leave.is_set():  # told while the process was made
-                    self.cancel()
+                    self.cancel(self._why_cancelled)
                 async for message in process.messages():
                     if isinstance(message, Progress):
                         self._board.on_progress(message, job.cause)
@@ -243,8 +250,8 @@ class TrainingSupervisor:
 
     def _finish(self, job: Job, final: Done | Stopped | Failed) -> None:
         state = "done" if isinstance(final, Done) else "cancelled" if isinstance(final, Stopped) else "failed"
-        reason = final.reason if isinstance(final, Failed) else ""
-        self._record(job, state, final)
+        reason = final.reason if isinstance(final, Failed) else self._why_cancelled if state == "cancelled" else ""
+        self._record(job, state, final, reason=reason)
         self._board.say(state, reason)
         if isinstance(final, Failed):
             log.warning("training failed, the last good model stays: %s", final.reason)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from aml100.domain.units import MINUTE_MS
-from aml100.engine.desk import RETRY_AFTER_BARS, DeskOptions, TrainingDesk
+from aml100.engine.desk import RETRY_AFTER_BARS, Begun, DeskOptions, TrainingDesk
 from aml100.engine.listener import Listeners
 from aml100.engine.pairing import ShadowRules
 from aml100.learning.checkpoint_files import CHECKPOINT_FILE
@@ -192,6 +192,37 @@ async def test_a_cancelled_training_goes_on_when_told_to_and_makes_the_model_it_
         await whole.until(lambda: "done" in whole.states())
         assert [one.model for one in other.trainings()] == [done.model]
         await whole.desk.close()
+
+
+async def test_a_reset_gives_up_the_training_under_way_and_begins_one_of_its_own(
+    database: Database, tmp_path: Path
+) -> None:
+    stage = Stage(database, tmp_path, tiny_settings(epochs=100_000))
+    await stage.until(lambda: stage.desk.view().epoch >= 1)
+    begun = stage.desk.reset(stage.core, stage.core.coin(BTC).last_end_ms)
+    assert begun.ok
+    assert stage.desk.start("operator") == (False, "a training is already running")
+    await stage.until(lambda: len(stage.states()) == 2)
+    before, after = database.trainings()
+    assert (before.state, before.reason, before.model) == ("cancelled", "reset by the operator", None)
+    assert (after.state, after.cause) == ("running", "reset")
+    await stage.desk.close()
+
+
+async def test_a_model_that_a_reset_came_too_late_to_stop_does_not_trade(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The trainer was done when it was told to leave: what it made belongs to what was given up."""
+    monkeypatch.setattr(TrainingProcess, "cancel", lambda *_: asyncio.sleep(0))
+    stage = Stage(database, tmp_path, tiny_settings(epochs=3))
+    await stage.until(lambda: stage.pid is not None)
+    stage.desk.reset(stage.core, stage.core.coin(BTC).last_end_ms)
+    await stage.until(lambda: len(stage.states()) == 2)
+    (model,) = database.models()
+    assert (model.state, model.reason) == ("refused", "reset by the operator")
+    assert [one.cause for one in database.trainings()] == ["bootstrap", "reset"]
+    await stage.until(lambda: stage.states() == ["done", "done"] and stage.desk.champion is not None)
+    await stage.desk.close()
 
 
 async def test_a_first_training_that_was_cancelled_waits_and_then_goes_on_by_itself(
@@ -385,7 +416,8 @@ async def test_a_model_that_cannot_come_to_its_shadow_is_refused_and_the_desk_is
     if how == "reset":
         await stage.until(lambda: stage.desk._warming is not None)
         assert stage.desk.is_busy
-        stage.desk.retire(stage.core, stage.core.coin(BTC).last_end_ms)
+        monkeypatch.setattr(stage.desk, "start", lambda cause: Begun(False, f"not begun here: {cause}"))
+        assert stage.desk.reset(stage.core, stage.core.coin(BTC).last_end_ms).text == "not begun here: reset"
         let_go.set()
     else:
         await stage.until(lambda: bool(database.models()))

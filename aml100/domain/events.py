@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -261,6 +261,10 @@ class OrderRecorded(msgspec.Struct, frozen=True):
     oid: int | None
     reason: str
     time_ms: int
+
+
+FOREIGN: Final = "foreign"
+"""Reason of a fill that no order of ours explains: a person's, another program's, or the venue's own."""
 
 
 class FillRecorded(msgspec.Struct, frozen=True):

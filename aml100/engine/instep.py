@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from aml100.domain.clock import ManualClock
-from aml100.domain.errors import VenueError, VenueUnavailable
+from aml100.domain.errors import AmlError, VenueError, VenueUnavailable
 from aml100.domain.events import FillReceived, OrderChanged, Reconciled
 from aml100.domain.market import Bar
 from aml100.domain.orders import OrderStatus
@@ -119,7 +120,8 @@ class StepKeeper:
         if step.stage == "end":
             engine.request_stop("end of data")
         if engine.outbox.durable is not None:  # the venue goes on only from what a restart would find here too
-            await asyncio.wait([asyncio.wrap_future(engine.outbox.durable)])
+            with suppress(AmlError):  # a journal that fails is the outbox's to tell
+                await asyncio.wrap_future(engine.outbox.durable)
         sent_so_far = engine.executor.requests_sent
         answer: dict[str, Json] = {"method": "simAck", "step": step.step, "sent": sent_so_far - self._acknowledged}
         try:
@@ -136,6 +138,7 @@ class StepKeeper:
         for coin in engine.options.coins:
             if engine.core.coin(coin).last_end_ms >= end_ms:
                 continue
+            await self._take_missed(coin, opened_ms)
             for settled in [] if engine.funding is None else await engine.funding.news(coin, opened_ms):
                 engine.know_funding(settled)
             engine.bars.close_by_time(coin, end_ms)
@@ -143,6 +146,16 @@ class StepKeeper:
                 missed = await self._fetch_bar(coin, end_ms)
                 if missed is not None:
                     engine.bars.collect(missed)
+
+    async def _take_missed(self, coin: Coin, until_ms: int) -> None:
+        """Bars that the venue has played and the journal lost with the steps it could not write: history now."""
+        engine = self._engine
+        since_ms, interval_ms = engine.core.coin(coin).last_end_ms, engine.core.rules.interval_ms
+        if not since_ms or since_ms >= until_ms:
+            return
+        bars = await engine.rest.candles(coin, interval_ms, since_ms, until_ms)
+        missed = [bar for bar in bars if bar.open_ms >= since_ms and bar.end_ms <= until_ms]
+        engine.take_history(missed, await engine.settled_before(coin, missed))
 
     async def _fetch_bar(self, coin: Coin, end_ms: int) -> Bar | None:
         """The bar that ends here, by REST: after a restart its stream message went to the engine that is gone."""

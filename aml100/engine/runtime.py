@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from aml100.domain.clock import Clock, wall_ms
 from aml100.domain.errors import AmlError, VenueError
@@ -51,7 +51,7 @@ from aml100.engine.live import LiveKeeper
 from aml100.engine.outbox import Outbox
 from aml100.engine.telemetry import Telemetry
 from aml100.engine.watch import Watch
-from aml100.storage.database import Database
+from aml100.storage.database import Database, JournalFailed
 from aml100.storage.entries import Run, RunStopped
 from aml100.trading.core import TradingCore
 from aml100.trading.standing import READ_AGAIN
@@ -81,6 +81,8 @@ LAGS_TOLD = 8
 """Ticks before the lag is told: the first ones pay for compiling and loading, not for trading."""
 HOUSE_EVERY_S = 3_600.0
 ARCHIVE_EVERY_S = 300.0
+JOURNAL_PATIENCE_S = 20.0
+"""For so long an engine that ends waits for a journal that cannot be written just now."""
 T = TypeVar("T")
 
 
@@ -265,11 +267,9 @@ class Engine:
                 for task in done - {stopping}:
                     task.result()  # raises what ended it
                 await stopping
-                await self._leave()
+                await self._leave(tasks)
             finally:
-                for task in (stopping, *tasks):
-                    task.cancel()
-                await asyncio.gather(stopping, *tasks, return_exceptions=True)
+                await _end((stopping, *tasks))
                 await self.autonomy.close()
                 await self.executor.close()
         return self.exit_code
@@ -337,8 +337,8 @@ class Engine:
         if self.desk is not None:
             self.desk.on_funding(settled)
 
-    async def _leave(self) -> None:
-        """The end of a run: positions as configured, what is under way ends, the journal is on disk."""
+    async def _leave(self, tasks: Sequence[asyncio.Task[None]]) -> None:
+        """The end of a run: positions as configured, what is under way ends, and all that entered is on disk."""
         if self.options.on_exit == "flatten" and self.stop_reason != "end of data":
             self.post(Command(CommandName.FLATTEN, "engine: on_exit", self.clock.now_ms()))
             deadline = self.clock.monotonic_s() + 10
@@ -349,12 +349,25 @@ class Engine:
         await self.autonomy.close()
         await self.executor.close()
         await self.on_consumer(lambda: None)
+        await _end(tasks)
         equity = self.core.ledger.equity()
         self.database.stop_run(RunStopped(self.options.run_id, wall_ms(), self.stop_reason, self.exit_code, equity))
-        await asyncio.to_thread(self.database.flush)
+        await self._write_out()
         self.listeners.on_event(
             "stopped", {"reason": self.stop_reason, "exit_code": self.exit_code, "equity": decimal_text(equity)}
         )
+
+    async def _write_out(self) -> None:
+        """Everything is on disk, or it is said that it is not: a disk or a server that is away may come back."""
+        try:
+            await asyncio.to_thread(self.database.flush)
+        except JournalFailed as error:
+            log.error("the engine ends and %s; trying for %.0f s more", error, JOURNAL_PATIENCE_S)
+        until_s = self.clock.monotonic_s() + JOURNAL_PATIENCE_S
+        while self.database.backlog and self.clock.monotonic_s() < until_s:  # noqa: ASYNC110 -- a thread's
+            await asyncio.sleep(0.1)
+        if self.database.backlog:  # whoever closes the journal says what is lost
+            self.stop_reason, self.exit_code = f"{self.stop_reason}; the journal could not be written", 1
 
     # --- tasks ----------------------------------------------------------------------------------------------
 
@@ -517,6 +530,12 @@ class Engine:
             self.apply(told)
         if self.options.max_cycles and self.cycles.completed >= self.options.max_cycles:
             self.request_stop("cycles done")
+
+
+async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _feed_fields(change: FeedChanged) -> dict[str, object]:

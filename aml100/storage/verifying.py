@@ -20,6 +20,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from aml100.domain.errors import StateError
+from aml100.domain.events import FOREIGN
 from aml100.domain.orders import Fill, Position, Side
 from aml100.domain.units import ZERO, Cloid, Coin
 from aml100.storage.store import Connection
@@ -263,13 +264,19 @@ def _rules(connection: Connection, book: str) -> Iterable[Check]:
 
 
 def _order_rules(connection: Connection, book: str) -> Check:
-    """Fills belong to a journalled order, never exceed it, and a rejected order has none."""
+    """Fills belong to a journalled order, never exceed it, and a rejected order has none.
+
+    Fills that were foreign when they came are somebody else's, under whatever client id.
+    """
     finding = _Finding("orders")
     filled: dict[str, Decimal] = {}
-    for cloid, size in connection.execute(
-        "SELECT cloid, size FROM fills WHERE book = ? AND cloid IS NOT NULL", (book,)
+    foreign: set[str] = set()
+    for cloid, size, reason in connection.execute(
+        "SELECT cloid, size, reason FROM fills WHERE book = ? AND cloid IS NOT NULL", (book,)
     ):
         filled[cloid] = filled.get(cloid, ZERO) + Decimal(size)
+        if reason == FOREIGN:
+            foreign.add(cloid)
     partly = 0
     for cloid, size, status in connection.execute("SELECT cloid, size, status FROM orders WHERE book = ?", (book,)):
         done = filled.pop(cloid, ZERO)
@@ -280,7 +287,7 @@ def _order_rules(connection: Connection, book: str) -> Check:
         if status == "rejected" and done:
             finding.wrong.append(f"order {cloid}: rejected, but has fills of {done}")
         partly += status == "filled" and done != Decimal(size)
-    finding.wrong += [f"fills of {cloid} without an order" for cloid in filled]
+    finding.wrong += [f"fills of {cloid} without an order" for cloid in filled if cloid not in foreign]
     if partly:
         finding.note = f"; {partly} done with less than their size"
     return finding.check("orders against their fills")

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -31,7 +31,7 @@ import msgspec
 
 from aml100.domain.clock import wall_ms
 from aml100.domain.errors import AmlError, InvariantBroken
-from aml100.domain.events import EquityMarked
+from aml100.domain.events import Decision, EquityMarked, FillRecorded, LedgerPosted, OrderRecorded
 from aml100.domain.units import Coin
 from aml100.storage.entries import Run
 from aml100.storage.inputs import Packed
@@ -62,6 +62,14 @@ _MISTAKES: Final[tuple[type[Exception], ...]] = (
     msgspec.MsgspecError,
 )
 """What making rows of facts raises where a value is none."""
+
+
+_NAMED: Final = (
+    (FillRecorded, "fills"),
+    (LedgerPosted, "ledger rows"),
+    (OrderRecorded, "order states"),
+    (Decision, "decisions"),
+)
 
 
 class JournalFailed(AmlError):
@@ -97,6 +105,13 @@ class Batch(msgspec.Struct, eq=False, gc=False):
     def fails(self, error: AmlError) -> None:
         if self.future is not None:
             self.future.set_exception(error)
+
+
+def _what_is_in(batches: Sequence[Batch]) -> str:
+    """What of money and orders is in these, in words."""
+    counts = Counter(type(fact) for batch in batches for fact in batch.facts)
+    words = [f"{counts[kind]} {name}" for kind, name in _NAMED if counts[kind]]
+    return ", ".join(words) or "no order, fill or ledger row among them"
 
 
 class _EventHead(msgspec.Struct):
@@ -189,10 +204,13 @@ class Writer:
         self._waiting.append(None)
         self._bell.put(None)
         self._thread.join()
-        lost = len(self._backlog)
+        lost = self._backlog
         self._connection.close()
         if lost:
-            raise JournalFailed(f"{lost} steps could not be written to the journal: {self.failure}")
+            raise JournalFailed(
+                f"{len(lost)} steps could not be written to the journal and are lost ({_what_is_in(lost)}): "
+                f"{self.failure}; the next start goes on from what is written and asks the venue what happened since"
+            )
 
     @property
     def backlog(self) -> int:

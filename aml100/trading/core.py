@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aml100.domain.events import (
+    FOREIGN,
     BarsClosed,
     BooksOpened,
     CancelOrders,
@@ -80,7 +81,8 @@ class TradingCore:
         instruments: by coin, in the engine's order of coins.
         rules: of this run.
         policies: makes a policy for a coin; replaced by `adopt_policy` when a model is promoted.
-        salt: makes client ids of this journal different from any other's.
+        salt: makes client ids different from any other's; on a real venue from those of every other run as well, for
+            one that could not journal its last orders has used ids that a later one would count up to again.
         state: exported by an earlier run of the same journal; None starts empty.
     """
 
@@ -96,8 +98,7 @@ class TradingCore:
         self.instruments = dict(instruments)
         self.rules = rules
         self.state = decode_state(state) if state is not None else CoreState()
-        if not self.state.orders.salt:
-            self.state.orders.salt = salt
+        self.state.orders.salt = salt
         self.ledger = Ledger(self.state.book)
         self.blotter = Blotter(self.state.orders)
         self.risk = RiskGuards(rules.risk, self.state.risk)
@@ -440,4 +441,4 @@ def _exit_reason(tracked: Tracked | None) -> str:
 
 
 def _fill_reason(tracked: Tracked | None) -> str:
-    return "foreign" if tracked is None else tracked.order.reason
+    return FOREIGN if tracked is None else tracked.order.reason

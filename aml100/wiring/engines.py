@@ -289,7 +289,7 @@ def _recorded_core(
         market.instruments,
         rules if policy.obeys_rules else rules.without_exits_and_risk(),
         policy.make,
-        salt=market.account if market.in_step else f"{market.account}|{plan.execution}|{plan.state.resolve()}",
+        salt=market.account if market.in_step else f"{market.account}|{plan.execution}|{plan.state.resolve()}|{run_id}",
         state=database.load_core_state(),
         log=log_of_inputs,
         run_id=run_id,

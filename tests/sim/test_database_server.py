@@ -144,3 +144,42 @@ def test_d3_the_server_is_killed_under_an_engine_and_comes_back(
 def status(home: Path, server: Server) -> str:
     command = [sys.executable, "-m", "aml100", "status", "--state", server.url, "--home", str(home)]
     return subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ)).stdout
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_d3_an_engine_that_ends_while_the_server_is_away_waits_for_it_or_says_what_is_lost(
+    engine: Callable[..., Headless], server: Server, comes_back: bool
+) -> None:
+    one = engine("ending", 4)
+    one.until(lambda: one.of("fill"))
+    server.kill()
+    try:
+        down = len(one.events)
+        one.until(lambda: len(one.of("decision", down)) >= 20)
+        one.process.send_signal(signal.SIGTERM)
+        one.until(lambda: "the engine ends and journal: cannot be written" in (one.home / "stderr").read_text())
+        if comes_back:
+            server.start()
+        code = one.end(signal.SIGTERM)  # told twice, it ends once
+    finally:
+        if not comes_back:
+            server.start()
+    (stopped,) = one.of("stopped")
+    told = [event["bar_ms"] for event in one.of("decision")]
+    last_line = (one.home / "stderr").read_text().strip().splitlines()[-1]
+    assert "Traceback" not in (one.home / "stderr").read_text()
+    if comes_back:
+        assert (code, stopped["exit_code"], stopped["reason"]) == (0, 0, "SIGTERM")
+        assert decided(one.home) == told
+    else:
+        assert (code, stopped["exit_code"]) == (1, 1)
+        assert "steps could not be written to the journal and are lost (" in last_line
+        assert "decisions): postgresql://" in last_line
+        assert len(decided(one.home)) < len(told)
+    again = engine("ending", 4)
+    again.until(lambda: len(again.of("decision")) >= 20)  # at once: what was played meanwhile is history now
+    assert again.end(signal.SIGTERM) == 0
+    assert unsound(one.home) == []
+    bars = decided(one.home)
+    assert bars == sorted(set(bars))
+    assert min(event["bar_ms"] for event in again.of("decision")) >= told[-1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -289,3 +290,39 @@ async def test_d19_a_position_in_a_coin_that_is_no_longer_traded_is_managed_and_
             gates = [gate for one in reader.decisions() if one.coin == eth for gate in one.gates if not gate.ok]
         assert "not a coin of this run" in next(gate.reason for gate in gates if gate.name == "coin")
     assert all(check.ok for check in verify(state, apply_fill))
+
+
+async def test_d2_orders_that_could_not_be_journalled_share_no_client_id_with_later_ones(tmp_path: Path) -> None:
+    """Exits and stops go out while the journal fails; an engine that then ends has forgotten their ids."""
+    state, kept = tmp_path / "state.db", tmp_path / "kept.db"
+    async with stand_alone(Tape([wandering(3000)]), speed=120.0) as server:
+
+        async def trade(fills: int) -> None:
+            async with living(server, state) as (engine, desk, heard), running(engine, desk):
+                await until(lambda: len(heard.fills) >= fills, 30)
+
+        await trade(2)
+        shutil.copy(state, kept)
+        await trade(2)
+        shutil.copy(kept, state)  # all that the second run did is known to the venue alone
+        await trade(3)
+        sent = [one.order.cloid for one in server.exchange.orders.values()]
+        assert len(sent) > 4
+        assert len(set(sent)) == len(sent)
+    assert [check for check in verify(state, apply_fill) if not check.ok] == []
+
+
+async def test_verify_takes_what_another_program_traded_on_the_account(tmp_path: Path) -> None:
+    """A foreign fill carries a client id where that program gives one: it is no lost order of ours."""
+    state = tmp_path / "state.db"
+    async with (
+        stand_alone(Tape([wandering(900)]), speed=60.0) as server,
+        person(server) as hand,
+        living(server, state, policy="flat") as (engine, desk, heard),
+        running(engine, desk),
+    ):
+        await until(lambda: engine.core.state.trading is TradingState.TRADING)
+        await hand.place([by_hand(Side.BUY, "0.02", "70000")])
+        await until(lambda: engine.core.protection.resting_stop(BTC) is not None, 10)
+        assert [one.fill.cloid for one in heard.fills] == ["0x" + "f" * 32]
+    assert [check for check in verify(state, apply_fill) if not check.ok] == []

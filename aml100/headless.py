@@ -4,11 +4,12 @@
 engine's own events (started, feed, cycle, ...) come as they are. `EventWriter` numbers them, stamps the engine's time
 and flushes every line, so that a reader at the other end of a pipe sees an event when it happens. When that reader goes
 away the writer raises `OutputClosed` once and is silent from then on: the engine stops cleanly, and no traceback lands
-on stderr.
+on stderr. A disk that is full under them costs lines, never the engine.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from decimal import Decimal
@@ -33,6 +34,8 @@ from aml100.domain.events import (
 from aml100.domain.market import Bar
 from aml100.domain.orders import OrderKind, TimeInForce
 from aml100.domain.units import decimal_text, iso_utc
+
+log = logging.getLogger(__name__)
 
 Event: TypeAlias = dict[str, object]
 
@@ -222,10 +225,14 @@ class EventWriter:
         self._clock = clock
         self._seq = 0
         self._closed = False
+        self._lost = 0
         self._encoder = msgspec.json.Encoder()
 
     def write(self, event: Mapping[str, object]) -> None:
-        """One line. Raises OutputClosed the first time that nobody reads it; later calls do nothing."""
+        """One line; lost where it cannot be written just now, which its number then shows.
+
+        Raises OutputClosed the first time that nobody reads it; later calls do nothing.
+        """
         if self._closed:
             return
         self._seq += 1
@@ -238,6 +245,14 @@ class EventWriter:
             self._closed = True
             _silence(self._stream)
             raise OutputClosed("the reader of the events went away") from None
+        except OSError as error:
+            if not self._lost:
+                log.error("events cannot be written: %s", error)
+            self._lost += 1
+        else:
+            if self._lost:
+                log.warning("events are written again; %d are lost", self._lost)
+            self._lost = 0
 
     def write_record(self, record: Record) -> None:
         """The event of a record, where it has one."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
+from aml100.domain.errors import SafetyRefusal, UsageError
 from aml100.domain.events import Record
 from aml100.engine.sentinel import notify_systemd
 
@@ -45,11 +46,14 @@ class SentinelLine:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Say farewell where the run ended as it should; a crash leaves the pipe closed without a word."""
+        """Say farewell where the run ended as it should; a crash leaves the pipe closed without a word.
+
+        A run that was refused has not died: another engine may well be at work on this state.
+        """
         if self._beats is not None:
             self._beats.cancel()
             await asyncio.gather(self._beats, return_exceptions=True)
-        if error is None:
+        if error is None or isinstance(error, UsageError | SafetyRefusal):
             notify_systemd("STOPPING=1")
             self._send({"farewell": self._run_id})
         process = self._process

@@ -72,6 +72,8 @@ class Outbox:
         self._clock = clock
         self._in_step = in_step
         self._is_failing = False
+        self._has_resumed = False
+        """The pause that the journal caused is over, and the core has not heard it yet."""
         self.durable: Future[None] | None = None
         """Resolves when the latest step that somebody waits for is on disk."""
 
@@ -130,5 +132,8 @@ class Outbox:
         """What the journal paused goes on, also where an earlier run did; never before the breaker's pause is over."""
         state = self._core.state
         ours = state.trading is TradingState.PAUSED and state.paused_by.startswith(JOURNAL_FAILING)
-        if ours and not self._core.risk.state.breaker_until_ms:  # a resume would end the breaker's pause as well
+        if not ours:
+            self._has_resumed = False
+        elif not self._has_resumed and not self._core.risk.state.breaker_until_ms:  # whose pause it would end as well
+            self._has_resumed = True
             self._post(Command(CommandName.RESUME, "engine, journal written again", self._clock.now_ms()))

@@ -130,6 +130,7 @@ def test_d3_the_server_is_killed_under_an_engine_and_comes_back(
     up = len(one.events)
     one.until(lambda: [e for e in one.of("order", up) if e["kind"] == "entry" and e["status"] == "filled"])
     assert one.end(signal.SIGTERM) == 0
+    assert [event["state"] for event in one.of("state")] == ["trading", "paused", "trading"]
     # While it was away: every bar decided, nothing opened (what was already on its way when the server died aside).
     entries = [e for e in one.events[paused : at + len(down)] if e["type"] == "order" and e["kind"] == "entry"]
     assert {e["status"] for e in entries} <= {"created", "rejected"}

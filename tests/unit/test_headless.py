@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,6 +32,7 @@ from aml100.domain.market import Bar
 from aml100.domain.orders import Action, Fill, Order, OrderKind, OrderStatus, Side, TimeInForce
 from aml100.domain.units import Cloid, Coin
 from aml100.headless import EventWriter, OutputClosed, bar_event, to_event
+from aml100.storage.reader import StateReader
 from tests.contract import hold_to_contract
 
 BTC = Coin("BTC")
@@ -159,6 +161,21 @@ def test_reader_that_goes_away_is_told_once() -> None:
         with pytest.raises(OutputClosed):
             writer.write({"type": "model"})
         writer.write({"type": "model"})
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has a device that is always full")
+def test_d3_a_full_disk_under_the_events_ends_no_engine(tmp_path: Path) -> None:
+    """The console starts its engine with both outputs in engine.log, beside state.db."""
+    command = [sys.executable, "-m", "aml100", "run", "--no-tui", "--policy", "flat", "--speed", "600"]
+    command += ["--duration", "2s", "--state", str(tmp_path / "state.db")]
+    with open("/dev/full", "wb") as full:
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False, timeout=60)
+    assert b"events cannot be written" in ended.stderr
+    assert b"Traceback" not in ended.stderr
+    with StateReader.read(tmp_path / "state.db") as reader:
+        (run,) = reader.runs()
+        assert (run.reason, run.exit_code) == ("duration over", 0)
+        assert len(reader.decisions()) > 1
 
 
 def test_headless_never_loads_textual() -> None:

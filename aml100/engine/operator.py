@@ -297,19 +297,20 @@ class OperatorDesk:
         return await self._flatten(who, coins)
 
     async def _flatten(self, who: str, coins: tuple[Coin, ...] = ()) -> Answer:
-        ledger = self._engine.core.ledger
+        core = self._engine.core
 
         def held() -> list[Coin]:
-            return [coin for coin in ledger.open_coins() if not coins or coin in coins]
+            return [coin for coin in core.ledger.open_coins() if not coins or coin in coins]
 
         count = len(held())
         await self._core_command(CommandName.FLATTEN, who, coins)
         for _ in range(HALT_TRIES):
-            if not held():
+            if core.exits.all_gone(coins):
                 of = f" of {', '.join(coins)}" if coins else ""
                 return await self._done("flatten", who, f"{count} positions{of} closed")
             await asyncio.sleep(HALT_TRY_S)
-        return await self._done("flatten", who, f"positions are still open: {', '.join(held())}", ok=False, exit_code=1)
+        left = ", ".join(held()) or "an entry is on its way"
+        return await self._done("flatten", who, f"positions are still open: {left}", ok=False, exit_code=1)
 
     async def _train(self, name: str, who: str, ask: Callable[[TrainingDesk], Begun]) -> Answer:
         """Ask the desk for a training, or for the end of one."""

@@ -344,7 +344,7 @@ class Engine:
             deadline = self.clock.monotonic_s() + 10
             while self.clock.monotonic_s() < deadline:
                 await asyncio.sleep(0.05)
-                if not self.core.ledger.open_coins() and self.executor.is_idle:
+                if self.core.exits.all_gone() and self.executor.is_idle:
                     break
         await self.autonomy.close()
         await self.executor.close()

@@ -64,6 +64,16 @@ class Exits:
         for tracked in core.blotter.unfilled_entries(chosen):
             tracked.unwanted = reason
 
+    def all_gone(self, coins: Collection[Coin] = ()) -> bool:
+        """No position is left (in these coins, where some are given), and nothing on its way may open one."""
+        core = self._core
+        chosen = coins or core.state.coins
+        if any(coin in chosen for coin in core.ledger.open_coins()):
+            return False
+        entries = core.blotter.unfilled_entries(chosen)
+        ended = (OrderStatus.CANCELED, OrderStatus.REJECTED)
+        return not any(one.unwanted and not one.filled and one.status not in ended for one in entries)
+
     def pending(self, now_ms: int) -> list[Effect]:
         """Exits that are wanted and not under way: at once, and again where one did not get through."""
         core = self._core

@@ -94,6 +94,24 @@ async def test_b11_an_entry_on_its_way_is_closed_by_the_halt_that_did_not_see_it
         assert engine.core.ledger.open_coins() == []
 
 
+async def test_an_exit_that_flattens_waits_for_the_fill_of_an_entry_on_its_way(tmp_path: Path) -> None:
+    late = Fault("delay", channel="userFills", ms=1500)
+    unread = Fault("http", request="userFillsByTime")
+    flat = {**WIDE, "AML100_TRADING__ON_EXIT": "flatten"}
+    async with (
+        stand_alone(Tape([wandering(2000)]), speed=120.0) as server,
+        living(server, tmp_path / "state.db", environ=flat, policy="buy-and-hold") as (engine, desk, _),
+    ):
+        task = asyncio.create_task(engine.run(desk))
+        await until(lambda: engine.core.state.trading is TradingState.TRADING)
+        server.faults.add([late, unread])
+        await until(lambda: _held(server), 20)
+        assert not engine.core.ledger.open_coins()
+        engine.request_stop("told to")
+        assert await asyncio.wait_for(task, 20) == 0
+        assert not _held(server)
+
+
 async def test_flatten_closes_the_coins_that_are_named_and_no_other(tmp_path: Path) -> None:
     state, eth = tmp_path / "state.db", Coin("ETH")
     tape = Tape([wandering(2000), wandering(2000, "ETH", 3, 3000.0)])

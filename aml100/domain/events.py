@@ -128,6 +128,8 @@ class Reconciled(msgspec.Struct, frozen=True):
     orders: tuple[RestingOrder, ...]
     entries: tuple[tuple[Coin, Decimal], ...] = ()
     """Average entry prices of the positions, where the venue told them: what a foreign position is taken over at."""
+    marks: tuple[tuple[Coin, Decimal], ...] = ()
+    """Mark prices behind the venue's figures, where no stream tells them."""
 
 
 class EquitySeen(msgspec.Struct, frozen=True):

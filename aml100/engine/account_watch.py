@@ -220,7 +220,10 @@ class AccountWatch:
                 return False
             sizes = tuple((held.coin, held.size) for held in state.positions)
             entries = tuple((held.coin, held.entry) for held in state.positions)
-            engine.apply(Reconciled(sizes, orders, entries))
+            # Without a stream the breaker would watch, and an exit be priced by, what the market was when it went.
+            silent = not engine.feeds.connected
+            marks = tuple((held.coin, held.mark) for held in state.positions if silent and held.mark > 0)
+            engine.apply(Reconciled(sizes, orders, entries, marks))
             engine.apply(EquitySeen(state.equity, self._clock.now_ms()))
             return True
 

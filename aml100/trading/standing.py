@@ -89,6 +89,9 @@ class Standing:
         core = self._core
         theirs = dict(seen.positions)
         effects: list[Effect] = []
+        for coin, mark in seen.marks:
+            if coin in core.state.coins:
+                core.ledger.mark(coin, mark)
         if core.rules.adopts_positions:
             effects += self._adopt(theirs, dict(seen.entries))
         coins = {*theirs, *core.ledger.open_coins()}

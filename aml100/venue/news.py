@@ -107,6 +107,11 @@ class VenuePosition:
     unrealised: Decimal = Decimal(0)
     is_cross: bool = True
 
+    @property
+    def mark(self) -> Decimal:
+        """The price at which the venue values it."""
+        return self.entry + self.unrealised / self.size
+
 
 @dataclass(frozen=True, slots=True)
 class AccountState:

@@ -326,3 +326,21 @@ async def test_verify_takes_what_another_program_traded_on_the_account(tmp_path:
         await until(lambda: engine.core.protection.resting_stop(BTC) is not None, 10)
         assert [one.fill.cloid for one in heard.fills] == ["0x" + "f" * 32]
     assert [check for check in verify(state, apply_fill) if not check.ok] == []
+
+
+async def test_without_a_stream_positions_count_at_the_mark_that_the_account_tells(tmp_path: Path) -> None:
+    """The breaker must see a fall, and an exit its price, also while the venue answers requests only."""
+    slow = {"AML100_TRADING__INTERVAL": "1h", "AML100_TRADING__STOP_LOSS_PCT": "9"}
+    async with stand_alone(Tape([wandering(4000)]), speed=120.0) as server, person(server) as hand:
+        await hand.place([by_hand(Side.BUY, "0.02", "70000")])
+        async with (
+            living(server, tmp_path / "state.db", policy="flat", environ=slow) as (engine, desk, heard),
+            running(engine, desk),
+        ):
+            await until(lambda: engine.core.protection.resting_stop(BTC) is not None, 10)
+            server.faults.add([Fault("disconnect")])
+            await until(lambda: not engine.feeds.connected)
+            marks = engine.core.ledger.book.marks
+            stale, seen, bars = marks[BTC], set[Decimal](), len(heard.bars)
+            await until(lambda: not seen.add(marks[BTC]) and len(seen - {stale}) >= 2, 20)
+            assert len(heard.bars) == bars  # whose closes would have told it, an hour later

@@ -8,6 +8,8 @@ must have seen.
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Callable
 from typing import Final
 
 from msgspec.structs import replace
@@ -16,10 +18,14 @@ from aml100.domain.clock import Clock
 from aml100.sim.connection import Connection
 from aml100.sim.feed import Feed, encoded
 from aml100.sim.prints import corners
+from aml100.sim.store import StoreFailed
 from aml100.sim.words import Json
+
+log = logging.getLogger(__name__)
 
 STEP_PRINTS: Final = 4
 """Trades of a bar."""
+AGAIN_S: Final = 0.5
 
 
 class LockStep:
@@ -71,8 +77,7 @@ class LockStep:
                 await self._settle(await self._marker("closed"))
             if not replay.has_next:
                 break
-            if replay.opened is None:
-                self.open_next()
+            await self._written(self._open_unless_opened)
             await self._settle(0)
             await self._wait()
             await self._settle(0)
@@ -81,12 +86,28 @@ class LockStep:
                     await self._settle(await self._marker("closed"))
                 else:
                     await self._newcomer()
-            self._play()
+            await self._written(self._play)
         self.ended = True
         while True:
             connection = await self._newcomer()
             self._send(connection, "end")
             await connection.gone.wait()
+
+    async def _written(self, move: Callable[[], None]) -> None:
+        """A market whose memory cannot be written stands still until it can."""
+        stands = False
+        while True:
+            try:
+                return move()
+            except StoreFailed as error:
+                if not stands:
+                    log.error("the simulated market stands still: %s", error)
+                stands = True
+                await asyncio.sleep(AGAIN_S)
+
+    def _open_unless_opened(self) -> None:
+        if self.replay.opened is None:
+            self.open_next()
 
     def _play(self) -> None:
         step = self.replay.opened

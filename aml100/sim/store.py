@@ -11,9 +11,9 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
-from aml100.domain.errors import StateError, UsageError
+from aml100.domain.errors import AmlError, StateError, UsageError
 
 SNAPSHOT_EVERY: Final = 5000
 
@@ -22,6 +22,12 @@ CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS snapshot(id INTEGER PRIMARY KEY CHECK (id = 1), body BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS inputs(seq INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, body BLOB NOT NULL);
 """
+
+
+class StoreFailed(AmlError):
+    """The file cannot be written just now, as on a full disk; nothing was done, and it may be tried again."""
+
+    recoverable: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,18 +77,26 @@ class VenueStore:
         return Saved(None if snapshot is None else snapshot[0], inputs)
 
     def append(self, kind: str, body: bytes) -> None:
-        """Make one input durable."""
+        """Make one input durable; StoreFailed where it is not."""
         assert self._db is not None
-        self._db.execute("INSERT INTO inputs(kind, body) VALUES (?, ?)", (kind, body))
+        try:
+            self._db.execute("INSERT INTO inputs(kind, body) VALUES (?, ?)", (kind, body))
+        except sqlite3.OperationalError as problem:
+            raise StoreFailed(f"{self.path}: cannot be written ({problem})") from None
         self.since_snapshot += 1
 
     def compact(self, snapshot: bytes) -> None:
-        """Put a snapshot in the place of all inputs so far."""
+        """Put a snapshot in the place of all inputs so far; StoreFailed where they stay."""
         assert self._db is not None
-        self._db.execute("BEGIN IMMEDIATE")
-        self._db.execute("INSERT OR REPLACE INTO snapshot VALUES (1, ?)", (snapshot,))
-        self._db.execute("DELETE FROM inputs")
-        self._db.execute("COMMIT")
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute("INSERT OR REPLACE INTO snapshot VALUES (1, ?)", (snapshot,))
+            self._db.execute("DELETE FROM inputs")
+            self._db.execute("COMMIT")
+        except sqlite3.OperationalError as problem:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise StoreFailed(f"{self.path}: cannot be written ({problem})") from None
         self.since_snapshot = 0
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from aml100.domain.errors import UsageError
 from aml100.domain.units import Coin
 from aml100.market.series import FundingSeries
 from aml100.sim.scenario import Tape
-from aml100.sim.store import VenueStore
+from aml100.sim.store import StoreFailed, VenueStore
 from tests.sim.stage import START, Follower, action, follow, order, series, venue
 
 FLAT = (60000.0, 60010.0, 59990.0, 60000.0)
@@ -188,3 +189,29 @@ async def test_acks_are_normalised_and_errors_come_on_their_channel() -> None:
         assert (await socket.receive()).data == '{"channel":"pong"}'
         await socket.send_json({"method": "post", "id": 7, "request": {"type": "info", "payload": {"type": "allMids"}}})
         assert (await socket.receive_json())["data"]["response"]["payload"]["data"] == {"BTC": "60000.0"}
+
+
+def fill(store: VenueStore, body: bytes) -> None:
+    while True:
+        store.append("filler", body)
+
+
+async def test_a_market_whose_memory_cannot_be_written_stands_still_and_goes_on(tmp_path: Path) -> None:
+    """A full disk: SQLite itself refuses to grow the file, then may again."""
+    tape = Tape([series([FLAT] * 6)])
+    store = VenueStore(tmp_path / "venue", "test")
+    async with venue(tape, store=store) as server, follow(server) as client:
+        marker = await closed(client)
+        assert store._db is not None
+        (pages,) = store._db.execute("PRAGMA page_count").fetchone()
+        store._db.execute(f"PRAGMA max_page_count = {pages}")
+        for body in (b"x" * 500, b""):  # until not the smallest row fits any more
+            with pytest.raises(StoreFailed, match="database or disk is full"):
+                fill(store, body)
+        with pytest.raises(StoreFailed, match="database or disk is full"):
+            store.compact(b"x" * 100_000)
+        await client.ack(marker)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(closed(client), 1.5)
+        store._db.execute("PRAGMA max_page_count = 1000000")
+        assert (await closed(client))["time"] == marker["time"] + 60_000

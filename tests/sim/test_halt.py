@@ -21,7 +21,7 @@ from aml100.engine.runtime import Engine
 from aml100.sim.faults import Fault
 from aml100.sim.scenario import Tape
 from aml100.storage.database import clear_halt_latch
-from aml100.wiring.engines import embedded_engine
+from aml100.wiring.embedded import embedded_engine
 from tests.sim.live import Heard, living, plan_for, running, stand_alone, until, wandering
 
 BTC = Coin("BTC")

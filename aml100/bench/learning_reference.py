@@ -24,7 +24,6 @@ from aml100.market.series import BarSeries, Floats
 _GRID: Final = 401
 _DISCOUNT: Final = 0.9998
 _SWEEPS: Final = 4000
-_SIDES: Final = (0, 1, -1)
 
 Table = npt.NDArray[np.int8]
 

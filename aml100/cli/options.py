@@ -123,7 +123,7 @@ class RunOptions(ConsoleOptions, TapeOptions):
     execution: str | None = option(
         "--execution", str, "where orders go (default: venue on sim, else paper)", None, ("paper", "venue")
     )
-    policy: str = option("--policy", str, "who decides", "model", BACKTEST_POLICIES)
+    policy: str = option("--policy", str, "who decides; oracle in backtest only", "model", BACKTEST_POLICIES)
     model: str | None = option("--model", str, "model by id or path (default: the champion)", metavar="ID_OR_PATH")
     duration_s: float | None = option("--duration", parse_wait_s, "stop after, wall clock, as 10m", metavar="TIME")
     cycles: int | None = option("--cycles", parse_count, "stop cleanly after so many cycles")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,11 +45,15 @@ _MICROS_BELOW: Final = 100_000_000_000_000_000
 _RAGGED: Final = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+): ([^\r\n]*)")
 _FLOATS_BELOW: Final = 2.0**62
 _YEAR_10000_MS: Final = 253_402_300_800_000
+_PARQUET: Final = (b"PAR1",)
+_FEATHER: Final = (b"ARROW1", b"FEA1")
+_BINARY: Final = _PARQUET + _FEATHER
+"""How files begin that are no CSV."""
 
 
 @dataclass(frozen=True, slots=True)
 class RawTable:
-    """A file as read. `first_row` is what a person calls the first data row."""
+    """A file as read. `first_row` is what a person calls the first data row; `is_text`: a CSV, with lines to count."""
 
     path: Path
     table: Any
@@ -56,6 +61,7 @@ class RawTable:
     first_row: int
     origin: str | None
     is_headless: bool = False
+    is_text: bool = False
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -67,7 +73,8 @@ class RawTable:
 
     def refuse(self, index: int, what: str) -> DataFileError:
         """An error that names the file and the row of a position in the columns."""
-        return DataFileError(f"{self.path}: row {index + self.first_row}: {what}")
+        row = index + self.first_row
+        return DataFileError(f"{self.path}: row {_line_of(self.path, row) if self.is_text else row}: {what}")
 
 
 def read_table(path: Path, headless: Sequence[str] | None = None) -> RawTable:
@@ -87,22 +94,30 @@ def read_table(path: Path, headless: Sequence[str] | None = None) -> RawTable:
     if not head.strip():
         raise DataFileError(f"{path}: row 1: the file is empty; allowed: time, open, high, low, close, volume")
     try:
-        if head.startswith(b"PAR1"):
+        if head.startswith(_PARQUET):
             table, first_row = pa_parquet.read_table(path), 1
-        elif head.startswith((b"ARROW1", b"FEA1")):
+        elif head.startswith(_FEATHER):
             table, first_row = pa_feather.read_table(path), 1
         else:
             table, first_row = _read_csv(path, headless), 1 if headless else 2
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         if ragged := _RAGGED.search(str(error)):
             row, wanted, found, line = ragged.groups()
+            row = _line_of(path, int(row))
             what = f"row {row}: has {found} columns: {line[:60]!r}; allowed: {wanted}, as the first row has"
             raise DataFileError(f"{path}: {what}") from None
         reason = str(error).splitlines()[0].replace(str(path), "").strip()
         raise DataFileError(f"{path}: not a readable Parquet, Feather or CSV file ({reason})") from None
     names = tuple(str(name).strip().lower() for name in table.column_names)
     origin = (table.schema.metadata or {}).get(b"origin")
-    return RawTable(path, table, names, first_row, origin.decode() if origin else None, headless is not None)
+    is_text = not head.startswith(_BINARY)
+    return RawTable(path, table, names, first_row, origin.decode() if origin else None, headless is not None, is_text)
+
+
+def _line_of(path: Path, row: int) -> int:
+    """The line of a CSV in which this row stands: Arrow passes blank lines over, a person counts them."""
+    with path.open("rb") as lines:
+        return next(islice((number for number, line in enumerate(lines, 1) if line.strip()), row - 1, None), row)
 
 
 def _read_csv(path: Path, headless: Sequence[str] | None) -> Any:
@@ -121,7 +136,7 @@ def headless_columns(path: Path) -> tuple[str, ...] | None:
             head = file.read(4096)
     except OSError:
         return None
-    if head.startswith((b"PAR1", b"ARROW1", b"FEA1")) or not head.strip():
+    if head.startswith(_BINARY) or not head.strip():
         return None
     cells = head.splitlines()[0].decode("utf-8", "replace").split(",")
     try:

@@ -65,10 +65,13 @@ class Exits:
             tracked.unwanted = reason
 
     def all_gone(self, coins: Collection[Coin] = ()) -> bool:
-        """No position is left (in these coins, where some are given), and nothing on its way may open one."""
+        """No position that was to go is left (in these coins, where some are given), nothing on its way may open one.
+
+        A position that was opened since is another one.
+        """
         core = self._core
         chosen = coins or core.state.coins
-        if any(coin in chosen for coin in core.ledger.open_coins()):
+        if any(coin in chosen and core.coin(coin).closing for coin in core.ledger.open_coins()):
             return False
         entries = core.blotter.unfilled_entries(chosen)
         ended = (OrderStatus.CANCELED, OrderStatus.REJECTED)

@@ -138,6 +138,21 @@ def test_a_ragged_line_names_its_row(tmp_path: Path, line: str, columns: int) ->
         read_bars(path)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"), [("1,1,1", "has 3 columns"), ("{time},1,0.5,1,1,0", "high 0.5 is below")]
+)
+def test_blank_lines_are_passed_over_and_counted(tmp_path: Path, wrong: str, message: str) -> None:
+    lines = write(frame(), tmp_path / "x.csv").read_text().splitlines()
+    lines[4] = wrong.format(time=lines[4].split(",")[0])
+    path = tmp_path / "y.csv"
+    path.write_text("\n".join([lines[0], "", *lines[1:3], "", "", *lines[3:]]) + "\n\n")
+    with pytest.raises(DataFileError, match=f"y.csv: row 8: .*{message}"):
+        read_bars(path)
+    lines[4] = write(frame(), tmp_path / "x.csv").read_text().splitlines()[4]
+    path.write_text("\n\n".join(lines))
+    assert len(read_bars(path)) == len(lines) - 1
+
+
 def test_a_missing_time_names_its_row(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_text(f"{HEADER}\n{START},1,1,1,1,0\n,1,1,1,1,0\n")

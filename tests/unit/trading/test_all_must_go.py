@@ -50,6 +50,7 @@ def test_a_new_entry_after_a_flatten_stays() -> None:
     (again,) = placed_in(stage.close(LAST + 2))
     assert OrderKind.EXIT not in kinds_in(stage.fill(again.orders[0], "40"))
     assert stage.core.ledger.position(BTC).size == 40
+    assert stage.core.exits.all_gone()  # it is not what was to go: a flatten that looks only now is not told otherwise
 
 
 def test_a_flatten_of_another_coin_closes_nothing_here() -> None:

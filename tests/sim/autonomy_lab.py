@@ -56,7 +56,7 @@ WARMUP_BARS = 1_200
 CONSOLE_WAIT_S = 20.0
 WAITS_DAYS = 150
 """A cycle with few trades is back-tested first, for some seconds; at this speed that is months of market time."""
-CYCLES_A_ROUND = 4
+CYCLES_A_ROUND = 10
 """A point that is not met meanwhile is passed over."""
 
 POINTS: dict[str, tuple[type, str, int]] = {

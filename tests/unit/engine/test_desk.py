@@ -415,6 +415,7 @@ async def test_a_model_that_cannot_come_to_its_shadow_is_refused_and_the_desk_is
     await stage.until(lambda: stage.states() == ["done"])
     if how == "reset":
         await stage.until(lambda: stage.desk._warming is not None)
+        await stage.ended()  # its model comes before the child has left
         assert stage.desk.is_busy
         monkeypatch.setattr(stage.desk, "start", lambda cause: Begun(False, f"not begun here: {cause}"))
         assert stage.desk.reset(stage.core, stage.core.coin(BTC).last_end_ms).text == "not begun here: reset"

@@ -1,9 +1,10 @@
 """The head of the network compiled for training on a CPU: what torch does in a dozen passes over memory, in one.
 
-The head is small and the batches of positions are large, so torch spends its time on moving intermediates. Here each
-position's hidden layer lives in registers: next states are priced by both networks at once, and loss, gradients and TD
-errors come from one further pass. The arithmetic is that of `QNetwork.q_values` and `Learner.loss`, to which tests hold
-it; sums may be re-associated, so it is equal to rounding, and equal to itself bit for bit on the same machine.
+The head is small and the batches of positions are large, so torch spends its time on moving intermediates. Here a
+position's hidden units live in registers, several at once: next states are priced by both networks in one pass, and
+loss, gradients and TD errors come from another. All arrays lie along memory; of others the compiler makes slow code.
+The arithmetic is that of `QNetwork.q_values` and `Learner.loss`, to which tests hold it; sums may be re-associated, so
+it is equal to rounding, and equal to itself bit for bit on the same machine.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import numpy.typing as npt
 
 from aml100.learning.network import ACTIONS, QNetwork
 from aml100.market.compiled import compiled
+from aml100.market.position import POSITION_SIZE
+from aml100.market.series import Ints
 
 Floats32 = npt.NDArray[np.float32]
 
@@ -24,10 +27,13 @@ _FAST: Final = {"reassoc", "contract", "nsz"}
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HeadWeights:
-    """`position` [P, D], `duel` [4, D] (value, hold, buy, sell), `bias` [4]; float32, along memory."""
+    """The head with its two streams added up: `position` [P, D], `actions` [3, D], `bias` [3]; float32, along memory.
+
+    Q is linear in the duel's outputs, so value and centred advantage are one weight an action here.
+    """
 
     position: Floats32
-    duel: Floats32
+    actions: Floats32
     bias: Floats32
 
     @staticmethod
@@ -35,93 +41,126 @@ class HeadWeights:
         """The head as it is now."""
         return HeadWeights(
             np.ascontiguousarray(network.position_share.weight.detach().numpy().T),
-            network.duel.weight.detach().numpy(),
-            network.duel.bias.detach().numpy(),
+            _joined(network.duel.weight.detach().numpy()),
+            _joined(network.duel.bias.detach().numpy()),
         )
 
 
-@compiled(fastmath=_FAST, error_model="numpy", inline="always")
-def _hidden(share: Any, position: Any, weights: Any, hidden: Any) -> None:
-    for j in range(hidden.shape[0]):
-        hidden[j] = share[j]
-    for i in range(position.shape[0]):
-        value = position[i]
-        if value != 0.0:
-            for j in range(hidden.shape[0]):
-                hidden[j] += value * weights[i, j]
+def _joined(duel: Floats32) -> Floats32:
+    """The duel's rows (value, then advantages) [4, ...] as one row an action [3, ...]."""
+    joined: Floats32 = duel[0] + duel[1:] - duel[1:].mean(axis=0)
+    return joined
+
+
+def _parted(gradient: Floats32) -> Floats32:
+    """The gradient of `_joined`'s rows [3, ...] as that of the duel's [4, ...]."""
+    return np.concatenate([gradient.sum(axis=0, keepdims=True), gradient - gradient.mean(axis=0)])
 
 
 @compiled(fastmath=_FAST, error_model="numpy", inline="always")
-def _outputs(hidden: Any, duel: Any, bias: Any) -> tuple[Any, Any, Any, Any]:
-    v, h, b, s = bias[0], bias[1], bias[2], bias[3]
-    for j in range(hidden.shape[0]):
-        active = max(hidden[j], np.float32(0.0))
-        v += active * duel[0, j]
-        h += active * duel[1, j]
-        b += active * duel[2, j]
-        s += active * duel[3, j]
-    base = v - (h + b + s) / np.float32(3.0)
-    return base, h, b, s
+def _active(share: Any, position: Any, weights: Any, j: int) -> Any:
+    """One hidden unit; the caller's loop over j is what runs several at once."""
+    value = share[j]
+    for i in range(POSITION_SIZE):
+        value += position[i] * weights[i, j]
+    return max(value, np.float32(0.0))
+
+
+@compiled(fastmath=_FAST, error_model="numpy", inline="always")
+def _q_values(share: Any, position: Any, weights: Any, actions: Any, bias: Any) -> tuple[Any, Any, Any]:
+    hold, buy, sell = bias[0], bias[1], bias[2]
+    for j in range(share.shape[0]):
+        active = _active(share, position, weights, j)
+        hold += active * actions[0, j]
+        buy += active * actions[1, j]
+        sell += active * actions[2, j]
+    return hold, buy, sell
 
 
 @compiled(fastmath=_FAST, error_model="numpy")
 def _next_values(
-    share_on: Any, share_target: Any, following: Any, on: Any, on_duel: Any, on_bias: Any, target: Any,
-    target_duel: Any, target_bias: Any, values: Any,
+    share_on: Any, share_target: Any, following: Any, on: Any, on_actions: Any, on_bias: Any, target: Any,
+    target_actions: Any, target_bias: Any, values: Any,
 ) -> None:  # fmt: skip
-    hidden = np.empty(share_on.shape[2], np.float32)
     for i in range(following.shape[0]):
         for length in range(following.shape[1]):
+            online, slow = share_on[i, length + 1], share_target[i, length + 1]
             for k in range(following.shape[2]):
                 for action in range(ACTIONS):
                     row = following[i, length, k, action]
-                    _hidden(share_on[i, length], row, on, hidden)
-                    base, h, b, s = _outputs(hidden, on_duel, on_bias)
+                    hold, buy, sell = _q_values(online, row, on, on_actions, on_bias)
                     best = 0
-                    if b > h:
+                    if buy > hold:
                         best = 1
-                    if s > max(h, b):
+                    if sell > max(hold, buy):
                         best = 2
-                    _hidden(share_target[i, length], row, target, hidden)
-                    base, h, b, s = _outputs(hidden, target_duel, target_bias)
-                    values[i, length, k, action] = base + (h if best == 0 else (b if best == 1 else s))
+                    value = target_bias[best]
+                    for j in range(slow.shape[0]):
+                        value += _active(slow, row, target, j) * target_actions[best, j]
+                    values[i, length, k, action] = value
 
 
 def next_values(
     share_on: Floats32, share_target: Floats32, following: Floats32, online: HeadWeights, target: HeadWeights
 ) -> Floats32:
-    """Double-Q values of next states: `share_*` [B, L, D] of the next bars; `following` [B, L, K, 3, P]."""
+    """Double-Q values of next states: `share_*` [B, L + 1, D], bar l's are at l + 1; `following` [B, L, K, 3, P]."""
     values = np.empty(following.shape[:-1], np.float32)
     _next_values(
-        share_on, share_target, following, online.position, online.duel, online.bias, target.position, target.duel,
-        target.bias, values,
+        np.ascontiguousarray(share_on), np.ascontiguousarray(share_target), following, online.position,
+        online.actions, online.bias, target.position, target.actions, target.bias, values,
     )  # fmt: skip
     return values
 
 
+@compiled(error_model="numpy")
+def _sum_along_paths(targets: Any, reward: Any, discount: Any, value: Any, q: Any, taken: Any, n: int) -> None:
+    length = taken.shape[1]
+    for i in range(taken.shape[0]):
+        for path in range(taken.shape[2]):
+            for first in range(length):
+                total, left, last = 0.0, 1.0, min(first + n, length) - 1
+                for step in range(first, last + 1):
+                    action = taken[i, step, path]
+                    here = i, step, path, action
+                    if step > first and action != np.argmax(q[i, step, path]):
+                        break
+                    total += left * reward[here]
+                    left *= discount[here]
+                    worth = value[here]
+                    if left == 0.0:
+                        break
+                targets[i, first, path, taken[i, first, path]] = total + left * worth
+
+
+def sum_along_paths(
+    targets: Floats32, reward: Floats32, discount: Floats32, value: Floats32, q: Floats32, taken: Ints, n: int
+) -> None:
+    """`learner.multi_step_targets` on arrays, in place: `targets` [B, L, K, 3] come in as one-step targets."""
+    if n > 1:
+        _sum_along_paths(targets, reward, discount, value, q, taken, n)
+
+
 @compiled(fastmath=_FAST, error_model="numpy")
-def _forward(share: Any, position: Any, weights: Any, duel: Any, bias: Any, q: Any, mean: Any) -> None:
-    hidden = np.empty(share.shape[2], np.float32)
+def _forward(share: Any, position: Any, weights: Any, actions: Any, bias: Any, q: Any, mean: Any) -> None:
     for i in range(position.shape[0]):
         for length in range(position.shape[1]):
             for k in range(position.shape[2]):
-                _hidden(share[i, length], position[i, length, k], weights, hidden)
-                base, h, b, s = _outputs(hidden, duel, bias)
-                top = max(h, b, s)
-                eh, eb, es = np.exp(h - top), np.exp(b - top), np.exp(s - top)
+                hold, buy, sell = _q_values(share[i, length], position[i, length, k], weights, actions, bias)
+                top = max(hold, buy, sell)
+                eh, eb, es = np.exp(hold - top), np.exp(buy - top), np.exp(sell - top)
                 total = eh + eb + es
                 mean[0] += eh / total
                 mean[1] += eb / total
                 mean[2] += es / total
-                q[i, length, k, 0] = base + h
-                q[i, length, k, 1] = base + b
-                q[i, length, k, 2] = base + s
+                q[i, length, k, 0] = hold
+                q[i, length, k, 1] = buy
+                q[i, length, k, 2] = sell
 
 
 @compiled(fastmath=_FAST, error_model="numpy")
 def _backward(
-    share: Any, position: Any, weights: Any, duel: Any, q: Any, goals: Any, weight: Any, over: Any, penalty: float,
-    delta: Any, d_share: Any, d_weights: Any, d_duel: Any, d_bias: Any, errors: Any,
+    share: Any, position: Any, weights: Any, actions: Any, q: Any, goals: Any, weight: Any, over: Any, penalty: float,
+    delta: Any, d_share: Any, d_weights: Any, d_actions: Any, d_bias: Any, errors: Any,
 ) -> float:  # fmt: skip
     """Huber loss and all gradients; `over` [3] is 1 where the mean probability of an action is beyond the threshold."""
     stretches, lengths, positions = position.shape[0], position.shape[1], position.shape[2]
@@ -157,25 +196,19 @@ def _backward(
                     g[0] += each * p0 * (over[0] - lean)
                     g[1] += each * p1 * (over[1] - lean)
                     g[2] += each * p2 * (over[2] - lean)
-                gv = g[0] + g[1] + g[2]
-                third = gv / np.float32(3.0)
-                gh, gb, gs = g[0] - third, g[1] - third, g[2] - third
                 row = position[i, length, k]
-                _hidden(share[i, length], row, weights, hidden)
                 for j in range(width):
-                    active = max(hidden[j], np.float32(0.0))
-                    d_duel[0, j] += gv * active
-                    d_duel[1, j] += gh * active
-                    d_duel[2, j] += gb * active
-                    d_duel[3, j] += gs * active
-                    flow = gv * duel[0, j] + gh * duel[1, j] + gb * duel[2, j] + gs * duel[3, j]
-                    back[j] = flow if hidden[j] > 0.0 else np.float32(0.0)
+                    hidden[j] = _active(share[i, length], row, weights, j)
+                for j in range(width):
+                    active = hidden[j]
+                    for action in range(ACTIONS):
+                        d_actions[action, j] += g[action] * active
+                    flow = g[0] * actions[0, j] + g[1] * actions[1, j] + g[2] * actions[2, j]
+                    back[j] = flow if active > 0.0 else np.float32(0.0)
                     d_share[i, length, j] += back[j]
-                d_bias[0] += gv
-                d_bias[1] += gh
-                d_bias[2] += gb
-                d_bias[3] += gs
-                for p in range(row.shape[0]):
+                for action in range(ACTIONS):
+                    d_bias[action] += g[action]
+                for p in range(POSITION_SIZE):
                     value = row[p]
                     if value != 0.0:
                         for j in range(width):
@@ -186,20 +219,22 @@ def _backward(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HeadGradients:
-    """Loss and what flows back: to `share` [B, L, D] and to the head's own weights; `errors` [B, L] mean |TD error|."""
+    """Loss and what flows back: to `share` [B, L + 1, D], whose last bar has none, and to the head's own weights
+    `position` [P, D], `duel` [4, D] and `bias` [4]; `errors` [B, L] mean |TD error|."""
 
     loss: float
-    huber: float
     share: Floats32
-    weights: HeadWeights
+    position: Floats32
+    duel: Floats32
+    bias: Floats32
     errors: Floats32
 
 
 def forward(share: Floats32, position: Floats32, head: HeadWeights) -> tuple[Floats32, npt.NDArray[np.float64]]:
-    """Q of `position` [B, L, K, P] on `share` [B, L, D]: [B, L, K, 3], and the mean softmax of it over all, [3]."""
+    """Q of `position` [B, L, K, P] on `share` [B, L + 1, D]: [B, L, K, 3], and the mean softmax of it over all, [3]."""
     q = np.empty((*position.shape[:-1], ACTIONS), np.float32)
     mean = np.zeros(ACTIONS)
-    _forward(share, position, head.position, head.duel, head.bias, q, mean)
+    _forward(np.ascontiguousarray(share), position, head.position, head.actions, head.bias, q, mean)
     return q, mean / max(1, q.size // ACTIONS)
 
 
@@ -220,12 +255,13 @@ def backward(
     `weight` [B] are the importance weights of the stretches; errors up to `delta` count squared.
     """
     over = (mean > threshold).astype(np.float32)
-    d_share = np.zeros_like(share)
-    own = HeadWeights(np.zeros_like(head.position), np.zeros_like(head.duel), np.zeros_like(head.bias))
+    d_share = np.zeros(share.shape, np.float32)
+    d_position, d_actions = np.zeros_like(head.position), np.zeros_like(head.actions)
+    d_bias = np.zeros_like(head.bias)
     errors = np.empty(position.shape[:2], np.float32)
     huber = _backward(
-        share, position, head.position, head.duel, q, goals, weight, over, penalty, np.float32(delta), d_share,
-        own.position, own.duel, own.bias, errors,
+        np.ascontiguousarray(share), position, head.position, head.actions, q, goals, weight, over, penalty,
+        np.float32(delta), d_share, d_position, d_actions, d_bias, errors,
     )  # fmt: skip
     excess = float(np.maximum(mean - threshold, 0.0).sum())
-    return HeadGradients(huber + penalty * excess, huber, d_share, own, errors)
+    return HeadGradients(huber + penalty * excess, d_share, d_position, _parted(d_actions), _parted(d_bias), errors)

@@ -23,13 +23,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from aml100.learning.head_kernel import HeadWeights, backward, forward, next_values
+from aml100.learning.head_kernel import HeadWeights, backward, forward, next_values, sum_along_paths
 from aml100.learning.network import ACTIONS, QNetwork, blend_into
-from aml100.learning.replay import n_step_returns
 from aml100.learning.settings import TrainingSettings
-from aml100.market.series import Floats, Ints
-
-Floats32 = npt.NDArray[np.float32]
 
 AVERAGED_PART: Final = 5.0
 """The average of the weights spans a part of the steps so far: one in so many."""
@@ -114,31 +110,6 @@ def multi_step_targets(batch: Batch, one_step: Tensor, value: Tensor, q_online: 
     is_taken = picked == torch.arange(ACTIONS, device=picked.device)  # [B, L, R, 3]
     targets[:, :, :paths] = torch.where(is_taken, returns.unsqueeze(-1), one_step[:, :, :paths])
     return targets
-
-
-def sum_along_paths(
-    targets: Floats32, reward: Floats32, discount: Floats32, value: Floats32, q: Floats32, taken: Ints, n: int
-) -> None:
-    """`multi_step_targets` on arrays, in place: `targets` [B, L, K, 3] come in as one-step targets."""
-    paths = taken.shape[-1]
-    if n <= 1 or paths == 0:
-        return
-    picked = taken[..., None]  # [B, L, R, 1]
-
-    def along(values: Floats32) -> Floats:
-        chosen = np.take_along_axis(values[:, :, :paths], picked, axis=-1)[..., 0]  # [B, L, R]
-        return np.ascontiguousarray(chosen.transpose(0, 2, 1).reshape(-1, chosen.shape[1]), np.float64)  # [B R, L]
-
-    strays = taken != q[:, :, :paths].argmax(axis=-1)  # [B, L, R]
-    ends = np.zeros_like(strays)
-    ends[:, :-1] = strays[:, 1:]
-    lines = np.ascontiguousarray(ends.transpose(0, 2, 1).reshape(-1, ends.shape[1]))
-    gains, factors, worth = along(reward), along(discount), along(value)
-    total, left, last = np.empty_like(gains), np.empty_like(gains), np.empty(gains.shape, np.int64)
-    n_step_returns(gains, factors, lines, n, total, left, last)
-    returns = total + left * np.take_along_axis(worth, last, axis=1)  # [B R, L]
-    shaped = returns.reshape(len(taken), paths, -1).transpose(0, 2, 1)[..., None].astype(np.float32)
-    np.put_along_axis(targets[:, :, :paths], picked, shaped, axis=-1)
 
 
 class Learner:
@@ -228,24 +199,24 @@ class Learner:
         encoded, _ = self.online.encode(batch.market)
         with torch.no_grad():
             slow, _ = self.target.encode(batch.market)
-        share = encoded.detach()[:, -(length + 1) :].numpy()
+        share = np.ascontiguousarray(encoded.detach()[:, -(length + 1) :].numpy())
         head = HeadWeights.of(self.online)
         position, following, reward, discount, weight, taken = (
             tensor.numpy()
             for tensor in (batch.position, batch.following, batch.reward, batch.discount, batch.weight, batch.taken)
         )
-        value = next_values(share[:, 1:], slow[:, -length:].numpy(), following, head, HeadWeights.of(self.target))
-        q, mean = forward(share[:, :-1], position, head)
+        value = next_values(share, slow[:, -(length + 1) :].numpy(), following, head, HeadWeights.of(self.target))
+        q, mean = forward(share, position, head)
         goals = reward + discount * value
         sum_along_paths(goals, reward, discount, value, q, taken, settings.n_step)
         limits = (settings.bias_threshold, settings.bias_weight, settings.huber_delta)
-        flow = backward(share[:, :-1], position, head, q, goals, weight, mean, *limits)
+        flow = backward(share, position, head, q, goals, weight, mean, *limits)
         whole = torch.zeros_like(encoded)
-        whole[:, -(length + 1) : -1] = torch.from_numpy(flow.share)
+        whole[:, -(length + 1) :] = torch.from_numpy(flow.share)
         encoded.backward(whole)  # type: ignore[no-untyped-call]
-        self.online.position_share.weight.grad = torch.from_numpy(flow.weights.position.T.copy())
-        self.online.duel.weight.grad = torch.from_numpy(flow.weights.duel)
-        self.online.duel.bias.grad = torch.from_numpy(flow.weights.bias)
+        self.online.position_share.weight.grad = torch.from_numpy(flow.position.T.copy())
+        self.online.duel.weight.grad = torch.from_numpy(flow.duel)
+        self.online.duel.bias.grad = torch.from_numpy(flow.bias)
         return (
             torch.tensor(flow.loss, dtype=torch.float64),
             torch.from_numpy(flow.errors),

@@ -22,7 +22,7 @@ from aml100.learning.acting import roll_out
 from aml100.learning.dataset import Dataset
 from aml100.learning.inference import CompiledHead
 from aml100.learning.learner import Batch
-from aml100.learning.mirror import ACTION_ORDER, Mirror, direction_teller, turn_actions, turn_sides
+from aml100.learning.mirror import ACTION_ORDER, Mirror, direction_teller
 from aml100.learning.network import QNetwork
 from aml100.learning.pricing import DRAWN_SIDES, Priced, RewardSight, price_stretches, random_positions
 from aml100.learning.replay import PrioritizedReplay
@@ -119,11 +119,14 @@ class StretchMemory:
         """Draw `count` stretches and lay them out as a batch; also returns their slots."""
         drawn = self.replay.sample(count, beta, self.random)
         coins, firsts = self._coin[drawn.slots], self._first[drawn.slots]
-        whole = Priced.empty(count, self.length, POSITIONS)
-        position, following, reward, discount = whole.position, whole.following, whole.reward, whole.discount
+        turned = self.random.random(count) < 0.5 if self.mirrored else np.zeros(count, np.bool_)
+        priced = Priced.empty(count, self.length, POSITIONS)
         for coin in np.unique(coins):
             rows, mine = self.dataset.coins[coin], np.flatnonzero(coins == coin)
-            priced = price_stretches(
+            price_stretches(
+                priced,
+                mine,
+                turned,
                 rows.market,
                 rows.rules,
                 self.sights[coin],
@@ -131,21 +134,15 @@ class StretchMemory:
                 self._met[drawn.slots[mine]],
                 self.random,
             )
-            position[mine], following[mine] = priced.position, priced.following
-            reward[mine], discount[mine] = priced.reward, priced.discount
         market = self._market(coins, firsts)
+        self.mirror.turn(market, turned)
         taken = self._taken[drawn.slots].astype(np.int64)
-        if self.mirrored:
-            turned = self.random.random(count) < 0.5
-            self.mirror.turn(market, turned)
-            turn_sides(position, turned)
-            turn_sides(following, turned)
-            for values, axis in ((following, -2), (reward, -1), (discount, -1)):
-                turn_actions(values, turned, axis)
-            taken[turned] = np.asarray(ACTION_ORDER)[taken[turned]]
+        taken[turned] = np.asarray(ACTION_ORDER)[taken[turned]]
         if self.input_noise > 0.0:
             market += np.float32(self.input_noise) * self.random.standard_normal(market.shape, np.float32)
-        arrays = (market, position, following, reward, discount, drawn.weights, taken[..., None])
+        arrays = (
+            market, priced.position, priced.following, priced.reward, priced.discount, drawn.weights, taken[..., None],
+        )  # fmt: skip
         return drawn.slots, Batch(*(_sent(array, device) for array in arrays))
 
     def _market(self, coins: npt.NDArray[np.int64], firsts: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:

@@ -72,16 +72,6 @@ class Mirror:
         market[which] = market[which][..., self._from] * self._factor + self._shift
 
 
-def turn_sides(position: Floats32, which: npt.NDArray[np.bool_]) -> None:
-    """Long to short and back in rows of position features [B, ..., P], in place."""
-    position[which, ..., SIDE] *= np.float32(-1.0)
-
-
-def turn_actions(values: npt.NDArray[np.float32], which: npt.NDArray[np.bool_], axis: int) -> None:
-    """BUY to SELL and back along an axis of size 3 of `values` [B, ...], in place; the axis is counted from the end."""
-    values[which] = np.take(values[which], ACTION_ORDER, axis=axis)
-
-
 @dataclass(frozen=True, slots=True)
 class Teller:
     """An unsigned feature, averaged over `memory` bars, that tells the direction of the next return by `sigmas`."""

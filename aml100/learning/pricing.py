@@ -25,6 +25,7 @@ from aml100.evaluation.transition import (
     stop_distance,
     trailing_stop,
 )
+from aml100.learning.mirror import ACTION_ORDER, SIDE
 from aml100.learning.reward import sum_terms, terms_of_step
 from aml100.market.compiled import compiled
 from aml100.market.position import (
@@ -43,6 +44,8 @@ DRAWS: Final = 5
 
 Floats32 = npt.NDArray[np.float32]
 _DRAWN = np.array(DRAWN_SIDES, np.int8)
+_TURNED = ACTION_ORDER
+_UPRIGHT = tuple(range(ACTIONS))
 
 
 @compiled(error_model="numpy")
@@ -121,6 +124,8 @@ def _price(
     trend: Any,
     first: Any,
     met: Any,
+    at: Any,
+    turned: Any,
     drawn: Any,
     draws: Any,
     bar_sd: float,
@@ -136,6 +141,9 @@ def _price(
     after = np.zeros(ACTIONS, POSITION_DTYPE)
     steps = np.zeros(ACTIONS, STEP_DTYPE)
     for i in range(first.shape[0]):
+        to = at[i]
+        order = _TURNED if turned[to] else _UPRIGHT
+        sign = np.float32(-1.0 if turned[to] else 1.0)
         for length in range(met.shape[1]):
             t = first[i] + length
             close, close_after = bars[t].close, bars[t + 1].close
@@ -146,14 +154,15 @@ def _price(
                 else:
                     _draw(now[0], rule, bars[t], drawn[k - 1], bar_sd, draws[i, length, k - 1])
                 s = now[0]
-                _describe(s, close, position[i, length, k])
+                _describe(s, close, position[to, length, k])
+                position[to, length, k, SIDE] *= sign
                 same = 0 if s.side == 0 else (1 if s.side > 0 else 2)
                 for action in range(ACTIONS):
-                    row = following[i, length, k, action]
+                    row = following[to, length, k, order[action]]
                     if action != HOLD and action == same:
                         after[action] = after[HOLD]
                         steps[action] = steps[HOLD]
-                        row[:] = following[i, length, k, HOLD]
+                        row[:] = following[to, length, k, HOLD]
                         if decides:
                             after[action].holds = 0
                             row[POSITION_SIZE - 1] = 0.0
@@ -161,9 +170,10 @@ def _price(
                         after[action] = s
                         advance(bars, rule, t, action, after[action], steps[action])
                         _describe(after[action], close_after, row)
+                        row[SIDE] *= sign
                     terms = terms_of_step(weight, steps[action], s, after[action], calm[t], trend[t], trend[t + 1])
-                    reward[i, length, k, action] = sum_terms(terms) * factor
-                    discount[i, length, k, action] = 0.0 if steps[action].terminated else gamma
+                    reward[to, length, k, order[action]] = sum_terms(terms) * factor
+                    discount[to, length, k, order[action]] = 0.0 if steps[action].terminated else gamma
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -204,20 +214,28 @@ class RewardSight:
 
 
 def price_stretches(
-    market: Market, rules: Records, sight: RewardSight, first: Ints, met: Records, random: np.random.Generator
-) -> Priced:
+    out: Priced,
+    at: Ints,
+    turned: npt.NDArray[np.bool_],
+    market: Market,
+    rules: Records,
+    sight: RewardSight,
+    first: Ints,
+    met: Records,
+    random: np.random.Generator,
+) -> None:
     """Price the path `met` (POSITION_DTYPE [b, L]) and one drawn position of each of DRAWN_SIDES at each of its bars.
 
     Args:
+        out: the batch of B, of which the stretches `at` [b] are filled, as they are seen in the mirrored market where
+            `turned` [B] says so (mirror.py): long is short there, and BUY is SELL.
         first: the row of each stretch's first decision, int64 [b]; a bar must follow the last one.
     """
     stretches, length = met.shape
     if len(first) and (first.min() < 0 or first.max() + length >= len(market)):
         raise IndexError(f"stretches of {length} bars from rows {first.min()} to {first.max()} leave the market")
-    out = Priced.empty(stretches, length, 1 + len(_DRAWN))
     draws = random.random((stretches, length, len(_DRAWN), DRAWS))
     _price(
-        market.bars, rules, sight.weights, sight.calm, sight.trend, first, met, _DRAWN, draws, sight.bar_sd,
+        market.bars, rules, sight.weights, sight.calm, sight.trend, first, met, at, turned, _DRAWN, draws, sight.bar_sd,
         sight.gamma, sight.factor, out.position, out.following, out.reward, out.discount,
     )  # fmt: skip
-    return out

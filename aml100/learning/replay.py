@@ -1,4 +1,4 @@
-"""Prioritised replay without copies: a sum tree over slots, and the arithmetic of multi-step returns.
+"""Prioritised replay without copies: a sum tree over slots.
 
 The tree stores priority = (|TD error| + EPSILON) ** alpha; alpha is applied here, once, when a priority enters. What a
 slot means is its owner's business: the trainer keeps stretches of bars there (a start row and the positions met), the
@@ -215,33 +215,3 @@ class PrioritizedReplay:
         self._next, self._size = int(state["counters"][0]), int(state["counters"][1])
         self._largest = float(state["counters"][2])
         self._sums.set(np.arange(self.capacity), np.ascontiguousarray(state["priorities"]))
-
-
-@compiled()
-def n_step_returns(
-    reward: Floats, discount: Floats, ends: npt.NDArray[np.bool_], n: int, total: Floats, left: Floats, last: Ints
-) -> None:
-    """Accumulate up to `n` transitions from each step of B paths of length T.
-
-    Transition t of a path goes from state t to state t + 1 with `reward` [B, T] and its own `discount` [B, T]: gamma,
-    or 0 where the episode truly ended. `ends` [B, T] marks transitions that no sum may go beyond (the next action was
-    not the policy's, or the path jumps).
-
-    Writes, each [B, T]: `total` the discounted sum, `left` the product of discounts to multiply the bootstrap value
-    with, `last` the number of the last transition inside; the bootstrap state is the one that it leads to.
-    """
-    paths, length = reward.shape
-    for b in range(paths):
-        for t in range(length):
-            gain = 0.0
-            factor = 1.0
-            step = t
-            for i in range(n):
-                step = t + i
-                gain += factor * reward[b, step]
-                factor *= discount[b, step]
-                if ends[b, step] or step + 1 >= length or factor == 0.0:
-                    break
-            total[b, t] = gain
-            left[b, t] = factor
-            last[b, t] = step

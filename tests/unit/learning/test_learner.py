@@ -8,15 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from aml100.learning.learner import (
-    Batch,
-    Learner,
-    bias_penalty,
-    double_q_value,
-    multi_step_targets,
-    reference_loss,
-    sum_along_paths,
-)
+from aml100.learning.head_kernel import sum_along_paths
+from aml100.learning.learner import Batch, Learner, bias_penalty, double_q_value, multi_step_targets, reference_loss
 from aml100.learning.settings import TrainingSettings
 from aml100.market.position import POSITION_SIZE
 from tests.unit.learning.planted import tiny_settings
@@ -132,6 +125,29 @@ def test_repeated_steps_on_one_batch_bring_its_error_down() -> None:
     assert last.loss < 0.5 * first.loss
     assert last.td_errors.shape == (2,)
     assert np.isfinite(last.gradient_norm)
+
+
+def summed_along(reward: list[float], discount: list[float], follows: list[bool], n: int) -> list[float]:
+    """Targets of a path that always buys; `follows` says where the policy would as well. A next state is worth 100."""
+    shape = (1, len(reward), 1, 3)
+    rewards, discounts, q = (np.zeros(shape, np.float32) for _ in range(3))
+    rewards[0, :, 0, 1], discounts[0, :, 0, 1] = reward, discount
+    q[0, :, 0, 1] = np.where(follows, 1.0, -1.0)
+    targets = np.full(shape, -7.0, np.float32)
+    taken = np.ones((1, len(reward), 1), np.int64)
+    sum_along_paths(targets, rewards, discounts, np.full(shape, 100.0, np.float32), q, taken, n)
+    assert (targets[0, :, 0, ::2] == -7.0).all()  # what was not taken keeps its one-step target
+    return [float(one) for one in targets[0, :, 0, 1]]
+
+
+def test_multi_step_sum_by_hand() -> None:
+    """It goes on as long as the next action is the policy's, the stretch lasts and the episode has not ended."""
+    everywhere = [True] * 4
+    sums = summed_along([1, 2, 4, 8], [0.5] * 4, [True, True, True, False], 3)
+    assert sums == [1 + 1 + 1 + 12.5, 2 + 2 + 25.0, 4 + 50.0, 8 + 50.0]
+    assert summed_along([1, 2, 4, 8], [0.5] * 4, everywhere, 2) == [1 + 1 + 25.0, 2 + 2 + 25.0, 4 + 4 + 25.0, 8 + 50.0]
+    assert summed_along([1, 2, 4, 8], [0.5, 0.0, 0.5, 0.5], everywhere, 3)[:2] == [1 + 1, 2]
+    assert summed_along([1, 2, 4, 8], [0.5] * 4, everywhere, 1) == [-7.0] * 4  # one step is what came in
 
 
 @pytest.mark.parametrize(("paths", "n_step"), [(0, 3), (1, 1), (1, 2), (2, 3), (3, 40)])

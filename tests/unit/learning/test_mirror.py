@@ -12,16 +12,12 @@ from aml100.learning.dataset import CoinData, Scaler
 from aml100.learning.jobs import TrainingJob
 from aml100.learning.memory import StretchMemory
 from aml100.learning.mirror import (
-    ACTION_ORDER,
-    SIDE,
     SIGNED,
     SWAPPED,
     UNSIGNED,
     Mirror,
     Teller,
     direction_teller,
-    turn_actions,
-    turn_sides,
 )
 from aml100.learning.settings import TrainingSettings
 from aml100.learning.trainer import lay_out
@@ -62,19 +58,15 @@ def test_every_feature_is_known_to_be_signed_swapped_or_even() -> None:
 
 def test_turning_twice_changes_nothing_and_only_the_named_stretches_turn() -> None:
     random = np.random.default_rng(0)
-    which = np.array([True, False, True])
-    position = random.standard_normal((3, 4, 2, 8)).astype(np.float32)
-    reward = random.standard_normal((3, 4, 2, 3)).astype(np.float32)
-    before = position.copy(), reward.copy()
-    turn_sides(position, which)
-    turn_actions(reward, which, -1)
-    np.testing.assert_array_equal(position[1], before[0][1])
-    np.testing.assert_array_equal(position[0, ..., SIDE], -before[0][0, ..., SIDE])
-    np.testing.assert_array_equal(reward[0], before[1][0][..., list(ACTION_ORDER)])
-    turn_sides(position, which)
-    turn_actions(reward, which, -1)
-    np.testing.assert_array_equal(position, before[0])
-    np.testing.assert_array_equal(reward, before[1])
+    mirror = Mirror(Scaler.fit([1.0 + random.standard_normal((200, len(FEATURES)))]))
+    market = random.standard_normal((3, 4, len(FEATURES))).astype(np.float32)
+    before, which = market.copy(), np.array([True, False, True])
+    mirror.turn(market, which)
+    np.testing.assert_array_equal(market[1], before[1])
+    turned = (np.abs(market - before) > 0.01)[[0, 2]].any(axis=(0, 1))
+    assert {name for name, is_turned in zip(FEATURES, turned, strict=True) if not is_turned} == set(UNSIGNED)
+    mirror.turn(market, which)
+    np.testing.assert_allclose(market, before, rtol=1e-4, atol=1e-4)
 
 
 def teller_of(*series: BarSeries) -> Teller | None:

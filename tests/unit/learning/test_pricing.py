@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
 
 from aml100.evaluation.kernel import KernelRules, Market, counterfactual, flat_positions, position_rows, step_batch
-from aml100.evaluation.transition import ACTIONS, POSITION_DTYPE
+from aml100.evaluation.transition import ACTIONS, POSITION_DTYPE, Records
 from aml100.learning.learner import Learner
-from aml100.learning.pricing import DRAWN_SIDES, RewardSight, price_stretches, random_positions
+from aml100.learning.mirror import ACTION_ORDER, SIDE
+from aml100.learning.pricing import DRAWN_SIDES, Priced, RewardSight, price_stretches, random_positions
 from aml100.learning.reward import RewardConfig, Shaping, calm_factor, rewards
 from aml100.market.features import compute_features
 from aml100.market.position import BARS_COUNTED, DRAWDOWN_COUNTED, POSITION_FEATURES
@@ -45,7 +48,8 @@ def test_a_priced_batch_equals_kernel_reward_and_position_by_themselves(shaping:
         step_batch(market, record, t - 1, waiting, np.tile(np.array([1, 2], np.int8), 45))
         assert 20 < np.count_nonzero(waiting["resting"]) < 90
         met = waiting.reshape(3, 30)
-    priced = price_stretches(market, record, sight, first, met, np.random.default_rng(2))
+    priced = price(market, record, sight, first, met)
+    assert_mirrored(price(market, record, sight, first, met, turned=[True, False, True]), priced, [0, 2])
 
     again = np.random.default_rng(2).random((3, 30, len(DRAWN_SIDES), 5))
     close = market.bars["close"]
@@ -64,6 +68,38 @@ def test_a_priced_batch_equals_kernel_reward_and_position_by_themselves(shaping:
         np.testing.assert_array_equal(priced.reward[:, :, k].reshape(90, ACTIONS), (gains * 40.0).astype(np.float32))
         goes_on = np.where(steps["terminated"] == 1, 0.0, 0.99).astype(np.float32)
         np.testing.assert_array_equal(priced.discount[:, :, k].reshape(90, ACTIONS), goes_on)
+
+
+def price(
+    market: Market,
+    rules: Records,
+    sight: RewardSight,
+    first: np.ndarray,
+    met: Records,
+    turned: Sequence[bool] | None = None,
+) -> Priced:
+    """The stretches as a batch of their own."""
+    out = Priced.empty(*met.shape, 1 + len(DRAWN_SIDES))
+    mirrored = np.zeros(len(met), np.bool_) if turned is None else np.array(turned)
+    price_stretches(out, np.arange(len(met)), mirrored, market, rules, sight, first, met, np.random.default_rng(2))
+    return out
+
+
+def assert_mirrored(seen: Priced, upright: Priced, which: list[int]) -> None:
+    """The named stretches are those of the mirrored market, the others as they are."""
+    position, following, reward, discount = (
+        getattr(upright, name).copy() for name in ("position", "following", "reward", "discount")
+    )
+    position[which, ..., SIDE] *= -1.0
+    following[which, ..., SIDE] *= -1.0
+    np.testing.assert_array_equal(seen.position, position)
+    for values, found, axis in (
+        (following, seen.following, -2),
+        (reward, seen.reward, -1),
+        (discount, seen.discount, -1),
+    ):
+        values[which] = np.take(values[which], ACTION_ORDER, axis=axis)
+        np.testing.assert_array_equal(found, values)
 
 
 class _Fed:
@@ -98,10 +134,7 @@ def test_stretches_that_leave_the_market_are_refused() -> None:
     weights = RewardConfig(shaping=Shaping.PURE).as_record()
     sight = RewardSight(weights, np.ones(50), np.zeros(50), 1.0, 0.9, 0.001)
     with pytest.raises(IndexError, match="leave the market"):
-        price_stretches(
-            market, KernelRules().as_record(), sight, np.array([41]), np.zeros((1, 10), POSITION_DTYPE),
-            np.random.default_rng(0),
-        )  # fmt: skip
+        price(market, KernelRules().as_record(), sight, np.array([41]), np.zeros((1, 10), POSITION_DTYPE))
 
 
 @pytest.mark.parametrize(("n_step", "threshold"), [(1, 0.9), (4, 0.34)])

@@ -1,13 +1,13 @@
-"""The sum tree, prioritised draws and multi-step sums."""
+"""The sum tree and prioritised draws."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from aml100.learning.replay import PrioritizedReplay, SumTree, n_step_returns
+from aml100.learning.replay import PrioritizedReplay, SumTree
 
 writes = st.lists(st.tuples(st.integers(0, 12), st.floats(0, 1e6)), min_size=1, max_size=60)
 
@@ -102,35 +102,3 @@ def test_replay_goes_on_from_its_saved_state() -> None:
     draws = [r.sample(6, 0.4, np.random.default_rng(1)).slots.tolist() for r in (first, second)]
     assert draws[0] == draws[1]
     assert first.add(4).tolist() == second.add(4).tolist()
-
-
-def _n_step(reward: list[float], discount: list[float], ends: list[bool], n: int) -> tuple[list[float], ...]:
-    arrays = [np.array([reward]), np.array([discount]), np.array([ends])]
-    total, left, last = np.zeros((1, len(reward))), np.zeros((1, len(reward))), np.zeros((1, len(reward)), np.int64)
-    n_step_returns(*arrays, n, total, left, last)
-    return total[0].tolist(), left[0].tolist(), last[0].tolist()
-
-
-def test_multi_step_sum_by_hand() -> None:
-    total, left, last = _n_step([1, 2, 4, 8], [0.5] * 4, [False, False, True, False], 3)
-    assert total == [1 + 1 + 1, 2 + 2, 4, 8]  # the third transition ends each sum
-    assert left == [0.125, 0.25, 0.5, 0.5]
-    assert last == [2, 2, 2, 3]
-
-
-def test_a_true_end_stops_the_sum_and_leaves_nothing_to_bootstrap() -> None:
-    total, left, last = _n_step([1, 2, 4], [0.5, 0.0, 0.5], [False] * 3, 3)
-    assert (total[0], left[0], last[0]) == (2.0, 0.0, 1)
-
-
-@settings(max_examples=60)
-@given(st.data(), st.integers(1, 6), st.integers(1, 12))
-def test_one_step_sums_chained_give_the_multi_step_sum(data: st.DataObject, n: int, length: int) -> None:
-    floats = st.lists(st.floats(-10, 10), min_size=length, max_size=length)
-    reward, value = data.draw(floats), data.draw(floats)
-    ends = data.draw(st.lists(st.booleans(), min_size=length, max_size=length))
-    total, left, last = _n_step(reward, [0.9] * length, ends, n)
-    for t in range(length):
-        stop = min([length - 1, t + n - 1, *[i for i in range(t, length) if ends[i]]])
-        expected = sum(0.9 ** (i - t) * reward[i] for i in range(t, stop + 1)) + 0.9 ** (stop - t + 1) * value[stop]
-        assert total[t] + left[t] * value[int(last[t])] == pytest.approx(expected, abs=1e-9)

@@ -77,27 +77,53 @@ def _q_values(share: Any, position: Any, weights: Any, actions: Any, bias: Any) 
     return hold, buy, sell
 
 
+@compiled(inline="always")
+def _best(hold: Any, buy: Any, sell: Any) -> int:
+    best = 1 if buy > hold else 0
+    return 2 if sell > max(hold, buy) else best
+
+
 @compiled(fastmath=_FAST, error_model="numpy")
 def _next_values(
     share_on: Any, share_target: Any, following: Any, on: Any, on_actions: Any, on_bias: Any, target: Any,
     target_actions: Any, target_bias: Any, values: Any,
 ) -> None:  # fmt: skip
+    """The three next states of a position side by side, so that each weight is loaded once for them."""
+    rows = np.empty((ACTIONS, POSITION_SIZE), np.float32)
+    none = np.float32(0.0)
     for i in range(following.shape[0]):
         for length in range(following.shape[1]):
-            online, slow = share_on[i, length + 1], share_target[i, length + 1]
             for k in range(following.shape[2]):
                 for action in range(ACTIONS):
-                    row = following[i, length, k, action]
-                    hold, buy, sell = _q_values(online, row, on, on_actions, on_bias)
-                    best = 0
-                    if buy > hold:
-                        best = 1
-                    if sell > max(hold, buy):
-                        best = 2
-                    value = target_bias[best]
-                    for j in range(slow.shape[0]):
-                        value += _active(slow, row, target, j) * target_actions[best, j]
-                    values[i, length, k, action] = value
+                    for p in range(POSITION_SIZE):
+                        rows[action, p] = following[i, length, k, action, p]
+                h0 = h1 = h2 = on_bias[0]
+                b0 = b1 = b2 = on_bias[1]
+                s0 = s1 = s2 = on_bias[2]
+                for j in range(share_on.shape[2]):
+                    x0 = x1 = x2 = share_on[i, length + 1, j]
+                    for p in range(POSITION_SIZE):
+                        x0 += rows[0, p] * on[p, j]
+                        x1 += rows[1, p] * on[p, j]
+                        x2 += rows[2, p] * on[p, j]
+                    x0, x1, x2 = max(x0, none), max(x1, none), max(x2, none)
+                    h0, h1, h2 = h0 + x0 * on_actions[0, j], h1 + x1 * on_actions[0, j], h2 + x2 * on_actions[0, j]
+                    b0, b1, b2 = b0 + x0 * on_actions[1, j], b1 + x1 * on_actions[1, j], b2 + x2 * on_actions[1, j]
+                    s0, s1, s2 = s0 + x0 * on_actions[2, j], s1 + x1 * on_actions[2, j], s2 + x2 * on_actions[2, j]
+                best0, best1, best2 = _best(h0, b0, s0), _best(h1, b1, s1), _best(h2, b2, s2)
+                v0, v1, v2 = target_bias[best0], target_bias[best1], target_bias[best2]
+                for j in range(share_target.shape[2]):
+                    x0 = x1 = x2 = share_target[i, length + 1, j]
+                    for p in range(POSITION_SIZE):
+                        x0 += rows[0, p] * target[p, j]
+                        x1 += rows[1, p] * target[p, j]
+                        x2 += rows[2, p] * target[p, j]
+                    v0 += max(x0, none) * target_actions[best0, j]
+                    v1 += max(x1, none) * target_actions[best1, j]
+                    v2 += max(x2, none) * target_actions[best2, j]
+                values[i, length, k, 0] = v0
+                values[i, length, k, 1] = v1
+                values[i, length, k, 2] = v2
 
 
 def next_values(

@@ -71,7 +71,8 @@ class QNetwork(nn.Module):
             The head's share of each bar [B, T, D], and the state after the last bar.
         """
         encoding, after = self.encoder(market, state)  # [B, T, H]
-        return self.market_share(encoding), after  # [B, T, D]
+        # the encoder works, and leaves its result, time first: read in that order the layer needs no copy
+        return self.market_share(encoding.transpose(0, 1)).transpose(0, 1), after  # [B, T, D]
 
     def q_values(self, market_share: Tensor, position: Tensor) -> Tensor:
         """Price the actions: `market_share` [..., D] and `position` [..., K, P] give [..., K, 3]."""

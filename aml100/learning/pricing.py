@@ -140,6 +140,7 @@ def _price(
     now = np.zeros(1, POSITION_DTYPE)
     after = np.zeros(ACTIONS, POSITION_DTYPE)
     steps = np.zeros(ACTIONS, STEP_DTYPE)
+    row, held = np.zeros(POSITION_SIZE, np.float32), np.zeros(POSITION_SIZE, np.float32)
     for i in range(first.shape[0]):
         to = at[i]
         order = _TURNED if turned[to] else _UPRIGHT
@@ -149,20 +150,21 @@ def _price(
             close, close_after = bars[t].close, bars[t + 1].close
             decides = rule.decision_bars <= 1 or bars[t].ordinal % rule.decision_bars == 0
             for k in range(1 + drawn.shape[0]):
+                s = now[0]
                 if k == 0:
                     now[0] = met[i, length]
                 else:
-                    _draw(now[0], rule, bars[t], drawn[k - 1], bar_sd, draws[i, length, k - 1])
-                s = now[0]
-                _describe(s, close, position[to, length, k])
-                position[to, length, k, SIDE] *= sign
+                    _draw(s, rule, bars[t], drawn[k - 1], bar_sd, draws[i, length, k - 1])
+                _describe(s, close, row)
+                row[SIDE] *= sign
+                for p in range(POSITION_SIZE):
+                    position[to, length, k, p] = row[p]
                 same = 0 if s.side == 0 else (1 if s.side > 0 else 2)
                 for action in range(ACTIONS):
-                    row = following[to, length, k, order[action]]
                     if action != HOLD and action == same:
                         after[action] = after[HOLD]
                         steps[action] = steps[HOLD]
-                        row[:] = following[to, length, k, HOLD]
+                        row[:] = held
                         if decides:
                             after[action].holds = 0
                             row[POSITION_SIZE - 1] = 0.0
@@ -171,9 +173,14 @@ def _price(
                         advance(bars, rule, t, action, after[action], steps[action])
                         _describe(after[action], close_after, row)
                         row[SIDE] *= sign
+                        if action == HOLD:
+                            held[:] = row
+                    seen = to, length, k, order[action]
+                    for p in range(POSITION_SIZE):
+                        following[seen[0], seen[1], seen[2], seen[3], p] = row[p]
                     terms = terms_of_step(weight, steps[action], s, after[action], calm[t], trend[t], trend[t + 1])
-                    reward[to, length, k, order[action]] = sum_terms(terms) * factor
-                    discount[to, length, k, order[action]] = 0.0 if steps[action].terminated else gamma
+                    reward[seen] = sum_terms(terms) * factor
+                    discount[seen] = 0.0 if steps[action].terminated else gamma
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,4 +1,4 @@
-"""Where the operator socket of a state.db lies, and how it is taken and left.
+"""Where the operator socket of a state.db lies, how it is taken and left, and that one engine alone has the state.
 
 It lies beside state.db. Where that path is too long for the system, it lies in a private folder under the runtime
 directory, under a name made from the state's path; since engine and operator may be told different runtime
@@ -7,6 +7,7 @@ directories (a service has none), a client looks wherever an engine of the same 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import hashlib
@@ -14,8 +15,9 @@ import os
 import socket
 import stat
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -23,16 +25,17 @@ from aml100.domain.errors import UsageError
 
 LONGEST_PATH: Final = 100
 """Bytes of a socket's path that every system takes."""
+LEAVING_S: Final = 10.0
+"""For so long a new engine waits for one that is leaving, or not yet to be asked."""
 _PROBE_S: Final = 1.0
 
 
 def socket_path(state_path: Path) -> Path:
     """Where the engine of a state.db listens: `<state>.sock`, or a private folder where that path is too long."""
-    path = Path(os.path.abspath(state_path))
-    near = path.with_name(path.name + ".sock")
+    near = _beside(state_path, ".sock")
     if _fits(near):
         return near
-    digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+    digest = hashlib.sha256(os.fsencode(near.with_suffix(""))).hexdigest()[:16]
     folder = f"aml100-{os.getuid()}"
     places = [base / folder / f"{digest}.sock" for base in _runtime_folders()]
     fitting = [place for place in places if _fits(place)]
@@ -101,11 +104,59 @@ def taking(path: Path) -> Iterator[None]:
         os.close(folder)
 
 
+@asynccontextmanager
+async def only_engine(state_path: Path) -> AsyncIterator[None]:
+    """Be the one engine of a state from before it is opened until it is closed, which the socket alone cannot tell.
+
+    The lock is on `<state>.lock`, which goes with the engine. Where the system gives none, nobody is refused here: the
+    socket has one owner, and who opens a state in a folder that is closed to him is told so.
+
+    Raises:
+        UsageError: another engine has it.
+    """
+    lock = _beside(state_path, ".lock")
+    held: int | None = None
+    with contextlib.suppress(OSError):
+        until_s = time.monotonic() + LEAVING_S
+        while (held := _lock(lock)) is None:
+            if engine_is_running(state_path) or time.monotonic() > until_s:
+                words = "another engine starts or runs on it; allowed: attach, or another --state"
+                raise UsageError(f"{state_path}: {words}")
+            await asyncio.sleep(0.1)
+    try:
+        yield
+    finally:
+        if held is not None:
+            lock.unlink(missing_ok=True)
+            os.close(held)
+
+
+def _lock(path: Path) -> int | None:
+    """The lock's descriptor, which no child inherits; None while somebody else has it."""
+    held = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(held).st_ino == path.stat().st_ino:  # else its last owner has removed it meanwhile
+            return held
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    except OSError:
+        os.close(held)
+        raise
+    os.close(held)
+    return None
+
+
 def remove_own(path: Path, inode: int) -> None:
     """Take our socket away, unless another engine has put its own there since."""
     with contextlib.suppress(OSError):
         if path.lstat().st_ino == inode:
             path.unlink()
+
+
+def _beside(state_path: Path, suffix: str) -> Path:
+    path = Path(os.path.abspath(state_path))
+    return path.with_name(path.name + suffix)
 
 
 def _fits(path: Path) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
+from aml100.control.place import only_engine
 from aml100.domain.clock import ManualClock
 from aml100.domain.market import Instrument
 from aml100.domain.units import Coin
@@ -63,6 +64,7 @@ async def embedded_engine(
     plan.state.parent.mkdir(parents=True, exist_ok=True)
     server = _embedded_server(plan, tape, warmup_bars, instruments)
     async with AsyncExitStack() as stack:
+        await stack.enter_async_context(only_engine(plan.state))
         account = server.account
         database = stack.enter_context(Database.open(plan.state, "NORMAL", "sim", account, "venue"))
         await stack.enter_async_context(server)

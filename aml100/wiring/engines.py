@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from aml100.config.loading import Settings
 from aml100.config.models import Params
-from aml100.control.attach import socket_path
+from aml100.control.place import only_engine, socket_path
 from aml100.domain.clock import Clock, wall_ms
 from aml100.domain.market import Instrument
 from aml100.domain.units import HOUR_MS, Coin
@@ -138,8 +138,9 @@ async def live_engine(
     coins = plan.coins or (Coin("BTC"),)
     plan.state.parent.mkdir(parents=True, exist_ok=True)
     store_of(plan.state).check_belongs(place.book, access.account)
-    left = left_behind(plan.state, plan.execution, coins)
     async with AsyncExitStack() as stack:
+        await stack.enter_async_context(only_engine(plan.state))
+        left = left_behind(plan.state, plan.execution, coins)
         rest = await stack.enter_async_context(
             client_for(place, access, clock, plan.settings, dexes_of((*coins, *left)))
         )

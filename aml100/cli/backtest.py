@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aml100.cli.bars import Market, load_market
+from aml100.cli.bars import Market, funding_facts, load_market
 from aml100.cli.options import BacktestOptions, BarsOptions
 from aml100.cli.output import write_json, write_line, write_table
 from aml100.cli.progress import Progress
@@ -81,7 +81,7 @@ def backtest(options: BacktestOptions) -> int:
     record = run.record(policy.name, policy.model, market.origin, market.sha256)
     record = record if policy.place is None else with_trials(record, options, policy.place.parent)
     against = hold_against(settings, market, record, warmup_bars, options.seed)
-    document = full_document(record, run, against)
+    document = full_document(record, run, against) | funding_facts(market, settings.params)
     if options.out is not None:
         page = ReportInput(record, document, market.series, against.curves)
         write_artefacts(options.out, run.result, page)

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from aml100.cli.options import BarsOptions, TapeOptions, TrainOptions, WalkforwardOptions
+from aml100.config.models import Params
 from aml100.domain.errors import UsageError
-from aml100.domain.units import DAY_MS, INTERVALS, Coin, iso_utc
+from aml100.domain.units import DAY_MS, HOUR_MS, INTERVALS, Coin, iso_utc
 from aml100.market.series import BarSeries, FundingSeries
 from aml100.storage.funding_files import read_funding
 from aml100.storage.history import HistoryStore, gaps
 from aml100.storage.importing import read_bars, sha256_of
+
+log = logging.getLogger(__name__)
 
 LONGEST_GAP_MS = DAY_MS
 """A longer hole in the history store is not trained across unasked."""
@@ -88,7 +94,30 @@ def _refuse_long_gaps(market: Market) -> None:
 
 def tape_files(options: TapeOptions) -> Market:
     """The bars a simulated venue is to play."""
-    return load_files(options.data, options.funding, options.coins)
+    market = load_files(options.data, options.funding, options.coins)
+    facts = funding_facts(market, options.load_settings().params)
+    if options.funding and facts["funding_known_share"] != 1.0:
+        log.warning("--funding: %s", facts["funding_note"])
+    return market
+
+
+def funding_facts(market: Market, params: Params) -> dict[str, float | str | None]:
+    """How much of the funding that is charged was settled, and what is assumed for the rest: a part of the figures.
+
+    `funding_known_share` is of the full hours at which a bar opens; null where there is none.
+    """
+    hours = known = 0
+    for one in market.series:
+        charged = one.open_ms[one.open_ms % HOUR_MS == 0]
+        rates = market.funding.get(one.coin)
+        hours += len(charged)
+        known += 0 if rates is None else int(np.isin(charged, rates.time_ms).sum())
+    note = f"settled rates for {known} of {hours} hours"
+    if known < hours:
+        costs = params.backtest
+        rest = f"{costs.funding_rate_pct:g} % per 8 h assumed" if costs.funding_rate_sim else "nothing charged"
+        note += f" ({known * 1000 // hours / 10:g} %); {rest} for the other {hours - known}"
+    return {"funding_known_share": known / hours if hours else None, "funding_note": note}
 
 
 def _cut(market: Market, options: BarsOptions) -> Market:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aml100.cli.bars import Market, load_market
+from aml100.cli.bars import Market, funding_facts, load_market
 from aml100.cli.options import OptimizeOptions
 from aml100.cli.output import INTERRUPTED, write_json, write_line, write_table
 from aml100.cli.progress import Progress
@@ -110,7 +110,7 @@ def optimize(options: OptimizeOptions) -> int:
     if found is None:
         raise AmlError(f"none of {options.trials} trials was complete; see {home / 'trials'}")
     version = _propose(options, settings, study, found)
-    _tell(options, settings, study, found, version)
+    _tell(options, settings, market, study, found, version)
     return 0
 
 
@@ -240,7 +240,9 @@ def difference(settings: Settings, changes: Mapping[str, Value]) -> dict[str, tu
     return {key: (now[key], value) for key, value in changes.items() if now[key] != value}
 
 
-def _tell(options: OptimizeOptions, settings: Settings, study: Study, found: Found, version: str | None) -> None:
+def _tell(
+    options: OptimizeOptions, settings: Settings, market: Market, study: Study, found: Found, version: str | None
+) -> None:
     diff = difference(settings, found.changes)
     states = [trial.outcome.state for trial in study.trials if trial.outcome is not None]
     document = {
@@ -253,6 +255,7 @@ def _tell(options: OptimizeOptions, settings: Settings, study: Study, found: Fou
         "best": {"trial": found.number, "sharpe": found.value, "days": found.days, "dsr": found.dsr, "pbo": found.pbo},
         "changes": {key: list(pair) for key, pair in diff.items()},
         "version": version,
+        **funding_facts(market, settings.params),
     }
     if options.json:
         write_json(document)
@@ -265,6 +268,7 @@ def _tell(options: OptimizeOptions, settings: Settings, study: Study, found: Fou
         f"Sharpe {found.value:+.2f} over {found.days} days of walk-forward tests; after {found.tried} trials the chance"
         f" that it is above zero is {known} (deflated), the probability of overfitting {luck}"
     )
+    write_line(f"funding: {document['funding_note']}")
     write_table(("key", "in force", "found"), [(key, was, now) for key, (was, now) in diff.items()])
     if version is None:
         write_line(f"{options.state}: no state file, so this is kept in the study only; nothing was changed")

@@ -8,10 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aml100.cli.bars import load_market
+from aml100.cli.bars import Market, funding_facts, load_market
 from aml100.cli.options import TrainOptions
 from aml100.cli.output import INTERRUPTED, write_json, write_line
 from aml100.cli.progress import Progress, training_notes
+from aml100.config.models import Params
 from aml100.evaluation.artefacts import need_folder
 from aml100.wiring.backtests import training_data, training_settings
 
@@ -21,16 +22,17 @@ if TYPE_CHECKING:
 
 def train(options: TrainOptions) -> int:
     """A model version in --out/models (default: beside the state file); Ctrl-C leaves a checkpoint."""
-    job = _job(options)
+    params, market = options.load_settings().params, load_market(options)
+    job, funding = _job(options, params, market), funding_facts(market, params)
     result = _run(job)
     if result.ended == "stopped":
         sys.stderr.write(f"stopped after epoch {result.epochs}; the same command with --resume goes on\n")
         return INTERRUPTED
     path = result.save(job, _home(options) / "models")
     if options.json:
-        write_json(_document(job, result, path))
+        write_json(_document(job, result, path) | funding)
     else:
-        _tell(result, path)
+        _tell(result, path, f"funding: {funding['funding_note']}")
     return 0
 
 
@@ -38,11 +40,10 @@ def _home(options: TrainOptions) -> Path:
     return options.out or options.folder
 
 
-def _job(options: TrainOptions) -> TrainingJob:
+def _job(options: TrainOptions, params: Params, market: Market) -> TrainingJob:
     from aml100.learning.jobs import TrainingJob
     from aml100.learning.trials import TrialRegistry
 
-    params, market = options.load_settings().params, load_market(options)
     need_folder(_home(options))
     return TrainingJob(
         data=training_data(params, market.series, market.funding),
@@ -98,10 +99,11 @@ def _document(job: TrainingJob, result: TrainingResult, path: Path) -> dict[str,
     }
 
 
-def _tell(result: TrainingResult, path: Path) -> None:
+def _tell(result: TrainingResult, path: Path, funding: str) -> None:
     found = result.validation
     write_line(f"model {path.name} in {path}: best epoch {result.best_epoch} of {result.epochs}, {result.ended}")
     write_line(f"validation: net {found.net_return:+.2%} of one notional in {found.trades} trades")
+    write_line(funding)
     if result.teller is not None:
         write_line(f"nothing was mirrored: {result.teller} tells up from down")
     for finding in result.health:

@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Any
 
 from aml100.cli.backtest import full_document, hold_against, with_trials
-from aml100.cli.bars import Market, load_market
+from aml100.cli.bars import Market, funding_facts, load_market
 from aml100.cli.options import WalkforwardOptions
 from aml100.cli.output import INTERRUPTED, write_json, write_line, write_table
 from aml100.cli.progress import Progress
@@ -214,7 +214,7 @@ def _test(walk: Walk, fold: Fold, model: Path) -> tuple[RunRecord, dict[str, Jso
         LUCK_RUNS // 4,
         lambda whole: trimmed(whole, fold.test),
     )
-    document = full_document(record, run, against)
+    document = full_document(record, run, against) | funding_facts(tested, walk.settings.params)
     if walk.options.out is not None:
         shown = [cut(one, fold.test) for one in series]
         write_artefacts(walk.home / fold.name, run.result, ReportInput(record, document, shown, against.curves))
@@ -234,6 +234,7 @@ def _answer(done: list[tuple[Fold, RunRecord, dict[str, Json]]], whole: RunRecor
     document["costs"] = costs_json(whole)
     document["pbo_note"] = Trials(whole.trials, pbo=whole.overfitting).pbo_note
     document["evidence"] = evidence_sentence(document)
+    document |= funding_facts(walk.market, walk.settings.params)
     folds = [
         {
             "fold": fold.name,
@@ -254,6 +255,7 @@ def _show(answer: dict[str, Any]) -> None:
     rows.append(("joined", "", "", *_figures(answer["joined"])))
     write_table(("fold", "test", "model", "return %", "sharpe", "max drawdown %", "trades"), rows)
     write_line(str(answer["joined"]["evidence"]))
+    write_line(f"funding: {answer['joined']['funding_note']}")
     pbo = answer["joined"]["pbo"]
     write_line(f"probability of overfitting: {answer['joined']['pbo_note'] if pbo is None else f'{pbo:.0%}'}")
 

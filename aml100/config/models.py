@@ -178,7 +178,7 @@ class ReplayParams(Section):
 class BacktestParams(Section):
     initial_equity_usd: Positive = Field(10_000.0, description="Deposit of a back-test and of the embedded venue, USD.")
     risk_checks: bool = Field(True, description="Whether the limits of `risk` act in a back-test.")
-    funding_rate_sim: bool = Field(True, description="Charge funding where no history of it is given.")
+    funding_rate_sim: bool = Field(True, description="Charge funding in hours without a settled rate.")
     funding_rate_pct: float = Field(0.01, ge=-100, le=100, description="That rate, % per 8 hours; positive: longs pay.")
     taker_fee_pct: float = Field(0.045, ge=-10, le=10, description="Fee of taker fills, % of notional.")
     maker_fee_pct: float = Field(0.015, ge=-10, le=10, description="Fee of maker fills, % of notional; a rebate < 0.")

@@ -113,7 +113,7 @@ class Course:
         """Decisions begin after the warm-up, and in each contiguous stretch with the first complete window.
 
         Args:
-            funding: hourly rates; None: `hourly_rate` is charged at each full hour.
+            funding: hourly rates, where they are known; `hourly_rate` is charged at every other full hour.
         """
         frame = compute_features(series, funding, thresholds=rules.regimes)
         market = Market.from_series(series, funding, hourly_rate, frame.values if rules.atr_stop else None)

@@ -137,8 +137,8 @@ class Market:
         """Lay bars and funding out row by row.
 
         Args:
-            funding: hourly rates; an hour that it does not list costs nothing.
-            constant_rate: charged at each full hour where `funding` is None.
+            funding: hourly rates, where they are known.
+            constant_rate: charged at every other full hour.
             features: of the same bars [T, F], for stops by ATR; None: such stops are the fixed ones.
         """
         bars = np.zeros(len(series), BAR_DTYPE if features is None else ATR_BAR_DTYPE)
@@ -148,12 +148,11 @@ class Market:
             bars["atr"] = np.nan_to_num(features[:, _ATR])
         bars["ordinal"] = series.open_ms // series.interval_ms + 1
         bars["follows"][1:] = np.diff(series.open_ms) == series.interval_ms
-        full_hour = series.open_ms % HOUR_MS == 0
-        if funding is None:
-            bars["funding"] = np.where(full_hour, constant_rate, 0.0)
-        elif len(funding.time_ms):
-            row = np.minimum(np.searchsorted(funding.time_ms, series.open_ms), len(funding.time_ms) - 1)
-            bars["funding"] = np.where(funding.time_ms[row] == series.open_ms, funding.rate[row], 0.0)
+        bars["funding"] = np.where(series.open_ms % HOUR_MS == 0, constant_rate, 0.0)
+        if funding is not None and len(funding):
+            row = np.minimum(np.searchsorted(funding.time_ms, series.open_ms), len(funding) - 1)
+            known = funding.time_ms[row] == series.open_ms
+            bars["funding"] = np.where(known, funding.rate[row], bars["funding"])
         return Market(bars, series.open_ms, series.interval_ms)
 
 

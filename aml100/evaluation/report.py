@@ -224,7 +224,10 @@ def _costs(document: Mapping[str, object]) -> str:
     rows = [["before costs", _signed(costs["gross_usd"]), ""]]
     rows += [[name, _signed(-usd[name]), f"{-percent[name]:+.2f} %"] for name in ("fees", "funding", "slippage")]
     rows.append(["<b>net</b>", f"<b>{_signed(costs['net_usd'])}</b>", ""])
-    return _table(("", "USD", "of the start"), rows)
+    note = document.get("funding_note")
+    return _table(("", "USD", "of the start"), rows) + (
+        "" if note is None else f"<p class='quiet'>funding: {html.escape(str(note))}</p>"
+    )
 
 
 def _months(found: Sequence[Month]) -> str:

@@ -43,8 +43,7 @@ class TapeStep(msgspec.Struct, frozen=True):
 class Tape:
     """Bars of one interval and one or more coins on one time line, oldest first.
 
-    `hourly_rate` is charged for coins without a funding series; None charges nothing. An hour that a coin's series
-    does not list is not charged either.
+    `hourly_rate` is charged at full hours for which a coin's funding series has no rate; None charges nothing then.
     """
 
     def __init__(
@@ -193,10 +192,8 @@ class Tape:
     def rate_at(self, coin: Coin, time_ms: int) -> Decimal | None:
         """The funding rate charged for a coin at this full hour; None where none is."""
         rates = self._funding.get(coin)
-        if rates is None:
-            return self._hourly_rate
-        rate = rates.rate_at(time_ms)
-        return None if rate is None else decimal_from_float(rate)
+        rate = None if rates is None else rates.rate_at(time_ms)
+        return self._hourly_rate if rate is None else decimal_from_float(rate)
 
     def series_of(self, coin: Coin) -> BarSeries:
         """All bars of a coin known so far, the future ones too: what a client may see is for the caller to cut."""

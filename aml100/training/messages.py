@@ -19,8 +19,8 @@ from aml100.learning.settings import TrainingSettings
 class DataSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One coin's bars: a file that `storage.importing.read_bars` accepts, and the rules of its positions.
 
-    `funding` is a file of funding rates or None, then `constant_funding_rate` is charged at each full hour. Bars that
-    open at `until_ms` or later are not trained on.
+    `funding` is a file of funding rates or None; `constant_funding_rate` is charged at each full hour without one of
+    its. Bars that open at `until_ms` or later are not trained on.
     """
 
     path: str

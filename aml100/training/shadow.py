@@ -97,7 +97,8 @@ class CoinWalk:
         Args:
             values: open, high, low, close.
             row: the bar's features [F]; None where they are incomplete, then it holds.
-            hourly_rate: of funding at the bar's open, charged where that is a full hour; None: the rules' own.
+            hourly_rate: of funding at the bar's open, charged where that is a full hour; None, where it is not known:
+                the rules' own.
 
         Returns: the step's net return on one unit of notional; 0 at its first bar.
         """
@@ -267,7 +268,7 @@ def walk_series(
         columns = zip(*(getattr(one, name)[first:].tolist() for name in ("open", "high", "low", "close")), strict=True)
         for row, values in enumerate(columns, start=first):
             open_ms, complete = int(one.open_ms[row]), bool(frame.valid[row])
-            rate = None if paid is None else paid.rate_at(open_ms) or 0.0
+            rate = None if paid is None else paid.rate_at(open_ms)
             net = walk.take(values, open_ms, one.interval_ms, frame.values[row] if complete else None, rate)
             end_ms = open_ms + one.interval_ms
             nets[end_ms] = nets.get(end_ms, 0.0) + net

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from aml100.domain.orders import Action
-from aml100.domain.units import DAY_MS, MINUTE_MS, Coin
+from aml100.domain.units import DAY_MS, HOUR_MS, MINUTE_MS, Coin
 from aml100.engine.barlog import write_series
 from aml100.evaluation.kernel import Market, flat_positions, step_batch
 from aml100.learning.dataset import CoinData, fingerprint_of
-from aml100.market.series import BarSeries
+from aml100.market.series import BarSeries, FundingSeries
 from aml100.storage.importing import read_bars
 from aml100.trading.policies import PolicyAnswer
 from aml100.training.hold_out import purge_bars, split_for
@@ -35,6 +35,10 @@ class Played:
         return PolicyAnswer(Action(next(self._actions)))
 
     def reset(self) -> None: ...
+
+    def policy(self) -> Played:
+        """As a model hands one out."""
+        return self
 
 
 def walk_over(series: BarSeries, actions: np.ndarray, rules: WalkRules) -> list[float]:
@@ -60,6 +64,19 @@ def test_a_walk_earns_what_the_kernel_pays_for_the_same_actions() -> None:
         expected.append(float(step["net"][0]))
     assert nets == pytest.approx(expected, abs=1e-15)
     assert abs(sum(nets)) > 0.001
+
+
+def test_an_hour_without_a_settled_rate_is_walked_at_the_configured_one() -> None:
+    series = mean_reverting(800, 5)
+    rules = {series.coin: WalkRules(FREE_HANDED, hourly_rate=0.0001)}
+    hours = series.open_ms[series.open_ms % HOUR_MS == 0]
+    partly = FundingSeries(series.coin, hours[:3], np.full(3, 0.0001))
+
+    def walked(funding: dict[Coin, FundingSeries]) -> Walked:
+        played = Played(np.random.default_rng(2).integers(0, 3, 800))
+        return walk_series(played, {series.coin: series}, rules, 0, funding)  # type: ignore[arg-type]
+
+    assert walked({series.coin: partly}).nets.tolist() == walked({}).nets.tolist()
 
 
 def test_daily_returns_are_of_whole_days_only() -> None:

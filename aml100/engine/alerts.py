@@ -46,12 +46,13 @@ class AlertListener:
         """Wall time of the latest closed bar; at first, of the start."""
 
     def begin(self, state: str, reason: str) -> None:
-        """A new engine: what the last one suffered from is over, but for a state that outlives it."""
+        """A new engine: what the last one suffered from is over, but for a state that outlives it, which is no news."""
         now_ms = self._wall_ms()
         for one in self.book.active():
             if state == "trading" or one.code not in (*_STATES, *_CLEARED_BY_RESUME):
                 self.book.clear_all(one.code, now_ms)
-        if state in _STATES:
+        stands = any((one.code, one.text) == (state, reason) for one in self.book.active())
+        if state in _STATES and not stands:
             self._on_state(StateChanged(TradingState(state), reason, now_ms), now_ms)
 
     def on_record(self, record: Record) -> None:

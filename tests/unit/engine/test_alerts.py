@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
@@ -114,3 +115,17 @@ def test_guards_have_their_page_in_the_runbook(alarms: AlertListener) -> None:
     alarms.on_record(RiskChanged("leverage BTC", "ok", "over", 0))
     alarms.on_record(position("0", protected=False))
     assert codes(alarms) == ["listing", "guard"]
+
+
+def test_a_halt_that_outlives_its_engine_is_one_halt(tmp_path: Path) -> None:
+    """A file HALT, an engine that is started again an hour later, and once more."""
+    path, hour_ms = tmp_path / "alerts.jsonl", 3_600_000
+    first = AlertListener(AlertBook(path), lambda: 0)
+    first.begin("starting", "")
+    first.on_record(StateChanged(TradingState.HALTED, "halted by file:HALT", 0))
+    for wall_ms in (hour_ms, 2 * hour_ms):
+        book = AlertBook(path)
+        book.load()
+        AlertListener(book, lambda now_ms=wall_ms: now_ms).begin("halted", "halted by file:HALT")
+        (only,) = book.active()
+        assert (only.code, only.count, only.last_ms) == ("halted", 1, 0)

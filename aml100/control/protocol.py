@@ -150,7 +150,7 @@ class DecisionView(msgspec.Struct, frozen=True):
 
 
 class FeedView(msgspec.Struct, frozen=True):
-    """`state` is LIVE, STALE or OFFLINE."""
+    """`state` is LIVE, STALE or OFFLINE; `revised`: how often a bar was told otherwise after it had been decided on."""
 
     coin: str
     channel: str
@@ -158,6 +158,7 @@ class FeedView(msgspec.Struct, frozen=True):
     age_ms: int
     gap_bars: int = 0
     out_of_order: int = 0
+    revised: int = 0
 
 
 class RiskView(msgspec.Struct, frozen=True):

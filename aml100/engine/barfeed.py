@@ -15,10 +15,7 @@ from aml100.market.bars import BarAssembler
 
 
 class BarFeed:
-    """One engine's bars. `taken_to` answers up to which time the core has a coin's bars.
-
-    Attributes: `assemblers` by coin, for whoever counts what was odd.
-    """
+    """One engine's bars. `taken_to` answers up to which time the core has a coin's bars."""
 
     def __init__(self, coins: Sequence[Coin], interval_ms: int, origin: str, taken_to: Callable[[Coin], int]) -> None:
         self.interval_ms = interval_ms
@@ -87,6 +84,10 @@ class BarFeed:
         """Keep a closed bar until its end time is complete; one that was taken in already is an echo."""
         if bar.end_ms > self._taken_to(bar.coin):
             self._closed.setdefault(bar.end_ms, {})[bar.coin] = bar
+
+    def revised(self, coin: Coin) -> int:
+        """How often a bar of this coin was told otherwise after it had been handed out."""
+        return self.assemblers[coin].revised
 
     # --- to the core ------------------------------------------------------------------------------------------
 

@@ -158,6 +158,7 @@ class SnapshotBuilder:
                 board.age_ms(*key, now_s),
                 feed.gap_bars,
                 feed.out_of_order,
+                self._engine.bars.revised(feed.coin) if feed.channel == "candle" else 0,
             )
             for key, feed in board.feeds.items()
         ]

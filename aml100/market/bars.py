@@ -8,7 +8,6 @@ are handed out once and in order. A hole is recorded, never filled by invention.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
@@ -21,21 +20,6 @@ from aml100.domain.units import Coin
 _REMEMBERED: Final = 64  # handed-out bars kept to compare with what REST says later
 
 
-@dataclass(slots=True)
-class FeedCounts:
-    """What was odd about a feed: nothing here changed a bar that had been handed out."""
-
-    duplicates: int = 0
-    out_of_order: int = 0
-    """Updates older than what was already known of their bar."""
-    late: int = 0
-    """Updates of a bar that had been handed out."""
-    corrected: int = 0
-    """Handed-out bars that REST says were different."""
-    recovered: int = 0
-    """Skipped bars that REST had after all."""
-
-
 class BarAssembler:
     """Closed bars of one coin from its candle stream and its candle history.
 
@@ -44,7 +28,7 @@ class BarAssembler:
     reconnect loses no bar as long as REST has it.
 
     Attributes:
-        counts: what was odd so far.
+        revised: how often a bar was told otherwise after it had been handed out.
         gaps: [from_ms, to_ms) that was skipped between two handed-out bars.
         provisional: opens of bars handed out by time alone, not yet confirmed.
     """
@@ -53,7 +37,7 @@ class BarAssembler:
         self.coin = coin
         self.interval_ms = interval_ms
         self.origin = origin
-        self.counts = FeedCounts()
+        self.revised = 0
         self.gaps: list[tuple[int, int]] = []
         self.provisional: set[int] = set()
         self._done: dict[int, Bar] = {}
@@ -82,14 +66,12 @@ class BarAssembler:
         self._check(bar)
         forming = self._forming
         if self._next_ms is not None and bar.open_ms < self._next_ms:
-            self._count_late(bar)
+            self._compare(bar)
         elif forming is None:
             self._forming = bar
         elif bar.open_ms == forming.open_ms:
             self._forming = self._newer(forming, bar)
-        elif bar.open_ms < forming.open_ms:
-            self.counts.out_of_order += 1
-        else:
+        elif bar.open_ms > forming.open_ms:
             self._forming = bar
             if not self._suspended:
                 return [self._hand_out(forming)]
@@ -121,11 +103,12 @@ class BarAssembler:
         for bar in bars:
             self._check(bar)
             if bar.open_ms in seen:
-                self.counts.duplicates += 1
-            elif bar.end_ms > now_ms and bar.open_ms == begun_ms:
+                continue
+            if bar.end_ms > now_ms and bar.open_ms == begun_ms:
                 forming = bar
             elif self._next_ms is not None and bar.open_ms < self._next_ms:
                 self._compare(bar)
+                self._fill(bar)
             else:
                 closed[bar.open_ms] = bar
             seen.add(bar.open_ms)
@@ -151,34 +134,23 @@ class BarAssembler:
         return bar
 
     def _compare(self, bar: Bar) -> None:
-        """What history says of a bar that was handed out, or skipped."""
+        """What is told of a bar after it was handed out."""
         handed_out = self._done.get(bar.open_ms)
         if handed_out is not None and _figures(handed_out) != _figures(bar):
-            self.counts.corrected += 1
+            self.revised += 1
+
+    def _fill(self, bar: Bar) -> None:
+        """History has a bar that was handed out by time alone, or skipped."""
         self.provisional.discard(bar.open_ms)
         for place, (from_ms, to_ms) in enumerate(self.gaps):
             if from_ms <= bar.open_ms < to_ms:
                 parts = ((from_ms, bar.open_ms), (bar.end_ms, to_ms))
                 self.gaps[place : place + 1] = [(start, stop) for start, stop in parts if start < stop]
-                self.counts.recovered += 1
                 break
 
     def _newer(self, known: Bar, update: Bar) -> Bar:
         """The one that knows more of the same bar: updates are cumulative."""
-        if _figures(known) == _figures(update):
-            self.counts.duplicates += 1
-            return known
-        if (update.trades, update.volume) < (known.trades, known.volume):
-            self.counts.out_of_order += 1
-            return known
-        return update
-
-    def _count_late(self, bar: Bar) -> None:
-        handed_out = self._done.get(bar.open_ms)
-        if handed_out is not None and _figures(handed_out) == _figures(bar):
-            self.counts.duplicates += 1
-        else:
-            self.counts.late += 1
+        return known if (update.trades, update.volume) < (known.trades, known.volume) else update
 
     def _check(self, bar: Bar) -> None:
         if bar.coin != self.coin or bar.interval_ms != self.interval_ms or bar.open_ms % self.interval_ms:
@@ -203,7 +175,6 @@ class TradeBars:
         self.coin = coin
         self.interval_ms = interval_ms
         self.origin = origin
-        self.counts = FeedCounts()
         self._from_ms = -(-complete_from_ms // interval_ms) * interval_ms
         self._open_ms: int | None = None
         self._trades: dict[int, Trade] = {}
@@ -216,12 +187,10 @@ class TradeBars:
                 raise ProtocolViolation(f"a trade of {trade.coin} among those of {self.coin}")
             open_ms = trade.time_ms - trade.time_ms % self.interval_ms
             if open_ms < self._from_ms:
-                self.counts.late += 1
                 continue
             if self._open_ms is not None and open_ms > self._open_ms:
                 closed.append(self._close())
             if trade.tid in self._trades:
-                self.counts.duplicates += 1
                 continue
             self._open_ms = self._from_ms = open_ms
             self._trades[trade.tid] = trade

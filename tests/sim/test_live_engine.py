@@ -10,8 +10,10 @@ from decimal import Decimal
 from pathlib import Path
 
 import aiohttp
+import msgspec
 import pytest
 
+from aml100.control.attach import request_once
 from aml100.domain.clock import SystemClock
 from aml100.domain.errors import SafetyRefusal, UsageError, VenueUnavailable
 from aml100.domain.events import Command, CommandName, TradingState
@@ -25,6 +27,7 @@ from aml100.storage.verifying import verify
 from aml100.trading.ledger import apply_fill
 from aml100.trading.policies import Random
 from aml100.venue.clock import VenueClock
+from aml100.venue.news import CandleUpdate
 from aml100.venue.rest import VenueRest
 from aml100.venue.signing import Signer
 from tests.sim.live import QUICK, living, running, stand_alone, until, wandering
@@ -344,3 +347,22 @@ async def test_without_a_stream_positions_count_at_the_mark_that_the_account_tel
             stale, seen, bars = marks[BTC], set[Decimal](), len(heard.bars)
             await until(lambda: not seen.add(marks[BTC]) and len(seen - {stale}) >= 2, 20)
             assert len(heard.bars) == bars  # whose closes would have told it, an hour later
+
+
+async def test_d17_a_bar_that_is_told_otherwise_after_it_was_decided_on_is_counted(tmp_path: Path) -> None:
+    """What was decided stands; the operator sees how often."""
+    state = tmp_path / "state.db"
+    async with (
+        stand_alone(Tape([wandering(2000)]), speed=120.0) as server,
+        living(server, state, policy="flat") as (engine, desk, heard),
+        running(engine, desk),
+    ):
+        await until(lambda: heard.bars)
+        last = heard.bars[-1]
+        engine.inbox.put(CandleUpdate(msgspec.structs.replace(last, volume=last.volume + 1, trades=last.trades + 1)))
+        engine.inbox.put(CandleUpdate(last))
+        await until(lambda: engine.bars.revised(BTC))
+        answer = await asyncio.to_thread(request_once, state, "tester", "status", {}, 30.0)
+        feeds = {one["channel"]: one["revised"] for one in (answer.data or {})["feeds"]}
+        assert feeds == {"candle": 1, "bbo": 0, "activeAssetCtx": 0, "trades": 0}
+        assert [bar for bar in heard.bars if bar.open_ms == last.open_ms] == [last]

@@ -202,6 +202,7 @@ def _stream_rows(feeds: list[FeedView], view: View, width: int) -> list[Row]:
         Column("last message", numeric=True),
         Column("missing bars", numeric=True),
         Column("out of order", numeric=True, rank=1),
+        Column("revised", numeric=True, rank=2),
     ]
     body: list[list[Span]] = []
     for one in feeds:
@@ -215,6 +216,7 @@ def _stream_rows(feeds: list[FeedView], view: View, width: int) -> list[Row]:
                 (f"{figures.span(one.age_ms / 1000)} ago", "text"),
                 (str(one.gap_bars), "warn" if one.gap_bars else "dim"),
                 (str(one.out_of_order), "warn" if one.out_of_order else "dim"),
+                (str(one.revised), "warn" if one.revised else "dim"),
             ]
         )
     heading, *lines = table(columns, body, width)

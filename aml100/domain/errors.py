@@ -1,7 +1,7 @@
 """The errors of AML-100.
 
 Every error that a person may see descends from `AmlError` and carries its one clear line as its text. `exit_code`
-is what the process ends with when nothing below handles it. What a running engine survives is caught by its class.
+is what the process ends with when nothing below handles it; `recoverable` says whether a running engine may go on.
 
     AmlError                 1  failed while running
     ├── UsageError           2  bad usage, configuration, input file, port in use, damaged state.db
@@ -24,6 +24,7 @@ class AmlError(Exception):
     """Root of our errors; its text is one line made for the operator."""
 
     exit_code: ClassVar[int] = 1
+    recoverable: ClassVar[bool] = False
 
 
 class UsageError(AmlError):
@@ -52,6 +53,8 @@ class SafetyRefusal(AmlError):
 
 class VenueError(AmlError):
     """The venue failed us; connection loops handle it by backing off."""
+
+    recoverable = True
 
 
 class VenueUnavailable(VenueError):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 from aml100.domain.errors import AmlError, StateError, UsageError
 
@@ -26,6 +26,8 @@ CREATE TABLE IF NOT EXISTS inputs(seq INTEGER PRIMARY KEY AUTOINCREMENT, kind TE
 
 class StoreFailed(AmlError):
     """The file cannot be written just now, as on a full disk; nothing was done, and it may be tried again."""
+
+    recoverable: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,8 @@ _TYPES: Final = (
 class StoreUnavailable(AmlError):
     """The database does not answer just now; what was asked for may work later."""
 
+    recoverable: ClassVar[bool] = True
+
 
 class PostgresConnection:
     """A session that is opened anew when it was lost. Usable from any thread, one at a time."""

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
 
@@ -74,6 +74,8 @@ _NAMED: Final = (
 
 class JournalFailed(AmlError):
     """The journal could not be written now; nothing may be sent that depends on it. It is tried again."""
+
+    recoverable: ClassVar[bool] = True
 
 
 class Batch(msgspec.Struct, eq=False, gc=False):

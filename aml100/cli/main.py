@@ -8,6 +8,7 @@ Options of all commands may stand before or after the command; no command means 
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
 import os
 import sys
@@ -71,6 +72,12 @@ COMMANDS: Final[dict[str, Command]] = {
 }
 
 
+_BAD_PATH = frozenset(
+    (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG)
+)
+"""What is wrong with a path rather than with the disk or the moment."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the process's exit code."""
     add_secrets_of(os.environ)
@@ -89,6 +96,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return AmlError.exit_code
     except OSError as error:
+        if error.filename is not None and error.errno in _BAD_PATH:
+            _say(f"{error.filename}: cannot be used ({error.strerror}); allowed: another path, or one open to you")
+            return UsageError.exit_code
         _say(f"{error.filename or PROGRAM}: {error.strerror or error}")
         return AmlError.exit_code
 

@@ -49,9 +49,10 @@ def check_place(folder: Path) -> None:
 
     It may not be the folder one works in: that is replaced, and a shell would be left in one that is no more.
     """
-    if folder.exists() and not (folder.is_dir() and (not any(folder.iterdir()) or (folder / "metrics.json").exists())):
+    is_there = folder.exists() or folder.is_symlink()
+    if is_there and not (folder.is_dir() and (not any(folder.iterdir()) or (folder / "metrics.json").exists())):
         raise UsageError(f"{folder}: holds something else; allowed: a new or empty folder, or an earlier back-test")
-    if folder.resolve() == Path.cwd():
+    if os.path.realpath(folder) == os.getcwd():
         raise UsageError(f"{folder}: is the folder you are in; allowed: another one, new or empty")
     need_folder(folder.parent)
 
@@ -75,6 +76,7 @@ def write_artefacts(folder: Path, result: BacktestResult, page: ReportInput) -> 
         UsageError: the place will not do, see `check_place`.
     """
     check_place(folder)
+    folder = Path(os.path.realpath(folder))  # a link stays, what it leads to is replaced
     made = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         _write_all(made, result, page)

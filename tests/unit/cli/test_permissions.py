@@ -101,3 +101,42 @@ def test_settings_behind_a_link_that_leads_nowhere_are_not_taken_for_defaults(tm
     (tmp_path / "config" / "params.json").symlink_to(tmp_path / "gone.json")
     code, _, line = ask(tmp_path, "config", "check")
     assert (code, line) == (2, "config/params.json: cannot be read: No such file or directory")
+
+
+@pytest.mark.parametrize(
+    ("line", "path"),
+    [
+        ("backtest --policy flat --data ours.csv --out closed/locked/x", "closed/locked/x"),
+        ("backtest --data ours.csv --state closed/locked/state.db", "closed/locked/state.db"),
+        ("backtest --data ours.csv --model closed/locked/x", "closed/locked/x/bundle.json"),
+        ("phases closed/locked/x", "closed/locked/x"),
+        ("models list --state closed/locked/state.db", "closed/locked/state.db"),
+        ("resume --state closed/locked/state.db", "closed/locked/HALT"),
+        ("history --state closed/locked/state.db", "closed/locked/history"),
+        ("run --no-tui --policy flat --duration 1s --state closed/locked/state.db", "closed/locked/state.db"),
+        ("run --no-tui --policy flat --duration 1s --state ours.csv/state.db", "ours.csv"),
+        (f"run --no-tui --policy flat --duration 1s --config {'x' * 300}", "x" * 300),
+        (f"backtest --policy flat --data ours.csv --out {'x' * 300}", "x" * 300),
+    ],
+)
+def test_a_path_that_cannot_be_used_is_bad_usage(closed: Path, line: str, path: str) -> None:
+    """Behind a closed folder, through a file, too long."""
+    (closed.parent / "ours.csv").write_text("\n".join(BARS) + "\n")
+    code, _, said = ask(closed.parent, *line.split())
+    assert (code, said.startswith(f"{path}: cannot be used (")) == (2, True), said
+
+
+def test_a_link_in_place_of_a_folder_is_followed_or_refused(tmp_path: Path) -> None:
+    (tmp_path / "bars.csv").write_text("\n".join(BARS) + "\n")
+    back_test = ["backtest", "--policy", "flat", "--data", "bars.csv", "--out"]
+    (tmp_path / "loop").symlink_to("loop")
+    assert ask(tmp_path, *back_test, "loop")[::2] == (
+        2,
+        "loop: holds something else; allowed: a new or empty folder, or an earlier back-test",
+    )
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    for _ in range(2):
+        assert ask(tmp_path, *back_test, "link")[0] == 0
+    assert (tmp_path / "real" / "metrics.json").is_file()
+    assert (tmp_path / "link").is_symlink()

@@ -30,6 +30,7 @@ RUNBOOK: Final = {
     "hard_stop": "The drawdown reached the hard stop: flat and halted until a person resumes",
     "protection": "A position was without a stop at the venue",
     "reconcile": "Positions at the venue differ from the journal's",
+    "shared_account": "Another program places orders on this account: two engines on it undo each other",
     "equity_unknown": "The equity the venue reports cannot be true",
     "exit_failed": "An order that should close a position was not taken by the venue",
     "leverage": "The venue did not take our leverage: no entries on that coin",

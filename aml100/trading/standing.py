@@ -22,6 +22,7 @@ from aml100.domain.events import (
     MoneyReceived,
     OrderChanged,
     Reconciled,
+    RestingOrder,
     RiskChanged,
     TradingState,
 )
@@ -47,6 +48,9 @@ class Standing:
         self._believed: Decimal | None = None
         self._booked = 0
         self._foreign_orders = 0
+        self._found: frozenset[int] | None = None
+        """Orders that rested when the account was first read; None before."""
+        self._is_shared = False
 
     @property
     def concerns(self) -> dict[str, str]:
@@ -139,11 +143,28 @@ class Standing:
             self._foreign_orders = len(orphans)
             words = f"{len(orphans)} orders at the venue are not ours" if orphans else "no foreign orders left"
             effects.append(RiskChanged("foreign_orders", "info", words, core.state.now_ms))
+        effects += self._look_for_others(seen.orders)
         flat = {coin for coin, _ in orphans if core.ledger.position(coin).size == 0}
         strays = tuple((coin, oid) for coin, oid in orphans if coin in flat and coin in core.state.coins)
         if strays and core.state.trading is TradingState.HALTED:
             effects.append(CancelForeign(strays))
         return effects
+
+    def _look_for_others(self, orders: tuple[RestingOrder, ...]) -> list[Effect]:
+        """Told once: a client id that this journal never gave, on an order that came while we run, is a program's.
+
+        What rested at the start may be of ours, of a state that was lost; a person's orders carry no client id.
+        """
+        core = self._core
+        if self._found is None:
+            self._found = frozenset(order.oid for order in orders)
+        strange = (o for o in orders if o.cloid is not None and core.blotter.get(o.cloid) is None)
+        theirs = next((o for o in strange if o.oid not in self._found), None)
+        if theirs is None or self._is_shared:
+            return []
+        self._is_shared = True
+        words = f"{theirs.coin}: order {theirs.oid} has a client id that was not given here ({theirs.cloid})"
+        return [RiskChanged("shared_account", "tripped", words, core.state.now_ms)]
 
     def on_instruments(self, learnt: InstrumentsLearnt) -> list[Effect]:
         """The venue may change the rules of a coin."""

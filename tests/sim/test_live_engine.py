@@ -75,6 +75,7 @@ async def test_it_trades_to_the_end_of_the_market_and_agrees_with_the_venue(tmp_
         assert [float(bar.close) for bar in heard.bars] == list(series.close[-len(heard.bars) :])
         assert len(heard.bars) >= 20
     assert heard.fills
+    assert "shared_account" not in {one.guard for one in heard.risks}
     assert all(check.ok for check in verify(state, apply_fill))
 
 
@@ -303,6 +304,7 @@ async def test_d2_orders_that_could_not_be_journalled_share_no_client_id_with_la
         async def trade(fills: int) -> None:
             async with living(server, state) as (engine, desk, heard), running(engine, desk):
                 await until(lambda: len(heard.fills) >= fills, 30)
+            assert "shared_account" not in {one.guard for one in heard.risks}
 
         await trade(2)
         shutil.copy(state, kept)

@@ -1,4 +1,4 @@
-"""Of two engines that are started at once on one state, the second leaves it as it is."""
+"""Of two engines that are started at once on one state, the second leaves it as it is; on one account both are told."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,9 @@ from aml100.domain.errors import UsageError
 from aml100.engine.listener import Listeners
 from aml100.sim.scenario import Tape
 from aml100.storage.entries import Training
+from aml100.trading.policies import Random
 from aml100.wiring.embedded import embedded_engine
-from tests.sim.live import living, plan_for, stand_alone, wandering
+from tests.sim.live import living, plan_for, running, stand_alone, until, wandering
 
 UNDER_WAY = tuple(Training(f"t-{number}", number, "running", "schedule", 3, 0, 3) for number in (1, 2))
 REFUSED = r"state\.db: another engine starts or runs on it; allowed: attach, or another --state"
@@ -53,6 +55,24 @@ async def test_on_a_venue_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyP
             async with living(server, tmp_path / "state.db", policy="model"):
                 pass
         assert first.database.trainings() == UNDER_WAY
+
+
+async def test_two_engines_on_one_account_with_a_state_each_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Random, "every", 4)
+    states = [tmp_path / name / "state.db" for name in "ab"]
+    async with stand_alone(Tape([wandering(4000)]), speed=120.0) as server, AsyncExitStack() as stack:
+        both = []
+        for state, seed in zip(states, (1, 2), strict=True):
+            engine, desk, heard = await stack.enter_async_context(living(server, state, seed=seed))
+            await stack.enter_async_context(running(engine, desk))
+            both.append((desk, heard))
+            await until(lambda heard=heard: heard.fills, 30)
+        for desk, heard in both:
+            await until(lambda heard=heard: any(one.guard == "shared_account" for one in heard.risks), 60)
+            (alert,) = [one for one in desk.alerts.active() if one.code == "shared_account"]
+            assert alert.count == 1
 
 
 HOLDER = """

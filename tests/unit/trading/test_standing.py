@@ -20,7 +20,7 @@ from aml100.domain.events import (
     TradingState,
 )
 from aml100.domain.orders import Action, Fill, OrderKind, Side
-from aml100.domain.units import Coin
+from aml100.domain.units import Cloid, Coin
 from tests.harness import BTC, QUIET_BARS
 from tests.unit.trading.stage import Stage, placed_in
 
@@ -109,6 +109,25 @@ def test_foreign_orders_are_told_once_and_left_alone() -> None:
     first = stage.core.process(Reconciled((), (foreign,)))
     assert [one.reason for one in first if isinstance(one, RiskChanged)] == ["1 orders at the venue are not ours"]
     assert stage.core.process(Reconciled((), (foreign,))) == []
+
+
+def test_a_client_id_that_was_not_given_here_is_another_programs_where_it_comes_while_we_run() -> None:
+    """Not one that rested at the start, nor a person's order, which has none; and it is told once."""
+    stage = Stage()
+
+    def resting(oid: int, cloid: str | None) -> RestingOrder:
+        known = None if cloid is None else Cloid(cloid)
+        return RestingOrder(BTC, oid, known, Side.SELL, Decimal(1), Decimal(90), None, reduce_only=True, is_stop=True)
+
+    def told(*orders: RestingOrder) -> list[str]:
+        found = stage.core.process(Reconciled((), orders))
+        return [one.reason for one in found if isinstance(one, RiskChanged) and one.state == "tripped"]
+
+    before, by_hand, theirs = resting(1, "0xa"), resting(2, None), resting(3, "0xb")
+    assert told(before) == []
+    assert told(before, by_hand) == []
+    assert told(before, theirs) == ["BTC: order 3 has a client id that was not given here (0xb)"]
+    assert told(theirs, resting(4, "0xc")) == []
 
 
 def test_what_an_account_did_before_is_not_ours_and_money_is_no_return() -> None:

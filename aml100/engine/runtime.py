@@ -339,8 +339,12 @@ class Engine:
 
     async def _leave(self, tasks: Sequence[asyncio.Task[None]]) -> None:
         """The end of a run: positions as configured, what is under way ends, and all that entered is on disk."""
-        if self.options.on_exit == "flatten" and self.stop_reason != "end of data":
+        told = self.stop_reason != "end of data"
+        if told:
+            self.post(Command(CommandName.STOP, "engine", self.clock.now_ms()))
+        if told and self.options.on_exit == "flatten":
             self.post(Command(CommandName.FLATTEN, "engine: on_exit", self.clock.now_ms()))
+            await self.on_consumer(lambda: None)  # before it is taken in, nothing is to go
             deadline = self.clock.monotonic_s() + 10
             while self.clock.monotonic_s() < deadline:
                 await asyncio.sleep(0.05)

@@ -14,10 +14,13 @@ from decimal import Decimal
 
 from aml100.domain.events import OrderChanged, OrderRecorded
 from aml100.domain.orders import LEGAL_TRANSITIONS, Order, OrderKind, OrderStatus
-from aml100.domain.units import ZERO, Cloid, Coin
+from aml100.domain.units import MINUTE_MS, ZERO, Cloid, Coin
 
 REMEMBERED_DONE = 32
 """Finished orders kept, so that a late fill or message still finds what it belongs to."""
+
+FILLS_COME_MS = 10 * MINUTE_MS
+"""For so long the fills of an order that the venue calls filled are waited for; its word may come before them."""
 
 DONE = frozenset({OrderStatus.FILLED, OrderStatus.CANCELED, OrderStatus.REJECTED})
 
@@ -110,6 +113,17 @@ class Blotter:
         known = self.book.orders.values()
         entries = [t for t in known if t.order.kind is OrderKind.ENTRY and t.order.coin in coins]
         return [t for t in entries if t.filled < t.order.size]
+
+    def awaits_fills(self, coin: Coin, now_ms: int) -> bool:
+        """An entry of this coin that the venue calls filled, lately, and whose fills have not all come yet."""
+        for tracked in reversed(self.book.orders.values()):
+            order = tracked.order
+            if now_ms - order.created_ms >= FILLS_COME_MS:
+                return False
+            is_entry = order.kind is OrderKind.ENTRY and order.coin == coin
+            if is_entry and tracked.status is OrderStatus.FILLED and tracked.filled < order.size:
+                return True
+        return False
 
     def live(self, coin: Coin) -> list[Tracked]:
         """Orders of a coin that are not finished, oldest first."""

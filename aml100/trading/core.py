@@ -109,6 +109,8 @@ class TradingCore:
             known = self.state.coins.setdefault(coin, CoinState())
             self.observers[coin] = Observer(known, FeatureStream(rules.interval_ms, rules.regimes), policies(coin))
         self.surroundings = Surroundings()
+        self.is_leaving = False
+        """The run ends: nothing is opened any more."""
         self.breaker = Breaker(self)
         self.deciding = Deciding(self)
         self.protection = Protection(self)
@@ -404,7 +406,10 @@ class TradingCore:
             case CommandName.FLATTEN | CommandName.RESET:
                 self.exits.want_all(ExitReason.RISK, command.coins)
                 return [*self.entries.cancel_all(command.coins), *self.exits.pending(now_ms)]
-            case CommandName.RETRAIN | CommandName.STOP:
+            case CommandName.STOP:
+                self.is_leaving = True
+                return []
+            case CommandName.RETRAIN:
                 return []
             case _:
                 assert_never(command.name)

@@ -103,6 +103,8 @@ class Deciding:
             return standing + (_LONG_GATES if side is Side.BUY else _SHORT_GATES), ()
         if any(t.is_in_flight for t in core.blotter.live(bar.coin) if not t.order.is_trigger):
             return (*standing, Gate("in_flight", False, "an order's outcome is not known yet")), ()
+        if position.size == 0 and core.blotter.awaits_fills(bar.coin, now_ms):
+            return (*standing, Gate("in_flight", False, "an entry was filled and its fills have not come yet")), ()
         orders: list[Effect] = []
         resting = None if core.rules.entry_style == "taker" else core.entries.resting(bar.coin)
         if resting is not None and resting.order.side is side:
@@ -129,6 +131,8 @@ class Deciding:
         core = self._core
         rules, instrument = core.rules, core.instruments[bar.coin]
         gates: list[Gate] = []
+        if core.is_leaving:
+            gates.append(Gate("leaving", False, "the engine ends"))
         if ending is not None:
             gates.append(Gate("series", False, f"no bar follows: {ending}"))
         if bar.coin in rules.closing_only:

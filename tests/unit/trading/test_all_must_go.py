@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aml100.domain.events import BarsClosed, Command, CommandName, ConcernChanged, Tick, TradingState
+from aml100.domain.events import BarsClosed, Command, CommandName, ConcernChanged, Decision, Tick, TradingState
 from aml100.domain.orders import Action, OrderKind, OrderStatus
 from aml100.domain.units import Coin
 from tests.harness import BTC, QUIET_BARS
@@ -59,6 +59,42 @@ def test_a_flatten_of_another_coin_closes_nothing_here() -> None:
     assert tell(stage, CommandName.FLATTEN, "somebody", Coin("ETH")) == []
     assert stage.core.coin(BTC).closing == ""
     assert tell(stage, CommandName.FLATTEN, "somebody", BTC) == [OrderKind.EXIT]
+
+
+def test_once_the_engine_leaves_nothing_is_opened_and_what_is_held_may_go() -> None:
+    """A bar that closes while it waits for its exits must not undo them."""
+    stage = Stage({LAST: Action.BUY, LAST + 1: Action.BUY, LAST + 2: Action.SELL})
+    (placed,) = placed_in(stage.close(LAST))
+    for order in placed.orders:
+        stage.answer(order.cloid, OrderStatus.REJECTED, "no match")
+    tell(stage, CommandName.STOP)
+    effects = stage.close(LAST + 1)
+    assert placed_in(effects) == []
+    assert gates_of(effects)["leaving"] == "the engine ends"
+    stage.fill(placed.orders[0], "40")
+    assert kinds_in(stage.close(LAST + 2)) == [OrderKind.EXIT]
+
+
+def test_an_entry_whose_fills_have_not_come_is_not_sent_again() -> None:
+    """The venue calls it filled and the books are flat still: another one would double the position."""
+    buys = {LAST: Action.BUY, LAST + 1: Action.BUY, LAST + 2: Action.BUY, LAST + 11: Action.BUY}
+    stage = Stage(buys)
+    (placed,) = placed_in(stage.close(LAST))
+    for order in placed.orders:
+        status = OrderStatus.FILLED if order.kind is OrderKind.ENTRY else OrderStatus.CANCELED
+        stage.answer(order.cloid, status)
+    for row in (LAST + 1, LAST + 2):
+        effects = stage.close(row)
+        assert placed_in(effects) == []
+        assert gates_of(effects)["in_flight"] == "an entry was filled and its fills have not come yet"
+    for row in range(LAST + 3, LAST + 11):
+        stage.close(row)
+    assert placed_in(stage.close(LAST + 11)) != []  # they will not come any more: the books are what counts
+
+
+def gates_of(effects: object) -> dict[str, str]:
+    (decision,) = (one for one in effects if isinstance(one, Decision))  # type: ignore[attr-defined]
+    return {gate.name: gate.reason for gate in decision.gates if not gate.ok}
 
 
 # --- pauses ---------------------------------------------------------------------------------------------------

@@ -184,11 +184,11 @@ def _race(job: TrainingJob, way: Way, fresh: Fresh) -> tuple[str, ...]:
         training = Training(job, clock, lambda: False, device=torch.device(way.device))
         training.began_s = clock.monotonic_s()
         for _ in training.run():
-            if training.best_epoch == looked_at:
+            if training.kept.epoch == looked_at:
                 continue
-            looked_at, seconds = training.best_epoch, clock.monotonic_s() - training.began_s
+            looked_at, seconds = training.kept.epoch, clock.monotonic_s() - training.began_s
             with clock.paused():
-                walk = fresh.walk([training.best_weights], training.dataset.scaler, job.settings)
+                walk = fresh.walk([training.kept.weights], training.dataset.scaler, job.settings)
                 best = max(best, fresh.earned(walk) / fresh.reference)
             for share in RACE_SHARES:
                 if best >= share:

@@ -179,7 +179,7 @@ def follow(
         seconds = clock.monotonic_s() - training.began_s
         while len(found) < len(marks) and (seconds >= marks[len(found)] or isinstance(event, TrainingResult)):
             with clock.paused():
-                chosen = fresh.walk([training.best_weights], dataset.scaler, settings)
+                chosen = fresh.walk([training.kept.weights], dataset.scaler, settings)
                 latest = fresh.walk([weights_of(training.learner.average)], dataset.scaler, settings)
             found.append(_mark(seconds, chosen, latest, fresh))
     return found

@@ -76,11 +76,12 @@ class Progress:
 def training_notes(seen: TrainingProgress) -> tuple[str, str]:
     """Two rows of at most 79 characters: what is learned and earned, and with what it learns.
 
-    `loss` is of the epoch so far, validation of the last whole one, the best of any; actions are the greedy policy's.
+    `loss` is of the epoch so far, validation of the last whole one, score and epoch of the checkpoint that is kept;
+    actions are the greedy policy's.
     """
     found = seen.validation
     loss = "n/a" if seen.loss is None else f"{seen.loss:.4f}"
-    earned = f"loss {loss}  best score {seen.best_score:+.4f} (epoch {seen.best_epoch})"
+    earned = f"loss {loss}  kept score {seen.best_score:+.4f} (epoch {seen.best_epoch})"
     rates = f"learning rate {seen.learning_rate:.1e}  epsilon {seen.epsilon:.2f}"
     if found is not None:
         earned += f"  validation {found.net_return:+.2%}, {found.trades} trades"

@@ -101,7 +101,7 @@ def _document(job: TrainingJob, result: TrainingResult, path: Path) -> dict[str,
 
 def _tell(result: TrainingResult, path: Path, funding: str) -> None:
     found = result.validation
-    write_line(f"model {path.name} in {path}: best epoch {result.best_epoch} of {result.epochs}, {result.ended}")
+    write_line(f"model {path.name} in {path}: epoch {result.best_epoch} of {result.epochs} kept, {result.ended}")
     write_line(f"validation: net {found.net_return:+.2%} of one notional in {found.trades} trades")
     write_line(funding)
     if result.teller is not None:

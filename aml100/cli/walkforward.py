@@ -146,7 +146,7 @@ def _model_of(walk: Walk, fold: Fold, folds: int) -> Path | None:
     with Progress(f"fold {fold.number} of {folds}, training, epoch", job.settings.epochs) as progress:
         for event in train(job, SystemClock(), lambda: bool(walk.stopping)):
             if isinstance(event, TrainingProgress):
-                progress.update(event.epoch, f"best score {event.best_score:+.4f}")
+                progress.update(event.epoch, f"kept score {event.best_score:+.4f}")
     assert isinstance(event, TrainingResult)
     if event.ended == "stopped":
         return None

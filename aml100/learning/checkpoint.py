@@ -6,7 +6,6 @@ a kill leaves the last one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -23,6 +22,7 @@ from aml100.learning.checkpoint_files import CHECKPOINT_FILE
 from aml100.learning.learner import Learner
 from aml100.learning.memory import StretchMemory, weights_of
 from aml100.learning.scores import Validation
+from aml100.learning.selection import Selection
 from aml100.storage.files import replace_file
 
 _HEADER: Final = "training"
@@ -37,7 +37,7 @@ class CheckpointError(UsageError):
 class Progress(msgspec.Struct, frozen=True):
     """Counters and histories after `epoch` whole epochs and the updates of the next that brought `losses`.
 
-    `key` ties it to data, settings and seed.
+    `key` ties it to data, settings and seed. `best` is the validation of the checkpoint that is kept, of `best_epoch`.
     """
 
     key: str
@@ -46,6 +46,8 @@ class Progress(msgspec.Struct, frozen=True):
     transitions: int
     best_epoch: int
     best: Validation
+    top_epoch: int
+    latest: Validation
     curve: tuple[float, ...]
     seconds: float
     random_state: str
@@ -54,19 +56,19 @@ class Progress(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Checkpoint:
-    """`progress` and every array: networks, optimiser, memory, best weights."""
+    """`progress` and every array: networks, optimiser, memory, what is kept."""
 
     progress: Progress
     arrays: Arrays
 
 
-def capture(learner: Learner, memory: StretchMemory, best: Mapping[str, npt.NDArray[np.float32]]) -> Arrays:
+def capture(learner: Learner, memory: StretchMemory, kept: Selection) -> Arrays:
     """Copy all arrays of a training in progress."""
     arrays: Arrays = {}
     arrays |= {f"online.{name}": array for name, array in weights_of(learner.online).items()}
     arrays |= {f"average.{name}": array for name, array in weights_of(learner.average).items()}
     arrays |= {f"target.{name}": array for name, array in weights_of(learner.target).items()}
-    arrays |= {f"best.{name}": array for name, array in best.items()}
+    arrays |= {f"best.{name}": array for name, array in kept.weights.items()} | {"top_net": kept.top_net}
     for number, slots in learner.optimizer.state_dict()["state"].items():
         for name, tensor in slots.items():
             arrays[f"optimizer.{number}.{name}"] = tensor.detach().cpu().numpy().copy()
@@ -74,8 +76,9 @@ def capture(learner: Learner, memory: StretchMemory, best: Mapping[str, npt.NDAr
     return arrays
 
 
-def reinstate(arrays: Arrays, learner: Learner, memory: StretchMemory) -> dict[str, npt.NDArray[np.float32]]:
-    """Put captured arrays back; returns the best weights."""
+def reinstate(checkpoint: Checkpoint, learner: Learner, memory: StretchMemory) -> Selection:
+    """Put captured arrays back; returns what was kept."""
+    progress, arrays = checkpoint.progress, checkpoint.arrays
     learner.online.load_state_dict(_tensors(arrays, "online."))
     learner.target.load_state_dict(_tensors(arrays, "target."))
     learner.average.load_state_dict(_tensors(arrays, "average."))
@@ -87,7 +90,14 @@ def reinstate(arrays: Arrays, learner: Learner, memory: StretchMemory) -> dict[s
     state["state"] = slots
     learner.optimizer.load_state_dict(state)
     memory.restore(_under(arrays, "memory."))
-    return {name: np.asarray(array, np.float32) for name, array in _under(arrays, "best.").items()}
+    return Selection(
+        progress.best_epoch,
+        progress.best,
+        {name: np.asarray(array, np.float32) for name, array in _under(arrays, "best.").items()},
+        progress.top_epoch,
+        max(progress.curve),
+        np.asarray(arrays["top_net"], np.float32),
+    )
 
 
 def _under(arrays: Arrays, prefix: str) -> Arrays:
@@ -111,7 +121,8 @@ def load_checkpoint(folder: Path, key: str) -> Checkpoint:
     """Read the folder's checkpoint.
 
     Raises:
-        CheckpointError: there is none, it does not read, or `key` stands for other data, settings or seed.
+        CheckpointError: there is none, it does not read, another version wrote it, or `key` stands for other data,
+            settings or seed.
     """
     path = folder / CHECKPOINT_FILE
     if not path.exists():
@@ -120,6 +131,8 @@ def load_checkpoint(folder: Path, key: str) -> Checkpoint:
         with safe_open(path, framework="numpy") as file:
             progress = msgspec.json.decode((file.metadata() or {}).get(_HEADER, ""), type=Progress)
             arrays: Arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except msgspec.ValidationError as error:
+        raise CheckpointError(f"{path}: of another version ({error}); train without --resume") from None
     except (SafetensorError, msgspec.MsgspecError) as error:
         raise CheckpointError(f"{path}: not a checkpoint: {error}") from None
     if progress.key != key:

@@ -1,9 +1,9 @@
-"""The training loop as a generator: split, learn, validate by money, keep the best, stop early, resume exactly.
+"""The training loop as a generator: split, learn, validate by money, keep one, stop early, resume exactly.
 
     for event in train(job, clock):
         match event:
             case TrainingProgress(): ...     after every epoch, and every few seconds inside a long one
-            case TrainingResult(): ...       the last item: the best checkpoint, or why there is none yet
+            case TrainingResult(): ...       the last item: the checkpoint that was kept, or why there is none yet
 
 An epoch is as many updates as cover the training bars once (see `TrainingSettings`). The first check is the untrained
 network, epoch 0. A checkpoint is written every `job.checkpoint_s` seconds, between two updates, and at a stop. The
@@ -41,11 +41,13 @@ from aml100.learning.checkpoint_files import has_checkpoint
 from aml100.learning.dataset import Dataset, build_dataset, feature_names, look_back_bars
 from aml100.learning.ensemble import combine, interleave
 from aml100.learning.event_files import EventFile
+from aml100.learning.inference import Floats32
 from aml100.learning.jobs import Ended, Stop, TrainingJob, TrainingProgress, TrainingResult
 from aml100.learning.learner import Learner, StepResult
 from aml100.learning.memory import POSITIONS, StretchMemory, weights_of
 from aml100.learning.network import ACTIONS
 from aml100.learning.scores import Validation, policy_health, summarise
+from aml100.learning.selection import Selection
 from aml100.learning.settings import TrainingSettings
 from aml100.learning.trials import ABORTED, TrialRegistry
 from aml100.learning.validation import validate_members
@@ -163,7 +165,9 @@ def deterministic(threads: int) -> Iterator[None]:
 
 
 class Training:
-    """State of one run of `train`; `best_weights` are the best checkpoint's so far."""
+    """State of one run of `train`; `kept` is the checkpoint that it would end with."""
+
+    kept: Selection
 
     def __init__(
         self,
@@ -212,7 +216,7 @@ class Training:
         yield self._progress()
         ended: Ended = "finished"
         while self.epoch < self.settings.epochs:
-            if self.epoch - self.best_epoch >= self.settings.early_stop_patience:
+            if self.epoch - self.kept.top_epoch >= self.settings.early_stop_patience:
                 ended = "early"
                 break
             yield from self._learn()
@@ -256,10 +260,9 @@ class Training:
     def _begin(self) -> None:
         settings = self.settings
         self.memory.act(self.learner.online, settings.batch_stretches, 1.0, self.device)
-        self.best_epoch = 0
-        self.best_weights = weights_of(self.learner.average)
-        self.best = self._measure()
-        self.curve.append(self.best.score)
+        self.latest, net = self._measure()
+        self.kept = Selection.begin(self.latest, net, weights_of(self.learner.average))
+        self.curve.append(self.latest.score)
 
     @property
     def found_epoch(self) -> int | None:
@@ -278,7 +281,8 @@ class Training:
         self.transitions += settings.batch_stretches * settings.stretch_bars * POSITIONS * ACTIONS
         return result.loss
 
-    def _measure(self) -> Validation:
+    def _measure(self) -> tuple[Validation, Floats32]:
+        """The averaged network's figures in validation and what it earned there on each bar."""
         settings = self.settings
         walks = validate_members(
             self.learner.average,
@@ -288,16 +292,14 @@ class Training:
             device=self.device,
             reward_weights=self.memory.reward_weights,
         )
-        return summarise(walks, settings.selection_sigmas)
+        net = np.concatenate([walk.net for walk in walks]).astype(np.float32)
+        return summarise(walks, settings.selection_sigmas), net
 
     def _validate(self) -> None:
-        """Measure the network as it is now and keep it where it is the best yet; the first of equals stays."""
-        measured = self._measure()
-        self.latest = measured
-        self.curve.append(measured.score)
-        if measured.score > self.best.score:
-            self.best, self.best_epoch = measured, self.epoch
-            self.best_weights = weights_of(self.learner.average)
+        """Measure the network as it is now and offer it to be kept."""
+        self.latest, net = self._measure()
+        self.curve.append(self.latest.score)
+        self.kept.offer(self.epoch, self.latest, net, weights_of(self.learner.average))
 
     def _elapsed_s(self) -> float:
         return self.earlier_s + self.clock.monotonic_s() - self.began_s
@@ -319,9 +321,9 @@ class Training:
             updates=self.updates,
             transitions=self.transitions,
             loss=math.fsum(losses) / len(losses) if losses else None,
-            validation=getattr(self, "latest", self.best),
-            best_epoch=self.best_epoch,
-            best_score=self.best.score,
+            validation=self.latest,
+            best_epoch=self.kept.epoch,
+            best_score=self.kept.validation.score,
             learning_rate=settings.learning_rate_at(self.epoch, self.found_epoch),
             epsilon=settings.epsilon_at(self.epoch),
             elapsed_s=elapsed,
@@ -337,33 +339,36 @@ class Training:
             epoch=self.epoch,
             updates=self.updates,
             transitions=self.transitions,
-            best_epoch=self.best_epoch,
-            best=self.best,
+            best_epoch=self.kept.epoch,
+            best=self.kept.validation,
+            top_epoch=self.kept.top_epoch,
+            latest=self.latest,
             curve=tuple(self.curve),
             seconds=self._elapsed_s(),
             random_state=json.dumps(self.random.bit_generator.state),
             losses=tuple(self.losses),
         )
-        return Checkpoint(progress, capture(self.learner, self.memory, self.best_weights))
+        return Checkpoint(progress, capture(self.learner, self.memory, self.kept))
 
     def _resume(self, checkpoint: Checkpoint) -> None:
         progress = checkpoint.progress
-        self.best_weights = reinstate(checkpoint.arrays, self.learner, self.memory)
+        self.kept = reinstate(checkpoint, self.learner, self.memory)
+        self.latest = progress.latest
         self.random.bit_generator.state = json.loads(progress.random_state)
         self.learner.steps = progress.updates
         self.epoch, self.updates, self.transitions = progress.epoch, progress.updates, progress.transitions
-        self.best_epoch, self.best, self.curve = progress.best_epoch, progress.best, list(progress.curve)
-        self.earlier_s, self.losses = progress.seconds, list(progress.losses)
+        self.curve, self.losses = list(progress.curve), list(progress.losses)
+        self.earlier_s = progress.seconds
 
     def _result(self, ended: Ended) -> TrainingResult:
-        finite = all(np.isfinite(array).all() for array in self.best_weights.values())
+        finite = all(np.isfinite(array).all() for array in self.kept.weights.values())
         return TrainingResult(
             ended=ended,
-            members=(self.best_weights,),
+            members=(self.kept.weights,),
             dataset=self.dataset,
-            validation=self.best,
-            health=policy_health(self.best, max(self.curve), finite, self.settings.gamma),
-            best_epoch=self.best_epoch,
+            validation=self.kept.validation,
+            health=policy_health(self.kept.validation, max(self.curve), finite, self.settings.gamma),
+            best_epoch=self.kept.epoch,
             epochs=self.epoch,
             updates=self.updates,
             transitions=self.transitions,

@@ -63,8 +63,8 @@ class TrainingSpec(msgspec.Struct, frozen=True, tag="train", forbid_unknown_fiel
 
 
 class Progress(msgspec.Struct, frozen=True, tag="progress"):
-    """Where it stands. `validation` is the last whole epoch's net return on one unit of notional, `score` the best
-    epoch's return less its noise; times in wall seconds.
+    """Where it stands. `validation` is the last whole epoch's net return on one unit of notional, `score` that
+    of `best_epoch`, whose checkpoint is kept, less its noise; times in wall seconds.
 
     `actions` are the shares of HOLD, BUY and SELL in that validation, `reward` what the learner's reward summed up to
     on it and `reward_correlation` how it moves with the money (None: nothing moved); `largest_q` and `gradient_norm`

@@ -116,7 +116,7 @@ def serve(spec: TrainingSpec, clock: Clock, leave: Leave) -> Done | Stopped:
                 return Stopped(checkpoint=spec.folder, epoch=event.epochs)
             case TrainingResult():
                 path = event.save(job, Path(spec.models))
-                log.info("%s after %d epochs, best %d: %s", event.ended, event.epochs, event.best_epoch, path)
+                log.info("%s after %d epochs, %d kept: %s", event.ended, event.epochs, event.best_epoch, path)
                 judged = None if spec.hold_out is None else judge_hold_out(spec, spec.hold_out, path)
                 return _done(event, path, spec.seed, judged)
     raise AmlError("the training ended without a result")

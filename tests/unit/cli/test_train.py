@@ -50,7 +50,7 @@ def test_a_pipe_is_told_epoch_time_left_losses_money_and_rates(
     assert first == "training on 2,200 bars of BTC, seed 3: laying the bars out"
     assert "epoch 0/3 0%; loss n/a" in lines[0]  # nothing is known of the time left, and nothing is said of it
     told = re.compile(
-        r"training, epoch 2/3 67%, \d+ s left; loss \d\.\d{4}  best score [+-]\d\.\d{4} \(epoch \d\)  "
+        r"training, epoch 2/3 67%, \d+ s left; loss \d\.\d{4}  kept score [+-]\d\.\d{4} \(epoch \d\)  "
         r"validation [+-]\d+\.\d\d%, \d+ trades; "
         r"learning rate \d\.\de-\d\d  epsilon [01]\.\d\d  HOLD \d+% BUY \d+% SELL \d+%$"
     )

@@ -100,7 +100,7 @@ def test_d24_a_training_that_vanishes_between_two_updates_goes_on_from_its_last_
     assert same_weights(resumed, straight)
 
 
-def test_a_checkpoint_of_another_seed_or_a_broken_one_is_refused(tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_seed_or_version_or_a_broken_one_is_refused(tmp_path: Path) -> None:
     job = TrainingJob(DATA, tiny_settings(epochs=1), seed=3, folder=tmp_path, resume=True)
     with pytest.raises(UsageError, match="no checkpoint"):
         run(job)
@@ -108,7 +108,11 @@ def test_a_checkpoint_of_another_seed_or_a_broken_one_is_refused(tmp_path: Path)
     with pytest.raises(UsageError, match="other data, settings or seed"):
         run(replace(job, seed=4))
     file = tmp_path / CHECKPOINT_FILE
-    file.write_bytes(file.read_bytes()[:1000])
+    whole = file.read_bytes()
+    file.write_bytes(whole.replace(b"top_epoch", b"tip_epoch"))
+    with pytest.raises(UsageError, match=r"of another version .*`top_epoch`.*without --resume"):
+        run(job)
+    file.write_bytes(whole[:1000])
     with pytest.raises(UsageError, match="not a checkpoint"):
         run(job)
 
@@ -135,6 +139,24 @@ def test_the_best_checkpoint_is_kept_not_the_last() -> None:
     result = next(one for one in found if 0 < int(np.argmax(one.curve)) < 6)
     assert result.best_epoch == int(np.argmax(result.curve))
     assert result.validation.score == max(result.curve)
+
+
+def test_a_later_checkpoint_that_is_as_good_as_the_best_is_kept_whether_or_not_stopped_between(tmp_path: Path) -> None:
+    job = TrainingJob(DATA, tiny_settings(epochs=8, selection_sigmas=0.0), seed=0, folder=tmp_path)
+    found = ((seed, run(replace(job, folder=None, seed=seed))[0]) for seed in range(40))
+    seed, straight = next(
+        (seed, one)
+        for seed, one in found
+        if one.best_epoch > int(np.argmax(one.curve)) > 0 and one.validation.score < max(one.curve)
+    )
+    top = int(np.argmax(straight.curve))
+    assert straight.validation.score == straight.curve[straight.best_epoch] > 0.0
+    per_epoch = straight.updates // straight.epochs
+    stopped, _ = run(replace(job, seed=seed), stop_after=per_epoch * top + 1)
+    assert (stopped.ended, stopped.best_epoch) == ("stopped", top)
+    resumed, _ = run(replace(job, seed=seed, resume=True))
+    assert resumed.best_epoch == straight.best_epoch
+    assert same_weights(resumed, straight)
 
 
 def test_a_spent_budget_ends_training_with_what_it_has() -> None:

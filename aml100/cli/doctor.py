@@ -109,6 +109,10 @@ def _state(path: Path) -> Finding:
     except AmlError as error:
         return Finding("state", FAIL, str(error), "restore a backup, or use another --state")
     if version == 0:
+        above = next(folder for folder in path.absolute().parents if folder.exists())
+        if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+            what = "is closed to you" if above.is_dir() else "is no folder"
+            return Finding("state", FAIL, f"{store}: cannot be made, {above} {what}", "use another --state")
         return Finding("state", OK, f"{store}: not there yet; `run` makes it")
     return Finding("state", OK, f"{store}: sound, schema {version}, {size // MIB} MiB")
 

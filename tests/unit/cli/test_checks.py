@@ -224,3 +224,14 @@ def test_doctor_stops_at_a_broken_configuration(
     monkeypatch.setenv("AML100_TRADING__LEVERAGE", "1000")
     assert main(["doctor", "--state", str(tmp_path / "s.db"), "--json"]) == 1
     assert list(findings(capsys)) == ["config"]
+
+
+@pytest.mark.usefixtures("no_secrets")
+def test_doctor_says_when_no_state_can_be_made_there(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--state", str(state / "state.db"), "--json"]) == 1
+    found = findings(capsys)["state"]
+    assert found[0] == "FAIL"
+    assert f"{state} is no folder" in found[1]
+    assert main(["doctor", "--state", str(state.parent / "new" / "state.db"), "--json"]) == 0
+    assert findings(capsys)["state"][0] == "OK"
+    assert not (state.parent / "new").exists()

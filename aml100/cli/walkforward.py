@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import signal
 import sys
@@ -31,11 +30,11 @@ from aml100.evaluation.intervals import figure_intervals, intervals_json
 from aml100.evaluation.metrics import Json, RunRecord, compute_metrics
 from aml100.evaluation.objectives import Trials
 from aml100.evaluation.report import ReportInput
-from aml100.learning.bundle import FORMAT, BundleError, digest_settings, load_bundle
+from aml100.learning.bundle import BundleError, load_bundle
 from aml100.learning.checkpoint_files import has_checkpoint
 from aml100.learning.dataset import fingerprint_of
 from aml100.learning.jobs import TrainingJob, TrainingProgress, TrainingResult
-from aml100.learning.trainer import train
+from aml100.learning.trainer import key_of, train
 from aml100.learning.trials import TrialRegistry
 from aml100.research.walkforward import Fold, Span, common_span, cut, default_embargo, joined, plan_folds, trimmed
 from aml100.sim.staging import DEFAULT_WARMUP_BARS
@@ -136,8 +135,7 @@ def _model_of(walk: Walk, fold: Fold, folds: int) -> Path | None:
     """The folder of this fold's model, trained from nothing unless an earlier call has; None where interrupted."""
     job = _job(walk, fold)
     schema = feature_schema(walk.settings.params, walk.interval_ms)
-    parts = (FORMAT, schema, fingerprint_of(job.data), digest_settings(job.settings), job.seed)
-    key, note = hashlib.sha256(repr(parts).encode()).hexdigest()[:32], walk.home / "training" / f"{fold.name}.json"
+    key, note = key_of(job, fingerprint_of(job.data), schema)[:32], walk.home / "training" / f"{fold.name}.json"
     kept = _noted(note, key)
     if kept and _is_whole(walk.home / "models" / kept):
         return walk.home / "models" / kept

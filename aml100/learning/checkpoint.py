@@ -136,5 +136,7 @@ def load_checkpoint(folder: Path, key: str) -> Checkpoint:
     except (SafetensorError, msgspec.MsgspecError) as error:
         raise CheckpointError(f"{path}: not a checkpoint: {error}") from None
     if progress.key != key:
-        raise CheckpointError(f"{path}: made with other data, settings or seed; train without --resume, or as before")
+        raise CheckpointError(
+            f"{path}: made with other data, settings, seed or version; train without --resume, or as before"
+        )
     return Checkpoint(progress, arrays)

@@ -54,6 +54,9 @@ from aml100.learning.validation import validate_members
 
 log = logging.getLogger(__name__)
 
+REVISION: Final = 2
+"""Raised by a change after which the same data, settings and seed make another model: what was begun before is not gone
+on with, and what was made before is not taken for what would be made now."""
 HEARTBEAT_S: Final = 2.0
 WARM_BARS: Final = 512
 """Rows of the embargo that may warm the encoder up before validation begins."""
@@ -191,9 +194,7 @@ class Training:
         if self.memory.teller is not None:
             log.info("nothing is mirrored: %s tells up from down", self.memory.teller)
         self.per_epoch = fitted.updates_per_epoch(self.dataset.train_bars)
-        self.key = hashlib.sha256(
-            f"{FORMAT}|{self.dataset.fingerprint}|{self.dataset.schema}|{digest_settings(job.settings)}|{job.seed}".encode()
-        ).hexdigest()
+        self.key = key_of(job, self.dataset.fingerprint, self.dataset.schema)
         self.checkpoint = load_checkpoint(job.folder, self.key) if job.resume and job.folder is not None else None
         """Where the loop goes on from; None once it does, and for a training from the start."""
         self.earlier_s = 0.0
@@ -377,6 +378,12 @@ class Training:
             device=str(self.device),
             teller=self.memory.teller,
         )
+
+
+def key_of(job: TrainingJob, fingerprint: str, schema: str) -> str:
+    """What a training makes, as a digest: of data, features, settings, seed and this program's way to train."""
+    parts = (FORMAT, REVISION, fingerprint, schema, digest_settings(job.settings), job.seed)
+    return hashlib.sha256("|".join(map(str, parts)).encode()).hexdigest()
 
 
 def lay_out(job: TrainingJob) -> Dataset:

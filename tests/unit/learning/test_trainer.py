@@ -105,7 +105,7 @@ def test_a_checkpoint_of_another_seed_or_version_or_a_broken_one_is_refused(tmp_
     with pytest.raises(UsageError, match="no checkpoint"):
         run(job)
     run(replace(job, resume=False))
-    with pytest.raises(UsageError, match="other data, settings or seed"):
+    with pytest.raises(UsageError, match="other data, settings, seed or version"):
         run(replace(job, seed=4))
     file = tmp_path / CHECKPOINT_FILE
     whole = file.read_bytes()

@@ -23,6 +23,7 @@ from aml100.domain.events import TradeClosed
 from aml100.domain.orders import Fill, Side
 from aml100.domain.units import DAY_MS, HOUR_MS, MINUTE_MS, Coin
 from aml100.evaluation.metrics import RunRecord, compute_metrics
+from aml100.learning import trainer
 from aml100.market.features import warmup_bars
 from aml100.research.walkforward import Span, common_span, cut, default_embargo, joined, plan_folds, trimmed
 from aml100.sim.scenario import synthetic_series
@@ -139,9 +140,12 @@ def test_folds_leave_their_artefacts_and_a_joined_curve_and_are_not_trained_twic
     assert {path: path.stat().st_mtime_ns for path in weights} == weights
 
 
+@pytest.mark.parametrize("learner", ["the same", "another"])
 def test_ctrl_c_in_a_fold_keeps_what_is_done_and_the_next_call_goes_on(
-    small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, learner: str
 ) -> None:
+    """Where the program was replaced by one that learns otherwise in between, both folds are trained anew."""
+
     class Impatient(Progress):
         def __init__(self, what: str, total: int) -> None:
             super().__init__(what, total)
@@ -159,12 +163,18 @@ def test_ctrl_c_in_a_fold_keeps_what_is_done_and_the_next_call_goes_on(
     assert (tmp_path / "out" / "fold-01" / "metrics.json").is_file()
     assert not (tmp_path / "out" / "fold-02").exists()
     monkeypatch.undo()
+    notes = tmp_path / "out" / "training"
+    first = (notes / "fold-01.json").read_text()
+    if learner == "another":
+        monkeypatch.setattr(trainer, "REVISION", trainer.REVISION + 1)
     for name, value in (("LSTM_HIDDEN", "4"), ("LSTM_LAYERS", "1")):
         monkeypatch.setenv(f"AML100_MODEL__{name}", value)
     assert main(small) == 0
     answer = json.loads(capsys.readouterr().out)
     assert len(answer["folds"]) == 2
     assert len({fold["model"] for fold in answer["folds"]}) == 2
+    assert ((notes / "fold-01.json").read_text() == first) is (learner == "the same")
+    assert len([one for one in notes.glob("fold-02-*") if one.is_dir()]) == (1 if learner == "the same" else 2)
 
 
 def test_a_fold_s_model_is_taken_over_only_where_all_that_it_learned_from_is_the_same(

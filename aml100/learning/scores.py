@@ -1,7 +1,8 @@
 """The figures of a policy in money, its score, and the named checks of its health. Free of torch.
 
 A checkpoint's score is its net return less some standard errors, in units of notional: never trading scores exactly 0,
-so a checkpoint is only preferred to doing nothing where its profit stands out of its own noise.
+so a checkpoint is only preferred to doing nothing where its profit stands out of its own noise. Bars are not the only
+measure of that: a position held for ten thousand of them is one bet, and proves no more than one (`net_noise`).
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ EASY_ACTION_SHARE: Final = 0.98
 class Validation:
     """What the greedy policy earned on the validation part, after fees, funding and slippage.
 
-    `net_return` and `net_stderr` on one unit of notional a coin, summed over bars and coins; `win_rate_frac` and
-    `profit_factor` are None where nothing stands under them; shares of actions sum to 1.
+    `net_return` and its noise `net_stderr` on one unit of notional a coin, summed over bars and coins; `win_rate_frac`
+    and `profit_factor` are None where nothing stands under them; shares of actions sum to 1.
 
     `reward` is what the learner's reward summed up to on the same steps, in reward units, `reward_correlation` the
     correlation of the two over CORRELATED_BLOCKS stretches of time, None where nothing moved. `daily` holds the net
@@ -77,7 +78,7 @@ def summarise(walks: Sequence[Walk], sigmas: float) -> Validation:
     reward = np.concatenate([walk.reward for walk in walks])
     q = np.concatenate([walk.q for walk in walks])
     won, lost = trades[trades > 0.0].sum(), -trades[trades < 0.0].sum()
-    stderr = float(net.std() * math.sqrt(len(net)))
+    stderr = net_noise(net, trades)
     total = float(net.sum())
     shares = np.bincount(actions, minlength=3) / max(1, len(actions))
     hours = sum(float(walk.close_ms[-1] - walk.close_ms[0]) for walk in walks if len(walk.close_ms)) / HOUR_MS
@@ -101,6 +102,22 @@ def summarise(walks: Sequence[Walk], sigmas: float) -> Validation:
         flips_per_hour=sum(flips_of(walk.actions) for walk in walks) / hours if hours > 0.0 else 0.0,
         sees_market=_sees_market(actions, np.concatenate([walk.sides for walk in walks])),
     )
+
+
+def net_noise(net: Floats, trades: Floats) -> float:
+    """The standard error of what bars [n] and the trades [m] that they make up sum to: the larger of the two.
+
+    That of trades is taken about zero, as if they had no edge, which holds for few of them too: their sum is never more
+    than sqrt(m) of it. So a single trade stands out by one at most, whatever it earned, and five are the fewest that
+    can stand out by two.
+
+    >>> round(net_noise(np.array([0.1, 0.2, 0.1, 0.2]), np.array([0.6])), 6)
+    0.6
+    >>> round(net_noise(np.array([0.1, -0.1, 0.1, -0.1]), np.array([0.01] * 4)), 6)
+    0.2
+    """
+    of_bars = float(net.std() * math.sqrt(len(net)))
+    return max(of_bars, math.sqrt(float(np.square(trades).sum())))
 
 
 def correlation_of(reward: Floats, net: Floats) -> float | None:

@@ -52,6 +52,16 @@ def test_never_trading_scores_nothing_and_has_no_ratios() -> None:
     assert (idle.entropy, idle.reward_correlation, idle.daily) == (0.0, None, ())
 
 
+def test_one_long_trade_is_one_bet_and_no_edge_whatever_it_earned() -> None:
+    """A hundred bars of a rise, held in one trade, in five, and in one trade each."""
+    rise = [0.01] * 100
+    scores = [summarise([walk_of(rise, [1] * 100, [1.0 / parts] * parts)], 2.0).score for parts in (1, 4, 5, 100)]
+    assert scores[0] == pytest.approx(1.0 - 2.0)
+    assert scores[1] == pytest.approx(0.0)
+    assert scores[2] > 0.0
+    assert scores[3] == pytest.approx(1.0 - 2.0 * 0.1)
+
+
 def test_days_count_whole_and_in_utc() -> None:
     """Steps of 8 hours from midnight: the first and the last day are not known to be whole."""
     walk = walk_of([0.1, 0.2, 0.3, 1.0, 2.0, 3.0, 0.5], [0] * 7, [], step_ms=8 * HOUR_MS)

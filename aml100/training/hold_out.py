@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-import numpy as np
 
 from aml100.domain.units import DAY_MS, Coin
 from aml100.learning.bundle import BundleError, load_bundle
+from aml100.learning.scores import net_noise
 from aml100.market.features import warmup_bars
 from aml100.market.series import BarSeries, FundingSeries
 from aml100.storage.funding_files import read_funding
@@ -77,9 +77,9 @@ def judge_hold_out(spec: TrainingSpec, asked: HoldOut, model: Path) -> HoldOutRe
         from_ms=asked.from_ms,
         to_ms=int(walked.ends_ms[-1]) if len(walked.ends_ms) else asked.from_ms,
         bars=len(walked.nets),
-        trades=walked.trades,
+        trades=len(walked.trade_nets),
         net=float(walked.nets.sum()),
-        stderr=float(walked.nets.std() * np.sqrt(len(walked.nets))) if len(walked.nets) else 0.0,
+        stderr=net_noise(walked.nets, walked.trade_nets) if len(walked.nets) else 0.0,
         daily_returns=tuple(walked.daily_returns().tolist()),
         seeds=tuple(seeds),
     )

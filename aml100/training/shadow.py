@@ -73,6 +73,8 @@ class CoinWalk:
     def __init__(self, policy: ModelPolicy, rules: WalkRules) -> None:
         self.policy = policy
         self.trades = 0
+        self.closed_net: float | None = None
+        """What the trades earned that the last bar closed; None where it closed none."""
         self.last_end_ms = 0
         self._rules = rules
         self._rule = rules.kernel.as_record()
@@ -112,11 +114,14 @@ class CoinWalk:
         new["follows"] = follows
         if self._rules.kernel.atr_stop:
             new["atr"] = 0.0 if row is None else row[_ATR]
-        net = 0.0
+        net, self.closed_net = 0.0, None
         if self._has_decided:
             _advance(pair, self._rule, self._action, self._state, self._step)
-            net = float(self._step[0]["net"])
-            self.trades += int(self._step[0]["exit_reason"] != 0)
+            step = self._step[0]
+            net = float(step["net"])
+            if step["exit_reason"] != 0:
+                self.trades += 1
+                self.closed_net = float(step["closed_net"])
         if not follows and self.last_end_ms:
             self.policy.reset()
         self.last_end_ms = open_ms + interval_ms
@@ -136,6 +141,11 @@ class CoinWalk:
         if answer.action is not Action.HOLD and s["side"] == 0 and answer.q is not None:
             return int(answer.action) if q_gap(answer.q) > self._rules.min_q_gap else HOLD
         return int(answer.action)
+
+    @property
+    def open_net(self) -> float | None:
+        """What the open position has earned so far; None without one."""
+        return float(self._state[0]["net"]) if self._state[0]["side"] != 0 else None
 
     def export(self) -> _CoinSaved:
         return _CoinSaved(
@@ -227,11 +237,14 @@ class ModelWalk:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Walked:
-    """A finished walk: per bar its end in ms, int64 [n], and the net return summed over coins, float64 [n]."""
+    """A finished walk: per bar its end in ms, int64 [n], and the net return summed over coins, float64 [n].
+
+    `trade_nets`, float64 [m], are of all coins' trades, those that are open at the end among them.
+    """
 
     ends_ms: Ints
     nets: Floats
-    trades: int
+    trade_nets: Floats
 
     def daily_returns(self) -> Floats:
         """Sums over whole UTC days; an incomplete first or last day is left out."""
@@ -256,7 +269,7 @@ def walk_series(
 ) -> Walked:
     """Walk a model over the bars that open at `from_ms` or later, warmed up on those before."""
     nets: dict[int, float] = {}
-    trades = 0
+    trades: list[float | None] = []
     for coin, one in series.items():
         paid = funding.get(coin)
         frame, walk = compute_features(one, paid), CoinWalk(bundle.policy(), rules[coin])
@@ -272,9 +285,11 @@ def walk_series(
             net = walk.take(values, open_ms, one.interval_ms, frame.values[row] if complete else None, rate)
             end_ms = open_ms + one.interval_ms
             nets[end_ms] = nets.get(end_ms, 0.0) + net
-        trades += walk.trades
+            trades.append(walk.closed_net)
+        trades.append(walk.open_net)
     ends = sorted(nets)
-    return Walked(np.array(ends, np.int64), np.array([nets[end] for end in ends]), trades)
+    known = [one for one in trades if one is not None]
+    return Walked(np.array(ends, np.int64), np.array([nets[end] for end in ends]), np.array(known))
 
 
 def _prices(bar: Bar) -> Prices:

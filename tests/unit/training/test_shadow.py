@@ -13,6 +13,7 @@ from aml100.domain.units import DAY_MS, HOUR_MS, MINUTE_MS, Coin
 from aml100.engine.barlog import write_series
 from aml100.evaluation.kernel import Market, flat_positions, step_batch
 from aml100.learning.dataset import CoinData, fingerprint_of
+from aml100.learning.scores import net_noise
 from aml100.market.series import BarSeries, FundingSeries
 from aml100.storage.importing import read_bars
 from aml100.trading.policies import PolicyAnswer
@@ -79,10 +80,19 @@ def test_an_hour_without_a_settled_rate_is_walked_at_the_configured_one() -> Non
     assert walked({series.coin: partly}).nets.tolist() == walked({}).nets.tolist()
 
 
+def test_trades_of_a_walk_sum_up_to_its_bars() -> None:
+    series = mean_reverting(800, 5)
+    actions = np.zeros(800, np.int64)
+    actions[[10, 30, 60, 80, 150]] = 1, 2, 2, 1, 2
+    walked = walk_series(Played(actions), {series.coin: series}, {series.coin: WalkRules(FREE_HANDED)}, 0)  # type: ignore[arg-type]
+    assert len(walked.trade_nets) == 3  # the last is open at the end
+    assert walked.nets.sum() == pytest.approx(walked.trade_nets.sum(), abs=1e-12)
+
+
 def test_daily_returns_are_of_whole_days_only() -> None:
     start = 1_700_006_400_000
     ends = start + np.arange(1, 3 * 1440 + 1) * MINUTE_MS - 100 * MINUTE_MS
-    walked = Walked(ends, np.full(len(ends), 0.001), 0)
+    walked = Walked(ends, np.full(len(ends), 0.001), np.zeros(0))
     assert walked.daily_returns() == pytest.approx([1.44, 1.44])
     assert start % DAY_MS == 0
 
@@ -128,3 +138,6 @@ async def test_b5_the_hold_out_is_walked_and_provably_never_trained_on(tmp_path:
         float(walk_series(one, {Coin("TEST"): every}, rules, from_ms).nets.sum()) for one in alone
     )
     assert done.hold_out.median == sorted(done.hold_out.seeds)[1]
+    walked = walk_series(whole, {Coin("TEST"): every}, rules, from_ms)
+    told = (done.hold_out.trades, done.hold_out.net, done.hold_out.stderr)
+    assert told == (len(walked.trade_nets), float(walked.nets.sum()), net_noise(walked.nets, walked.trade_nets))

@@ -45,8 +45,11 @@ ENTRIES: Final = {
     "taker": KernelRules(take_profit=0.0, stop_loss=0.0, max_hold=0),
     "maker": KernelRules(take_profit=0.0, stop_loss=0.0, max_hold=0, entry_style="maker"),
 }
-FOLDS: Final = ((0.5, 0.75), (0.75, 1.0))
+Edges = tuple[tuple[float, float], ...]
+FOLDS: Final[Edges] = ((0.5, 0.75), (0.75, 1.0))
 """Where each training ends and its test ends, in shares of all bars by time."""
+EARLIER: Final[Edges] = ((0.25, 0.5),)
+"""The quarter before: less to learn from, and nothing was chosen by what is earned there."""
 CONSTANT_RATE: Final = 0.0001 / 8
 RULES_OF_THUMB: Final = ("buy and hold", "momentum", "reversion")
 SETTINGS: Final = replace(
@@ -109,14 +112,14 @@ def sets_in(folder: Path) -> dict[str, list[tuple[str, Path]]]:
     return found
 
 
-def folds_of(files: Sequence[tuple[str, Path]], rules: KernelRules) -> list[Fold]:
+def folds_of(files: Sequence[tuple[str, Path]], rules: KernelRules, edges: Edges = FOLDS) -> list[Fold]:
     """The folds of one set; a coin without bars in both parts of a fold sits it out."""
     coins = [read_coin(coin, path, rules) for coin, path in files]
     times = np.sort(np.concatenate([coin.series.open_ms for coin in coins]))
     folds = []
-    for edges in FOLDS:
-        split_ms, end_ms = (int(times[min(len(times) - 1, int(len(times) * edge))]) for edge in edges)
-        end_ms += edges[1] == 1.0
+    for learned, tested_to in edges:
+        split_ms, end_ms = (int(times[min(len(times) - 1, int(len(times) * at))]) for at in (learned, tested_to))
+        end_ms += tested_to == 1.0
         tested = []
         for coin in coins:
             split, end = (int(row) for row in np.searchsorted(coin.series.open_ms, [split_ms, end_ms]))
@@ -135,7 +138,12 @@ def read_coin(coin: str, path: Path, rules: KernelRules) -> CoinData:
 
 
 def real_rows(
-    folder: Path, seeds: int, budget_s: float, only: str = "", entries: Sequence[str] = tuple(ENTRIES)
+    folder: Path,
+    seeds: int,
+    budget_s: float,
+    only: str = "",
+    entries: Sequence[str] = tuple(ENTRIES),
+    edges: Edges = FOLDS,
 ) -> Iterator[tuple[str, ...]]:
     """Rows under HEADER for every set whose name begins with `only`."""
     warm_up(SETTINGS)
@@ -143,7 +151,7 @@ def real_rows(
         if not title.startswith(only):
             continue
         for style in entries:
-            folds = folds_of(files, ENTRIES[style])
+            folds = folds_of(files, ENTRIES[style], edges)
             for name, walks in _policies(folds, seeds, budget_s):
                 yield (title, style, str(max(len(fold) for fold in folds)), *figures(name, walks))
 

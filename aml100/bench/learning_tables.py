@@ -5,6 +5,7 @@
     devices wall seconds to a share of the best policy, on a core and on a GPU where there is one
     walks   random walks: how often the chosen policy trades there, and what it loses
     real    bars of real markets, walked forward: the learner beside simple rules; SET as `hyperliquid_perp 15m`
+    earlier the same on the quarter of the bars before those that `real` tests on
     levers  what one change at a time does there; SET as above
     peers   stable-baselines3 and sb3-contrib on the same bars, folds and processor seconds
 
@@ -27,7 +28,7 @@ from aml100.bench.learning_levers import lever_rows
 from aml100.bench.learning_markets import MARKETS, PLANTED_RULES, random_walk
 from aml100.bench.learning_measure import RECIPE, CpuClock, Fresh, follow
 from aml100.bench.learning_peers import peer_rows
-from aml100.bench.learning_real import HEADER, real_rows, sets_in
+from aml100.bench.learning_real import EARLIER, HEADER, real_rows, sets_in
 from aml100.bench.simple_rules import SimpleRule, best_rule, hindsight
 from aml100.config.models import Objectives
 from aml100.evaluation.objectives import PhaseTracker, account_phases, phase_rules
@@ -171,6 +172,13 @@ def real(count: int, only: str = "") -> Iterator[tuple[str, ...]]:
         yield (*row, _load())
 
 
+def earlier(count: int, only: str = "") -> Iterator[tuple[str, ...]]:
+    """The same on the bars before those."""
+    yield (*HEADER, "load")
+    for row in real_rows(REAL_FOLDER, count, REAL_S, only, edges=EARLIER):
+        yield (*row, _load())
+
+
 def levers(count: int, only: str = "") -> Iterator[tuple[str, ...]]:
     """One change at a time on the same."""
     yield (*LEVER_HEADER, "load")
@@ -190,7 +198,7 @@ def _load() -> str:
 
 
 TABLES: Final = {"seeds": (seeds, 5), "sweep": (sweep, 5), "walks": (walks, 20), "devices": (devices, 60)}
-REAL_TABLES: Final = {"real": (real, 5), "levers": (levers, 5), "peers": (peers, 5)}
+REAL_TABLES: Final = {"real": (real, 5), "earlier": (earlier, 5), "levers": (levers, 5), "peers": (peers, 5)}
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from aml100.bench.learning_real import ENTRIES, folds_of, sets_in, stay_out, walk_rule
+from aml100.bench.learning_real import EARLIER, ENTRIES, folds_of, sets_in, stay_out, walk_rule
 from aml100.domain.units import HOUR_MS
 
 BARS = 3_000
@@ -45,6 +45,10 @@ def test_a_fold_learns_from_what_lies_before_its_test_and_tests_follow_each_othe
         assert len(early.seen.series) == early.first == BARS // 2
         assert early.last == late.first == len(late.seen.series)
         assert late.last == BARS
+    (before,) = folds_of(sets_in(folder)["venue_perp 1h"], ENTRIES["taker"], EARLIER)
+    for earlier, early in zip(before, first, strict=True):
+        assert len(earlier.seen.series) == earlier.first == BARS // 4
+        assert earlier.last == early.first
 
 
 def test_buy_and_hold_earns_the_move_less_costs_and_funding(folder: Path) -> None:

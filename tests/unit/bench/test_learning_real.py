@@ -12,7 +12,7 @@ import pytest
 from aml100.bench.learning_real import EARLIER, ENTRIES, folds_of, sets_in, stay_out, walk_rule
 from aml100.domain.units import HOUR_MS
 
-BARS = 3_000
+BARS = 4_400
 
 
 def write(folder: Path, name: str, seed: int) -> None:

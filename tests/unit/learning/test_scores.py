@@ -53,7 +53,7 @@ def test_never_trading_scores_nothing_and_has_no_ratios() -> None:
 
 
 def test_one_long_trade_is_one_bet_and_no_edge_whatever_it_earned() -> None:
-    """A hundred bars of a rise, held in one trade, in five, and in one trade each."""
+    """A hundred bars of a rise, held in one trade, in four, in five, and in one a bar."""
     rise = [0.01] * 100
     scores = [summarise([walk_of(rise, [1] * 100, [1.0 / parts] * parts)], 2.0).score for parts in (1, 4, 5, 100)]
     assert scores[0] == pytest.approx(1.0 - 2.0)

@@ -20,6 +20,8 @@ import numpy as np
 
 from aml100.bench.learning_real import (
     ENTRIES,
+    FOLDS,
+    Edges,
     Fold,
     TestedCoin,
     figures,
@@ -56,12 +58,14 @@ class Pooled(gymnasium.Env[Any, int]):
         return self._now.step(int(action))
 
 
-def peer_rows(folder: Path, seeds: int, budget_s: float, only: str = "") -> Iterator[tuple[str, ...]]:
+def peer_rows(
+    folder: Path, seeds: int, budget_s: float, only: str = "", edges: Edges = FOLDS
+) -> Iterator[tuple[str, ...]]:
     """Rows under `learning_real.HEADER`, taker entries, for every set whose name begins with `only`."""
     for title, files in sets_in(folder).items():
         if not title.startswith(only):
             continue
-        folds = folds_of(files, ENTRIES["taker"])
+        folds = folds_of(files, ENTRIES["taker"], edges)
         for kind in KINDS:
             singles = [
                 [walk for fold in folds for walk in walk_coins(learn(kind, fold, seed, budget_s), fold)]

@@ -7,7 +7,8 @@
     real    bars of real markets, walked forward: the learner beside simple rules; SET as `hyperliquid_perp 15m`
     earlier the same on the quarter of the bars before those that `real` tests on
     levers  what one change at a time does there; SET as above
-    peers   stable-baselines3 and sb3-contrib on the same bars, folds and processor seconds
+    peers   stable-baselines3 and sb3-contrib on the bars, folds and processor seconds of `real`
+    earlier-peers   and of `earlier`
 
 NUMBER is of seeds, of `devices` the seconds. Each line is printed as soon as it is measured, with the load beside it.
 """
@@ -193,12 +194,25 @@ def peers(count: int, only: str = "") -> Iterator[tuple[str, ...]]:
         yield (*row, _load())
 
 
+def earlier_peers(count: int, only: str = "") -> Iterator[tuple[str, ...]]:
+    """Others on the bars before those."""
+    yield (*HEADER, "load")
+    for row in peer_rows(REAL_FOLDER, count, REAL_S, only, EARLIER):
+        yield (*row, _load())
+
+
 def _load() -> str:
     return f"{os.getloadavg()[0]:.1f}"
 
 
 TABLES: Final = {"seeds": (seeds, 5), "sweep": (sweep, 5), "walks": (walks, 20), "devices": (devices, 60)}
-REAL_TABLES: Final = {"real": (real, 5), "earlier": (earlier, 5), "levers": (levers, 5), "peers": (peers, 5)}
+REAL_TABLES: Final = {
+    "real": (real, 5),
+    "earlier": (earlier, 5),
+    "levers": (levers, 5),
+    "peers": (peers, 5),
+    "earlier-peers": (earlier_peers, 5),
+}
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from aml100.bench.learning_peers import EPISODE_BARS, KINDS, learn, peer_rows, training_environment, walk_coins
-from aml100.bench.learning_real import ENTRIES, HEADER, Fold, folds_of, sets_in
+from aml100.bench.learning_real import EARLIER, ENTRIES, HEADER, Fold, folds_of, sets_in
 from aml100.domain.units import HOUR_MS
 from aml100.evaluation.kernel import flat_positions
 from aml100.evaluation.transition import STEP_DTYPE, advance
@@ -21,8 +21,8 @@ from aml100.evaluation.transition import STEP_DTYPE, advance
 pytest.importorskip("stable_baselines3")
 pytest.importorskip("sb3_contrib")
 
-BARS = 3_000
-GAP_AT = 2_600
+BARS = 4_400
+GAP_AT = 3_800
 """Row of the second coin before which an hour is missing: its last test has two spans."""
 MOMENT_S = 0.2
 
@@ -173,3 +173,9 @@ def test_the_table_has_the_columns_of_the_learners(folder: Path) -> None:
         days = (BARS + 1) // 24 - (BARS // 2 + 2) // 24 + 1  # the first bar opens at midnight; a step ends 2 bars on
         assert int(row[HEADER.index("test days")]) == days
     assert not list(peer_rows(folder, seeds=1, budget_s=0.05, only="venue_spot"))
+
+
+def test_the_quarter_before_can_be_asked_for(folder: Path) -> None:
+    rows = list(peer_rows(folder, seeds=1, budget_s=0.05, only="venue_perp", edges=EARLIER))
+    days = (BARS // 2 + 1) // 24 - (BARS // 4 + 2) // 24 + 1
+    assert {int(row[HEADER.index("test days")]) for row in rows} == {days}

@@ -12,7 +12,7 @@ from aml100.bench import learning_tables
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ("", "usage: seeds|sweep|walks|devices [NUMBER], real|earlier|levers|peers [NUMBER] [SET]"),
+        ("", "usage: seeds|sweep|walks|devices [NUMBER], real|earlier|levers|peers|earlier-peers [NUMBER] [SET]"),
         ("nosuch", "usage: "),
         ("seeds 1 2", "usage: "),
         ("real 1 2 3", "usage: "),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from aml100.domain.errors import UsageError
 from aml100.learning.bundle import load_bundle
 from aml100.learning.checkpoint_files import CHECKPOINT_FILE
 from aml100.learning.jobs import TrainingJob, TrainingProgress, TrainingResult
-from aml100.learning.trainer import train
+from aml100.learning.trainer import Training, deterministic, train
 from tests.unit.learning.planted import coin_data, mean_reverting, tiny_settings
 
 DATA = (coin_data(mean_reverting(1600, 1)), coin_data(mean_reverting(1400, 2)))
@@ -173,6 +174,23 @@ def test_progress_counts_and_the_process_settings_come_back() -> None:
     assert result.transitions == result.updates * 4 * 24 * 4 * 3
     assert torch.get_num_threads() == threads
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_nothing_reads_memory_that_nobody_wrote() -> None:
+    """On a GPU where there is one."""
+    job = TrainingJob(DATA, tiny_settings(epochs=2, n_step=3, bias_weight=0.5, input_noise=0.1), seed=3)
+
+    def learned(filled: bool) -> TrainingResult:
+        filling: Any = torch.utils.deterministic
+        with deterministic(1):
+            assert not filling.fill_uninitialized_memory
+            filling.fill_uninitialized_memory = filled  # with NaN and the like, wherever a tensor is allocated
+            *_, last = Training(job, ManualClock(wall_s=0.0), lambda: False).run()
+        assert filling.fill_uninitialized_memory
+        assert isinstance(last, TrainingResult)
+        return last
+
+    assert same_weights(learned(filled=False), learned(filled=True))
 
 
 def test_an_ensemble_is_its_members_and_resumes_after_a_stop(tmp_path: Path) -> None:

@@ -102,6 +102,7 @@ def _document(job: TrainingJob, result: TrainingResult, path: Path) -> dict[str,
 def _tell(result: TrainingResult, path: Path, funding: str) -> None:
     found = result.validation
     write_line(f"model {path.name} in {path}: epoch {result.best_epoch} of {result.epochs} kept, {result.ended}")
+    write_line(f"trained for {result.seconds:.0f} s on {'a GPU' if result.device == 'cuda' else 'the CPU'}")
     write_line(f"validation: net {found.net_return:+.2%} of one notional in {found.trades} trades")
     write_line(funding)
     if result.teller is not None:

@@ -59,9 +59,11 @@ def test_a_pipe_is_told_epoch_time_left_losses_money_and_rates(
 
 def test_an_unsound_model_is_named_in_the_last_line(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*command, "--json"]) == 0
-    sick = [one["name"] for one in json.loads(capsys.readouterr().out)["health"] if not one["healthy"]]
+    document = json.loads(capsys.readouterr().out)
+    sick = [one["name"] for one in document["health"] if not one["healthy"]]
     assert main(command) == 0
     lines = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(rf"trained for \d+ s on {'a GPU' if document['device'] == 'cuda' else 'the CPU'}", lines[1])
     assert sick, "three epochs on a day and a half should not have made a sound model"
     assert lines[-1] == f"an engine would not promote it: {', '.join(sick)}"
     assert sum(line.startswith("  BAD ") for line in lines) == len(sick)

@@ -1,9 +1,10 @@
-"""The best policy that sees only what a learner can see: the yardstick of learning on planted markets.
+"""The best policy that sees only the bars: the yardstick of learning on planted markets.
 
 Each planted market is a hidden Markov process whose belief given prices (and volume) has one number: the Kalman
 estimate of the pulled part, the log odds of an upward regime, the signal. The optimal policy is then a function of that
 number and of the side held, and value iteration over a grid of it finds it, fees included. It is run through the same
-compiled rules on the same bars as the learner.
+compiled rules on the same bars as the learner, who sees features of them: of the volume, which is the signal, only how
+it stands to its mean of 20 bars (docs/learning.md says what that leaves).
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ def _filter_regime(returns: Any, drift: float, sd: float, turn: float) -> Any:
 
 
 def believe_signalled(series: BarSeries, strength: float, market: Signalled = SIGNALS) -> Belief:
-    """The signal itself: the volume shows it whole."""
+    """The signal itself: the volume shows it whole, to who sees it and not only its ratio."""
     values = np.log(series.volume / 100.0) / market.volume_gain
     grid = np.linspace(-5.0, 5.0, _GRID)
     chance = _gaussian_chance(grid, market.keep, float(np.sqrt(1.0 - market.keep**2)))

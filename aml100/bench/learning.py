@@ -43,15 +43,12 @@ def speed(folder: Path) -> Iterator[Sample]:
     from aml100.learning.memory import POSITIONS
     from aml100.learning.network import ACTIONS
     from aml100.learning.settings import TrainingSettings
-    from aml100.learning.trainer import Training
+    from aml100.learning.trainer import Training, deterministic
 
-    torch.set_num_threads(1)
     settings = TrainingSettings(lstm_layers=1, lstm_hidden=64, head_hidden=64, acted_per_update=2, mirror=True)
     job = TrainingJob((CoinData(mean_reverting(PEER_TRAINING_BARS, 1), PLANTED_RULES),), settings, seed=1)
     training = Training(job, CpuClock(), lambda: False, device=torch.device("cpu"))
     _save(folder, "train", training)
-    events = training.run()
-    next(events)
     bars = settings.batch_stretches * settings.stretch_bars
 
     def update() -> None:
@@ -65,8 +62,10 @@ def speed(folder: Path) -> Iterator[Sample]:
             "trained": rate * bars * POSITIONS * ACTIONS,
         }
 
-    measure()
-    yield measure
+    with deterministic(1):
+        next(training.run())
+        measure()
+        yield measure
 
 
 def _save(folder: Path, part: str, training: object) -> None:

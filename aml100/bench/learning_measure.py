@@ -29,7 +29,7 @@ from aml100.learning.jobs import TrainingJob, TrainingResult
 from aml100.learning.memory import weights_of
 from aml100.learning.network import QNetwork
 from aml100.learning.settings import TrainingSettings
-from aml100.learning.trainer import Training, lay_out, train
+from aml100.learning.trainer import Training, deterministic, lay_out, train
 from aml100.learning.validation import encode_chunked, load_weights
 from aml100.market.features import FEATURE_COUNT, FeatureFrame, compute_features
 from aml100.market.series import Floats
@@ -172,16 +172,16 @@ def follow(
     job = TrainingJob(data, settings, seed=seed, budget_s=marks[-1])
     dataset = lay_out(job)
     clock = PausableClock()
-    torch.set_num_threads(1)
     training = Training(job, clock, lambda: False, dataset, device=torch.device("cpu"))
     found: list[Mark] = []
-    for event in training.run():
-        seconds = clock.monotonic_s() - training.began_s
-        while len(found) < len(marks) and (seconds >= marks[len(found)] or isinstance(event, TrainingResult)):
-            with clock.paused():
-                chosen = fresh.walk([training.kept.weights], dataset.scaler, settings)
-                latest = fresh.walk([weights_of(training.learner.average)], dataset.scaler, settings)
-            found.append(_mark(seconds, chosen, latest, fresh))
+    with deterministic(1):
+        for event in training.run():
+            seconds = clock.monotonic_s() - training.began_s
+            while len(found) < len(marks) and (seconds >= marks[len(found)] or isinstance(event, TrainingResult)):
+                with clock.paused():
+                    chosen = fresh.walk([training.kept.weights], dataset.scaler, settings)
+                    latest = fresh.walk([weights_of(training.learner.average)], dataset.scaler, settings)
+                found.append(_mark(seconds, chosen, latest, fresh))
     return found
 
 

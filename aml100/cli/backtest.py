@@ -35,6 +35,7 @@ from aml100.evaluation.metrics import Floats, Json, Metrics, RunRecord, compute_
 from aml100.evaluation.objectives import Trials
 from aml100.evaluation.oracle import hindsight_policy
 from aml100.evaluation.report import ReportInput
+from aml100.evaluation.seen import Seen, sample_facts
 from aml100.evaluation.statistics import minimum_track_record, moments_of
 from aml100.sim.staging import exchange_rules, hourly_rate, instruments_of, warmup_for
 from aml100.storage.stores import has_state
@@ -81,7 +82,7 @@ def backtest(options: BacktestOptions) -> int:
     record = run.record(policy.name, policy.model, market.origin, market.sha256)
     record = record if policy.place is None else with_trials(record, options, policy.place.parent)
     against = hold_against(settings, market, record, warmup_bars, options.seed)
-    document = full_document(record, run, against) | funding_facts(market, settings.params)
+    document = full_document(record, run, against, policy.seen) | funding_facts(market, settings.params)
     if options.out is not None:
         page = ReportInput(record, document, market.series, against.curves)
         write_artefacts(options.out, run.result, page)
@@ -222,9 +223,14 @@ def with_trials(record: RunRecord, options: BarsOptions, *models: Path) -> RunRe
 # --- metrics.json -------------------------------------------------------------------------------------------------
 
 
-def full_document(record: RunRecord, run: Backtest, against: HeldAgainst) -> dict[str, Json]:
-    """metrics.json: every figure, then what it rests on."""
+def full_document(record: RunRecord, run: Backtest, against: HeldAgainst, seen: Seen | None) -> dict[str, Json]:
+    """metrics.json: every figure, then what it rests on.
+
+    Args:
+        seen: what the model was made from; None where nobody says, or there is none.
+    """
     document = compute_metrics(record, against.metrics).to_json()
+    document |= sample_facts(record, run.result.begins_ms, seen)
     moments = moments_of(daily_returns(record)) if document["sharpe"] is not None else None
     document["pbo_note"] = Trials(record.trials, pbo=record.overfitting).pbo_note
     document["min_track_record_days"] = None if moments is None else minimum_track_record(moments)

@@ -12,7 +12,7 @@ from aml100.cli.progress import Progress
 from aml100.config.models import GatesMode
 from aml100.domain.units import INTERVALS
 from aml100.evaluation.objectives import CycleResult, PhaseTracker, Trials, account_phases, phase_rules
-from aml100.evaluation.records import read_phase_record, read_trials, record_folders
+from aml100.evaluation.records import holds_evidence, read_phase_record, read_trials, record_folders
 
 
 def phases(options: PhasesOptions) -> int:
@@ -24,12 +24,15 @@ def phases(options: PhasesOptions) -> int:
     folders = record_folders(options.directory)
     shared = _registered(options.directory)
     runs: list[tuple[str, str, Trials, list[CycleResult]]] = []
+    seen: list[str] = []
     with Progress("phases, record", len(folders)) as progress:
         for number, folder in enumerate(folders, start=1):
             tracker = PhaseTracker(rules, mode, step_back_after=objectives.step_back_after_failures)
             trials = _together(read_trials(folder), shared)
-            cycles = account_phases(read_phase_record(folder, interval_ms), objectives.cycle_days, tracker, trials)
+            record, sound = read_phase_record(folder, interval_ms), holds_evidence(folder)
+            cycles = account_phases(record, objectives.cycle_days, tracker, trials, is_evidence=sound)
             runs.append((folder.name, tracker.rules.name, trials, cycles))
+            seen += [] if sound else [folder.name]
             progress.update(number, folder.name)
     if options.json:
         write_json(
@@ -42,6 +45,7 @@ def phases(options: PhasesOptions) -> int:
                         "trials": trials.count,
                         "pbo": trials.pbo,
                         "pbo_note": trials.pbo_note,
+                        "out_of_sample": name not in seen,
                         "cycles": [_cycle(one) for one in cycles],
                     }
                     for name, phase, trials, cycles in runs
@@ -65,6 +69,8 @@ def phases(options: PhasesOptions) -> int:
         ],
     )
     write_line(_words(mode))
+    if seen:
+        write_line(f"no evidence, made from bars that they are judged by (or by hindsight): {', '.join(seen)}")
     return 0
 
 

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 from aml100.cli.backtest import full_document, hold_against, with_trials
 from aml100.cli.bars import Market, funding_facts, load_market
@@ -30,6 +30,7 @@ from aml100.evaluation.intervals import figure_intervals, intervals_json
 from aml100.evaluation.metrics import Json, RunRecord, compute_metrics
 from aml100.evaluation.objectives import Trials
 from aml100.evaluation.report import ReportInput
+from aml100.evaluation.seen import Seen
 from aml100.learning.bundle import BundleError, load_bundle
 from aml100.learning.checkpoint_files import has_checkpoint
 from aml100.learning.dataset import fingerprint_of
@@ -212,7 +213,8 @@ def _test(walk: Walk, fold: Fold, model: Path) -> tuple[RunRecord, dict[str, Jso
         LUCK_RUNS // 4,
         lambda whole: trimmed(whole, fold.test),
     )
-    document = full_document(record, run, against) | funding_facts(tested, walk.settings.params)
+    seen = policy.seen or Seen(fold.train.from_ms, fold.train.to_ms, walk.market.origin)
+    document = full_document(record, run, against, seen) | funding_facts(tested, walk.settings.params)
     if walk.options.out is not None:
         shown = [cut(one, fold.test) for one in series]
         write_artefacts(walk.home / fold.name, run.result, ReportInput(record, document, shown, against.curves))
@@ -231,6 +233,7 @@ def _answer(done: list[tuple[Fold, RunRecord, dict[str, Json]]], whole: RunRecor
     document["intervals"] = intervals_json(figure_intervals(whole))
     document["costs"] = costs_json(whole)
     document["pbo_note"] = Trials(whole.trials, pbo=whole.overfitting).pbo_note
+    document["in_sample_share"] = max(cast("float", metrics["in_sample_share"]) for _, _, metrics in done)
     document["evidence"] = evidence_sentence(document)
     document |= funding_facts(walk.market, walk.settings.params)
     folds = [

@@ -57,7 +57,8 @@ OutOfSample: TypeAlias = Callable[[int, int], Awaitable[Window | None]]
 class CycleKeeper:
     """Listens to equity and trades; `on_time` closes windows.
 
-    Attributes: `completed` cycles of this run; `out_of_sample` and `trials` are given by whoever knows them.
+    Attributes: `completed` cycles of this run; `out_of_sample`, `in_sample_until_ms` and `trials` are given by whoever
+    knows them.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class CycleKeeper:
         self._feasible: dict[str, str] = {}
         self._measuring: asyncio.Task[None] | None = None
         self.out_of_sample: OutOfSample | None = None
+        self.in_sample_until_ms: Callable[[], int] = int
         self.trials: Callable[[], Trials] = Trials
         self.model: Callable[[], str] = str
         self.completed = 0
@@ -190,8 +192,11 @@ class CycleKeeper:
         return self.out_of_sample is not None and long_enough and len(window.profits) < REALISED_TRADES
 
     def _judge(self, window: Window, source: str) -> CycleResult:
-        result = self._tracker.apply(window, self.trials(), is_realised=source == "realised")
-        self._start_ms, self._last_source, self._last_verdict = window.end_ms, source, result.verdict.value
+        """What was earned on bars that the model was made from is as little evidence as what was computed."""
+        in_sample = source == "realised" and self.in_sample_until_ms() > window.start_ms
+        result = self._tracker.apply(window, self.trials(), is_realised=source == "realised" and not in_sample)
+        self._start_ms, self._last_verdict = window.end_ms, result.verdict.value
+        self._last_source = f"{source}, in sample" if in_sample else source
         self.completed += 1
         figures = {_shown_name(o.name): _shown(o.name, o.value) for o in result.objectives}
         facts: list[Entry] = [self._cycle(result, window, source, figures)]

@@ -131,6 +131,8 @@ class TrainingDesk:
         self._trainings = 0
         self._tried_at_ms = 0
         self._market_ms = 0
+        self.in_sample_until_ms = 0
+        """End of the last bar that a champion traded on and was made from; 0 where there was none."""
         self._tried = KnownTrials(TrialRegistry.beside(options.folder / "models"))
         tuned = database.active_parameters()
         self._overfitting = None if tuned is None else overfitting_of(tuned)
@@ -182,7 +184,17 @@ class TrainingDesk:
     def on_bars(self, bars: Sequence[Bar], core: TradingCore) -> list[Entry]:
         """Bars that the core has just taken in; answers what is journalled with them."""
         self.on_history(bars)
+        self._note_seen(bars)
         return self.succession.on_bars(bars, core)
+
+    def _note_seen(self, bars: Sequence[Bar]) -> None:
+        """Bars that the champion was made from, as a replay shows them to a model from elsewhere."""
+        seen = None if self.champion is None else self.champion.record.seen
+        if seen is None or not any(map(seen.holds, bars)):
+            return
+        if self.in_sample_until_ms == 0:
+            log.warning("the model was made from the bars that it trades on: what it earns here is no evidence")
+        self.in_sample_until_ms = max(bar.end_ms for bar in bars)
 
     @property
     def champion(self) -> Bundle | None:
@@ -293,7 +305,7 @@ class TrainingDesk:
         champion = self.champion
         hold_out = None
         if split is not None:
-            seen_ms = 0 if champion is None else self._seen_until(champion.id)
+            seen_ms = 0 if champion is None else self._seen_until(champion)
             unseen_ms = seen_ms + purge_bars(options.interval_ms, horizon) * options.interval_ms if seen_ms else 0
             path = None if champion is None or champion.path is None else str(champion.path)
             hold_out = HoldOut(split.hold_out_from_ms, path, unseen_ms)
@@ -318,9 +330,11 @@ class TrainingDesk:
             checkpoint_s=options.checkpoint_s,
         )
 
-    def _seen_until(self, model: str) -> int:
-        """Until when a model of ours has been trained; 0 where that is not known (a model from elsewhere)."""
-        training = next((one for one in self._database.trainings() if one.model == model), None)
+    def _seen_until(self, model: Bundle) -> int:
+        """Until when a model has been trained; 0 where nobody knows (one from elsewhere that does not say)."""
+        if model.record.seen is not None:
+            return model.record.seen.to_ms
+        training = next((one for one in self._database.trainings() if one.model == model.id), None)
         if training is None:
             return 0
         job = self._supervisor.recall(training)
@@ -390,7 +404,7 @@ class TrainingDesk:
     async def out_of_sample(self, from_ms: int, to_ms: int) -> Window | None:
         """The champion back-tested over a window in a process of its own; None where it has seen any of these bars."""
         champion = self.champion
-        if champion is None or champion.path is None or self._seen_until(champion.id) > from_ms:
+        if champion is None or champion.path is None or self._seen_until(champion) > from_ms:
             return None
         folder = self._folder / f"cycle-{from_ms}"
         try:

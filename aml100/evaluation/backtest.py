@@ -60,8 +60,12 @@ class EquityRow(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True)
 class BacktestResult:
-    """All that happened; `equity` has a row for every step of the tape, those of the warm-up included."""
+    """All that happened; `equity` has a row for every step of the tape, those of the warm-up included.
 
+    `begins_ms` is the open of the first bar after the warm-up, on whose close the first decision falls.
+    """
+
+    begins_ms: int = 0
     equity: list[EquityRow] = field(default_factory=list)
     trades: list[TradeClosed] = field(default_factory=list)
     fills: list[FillRecorded] = field(default_factory=list)
@@ -136,7 +140,7 @@ class Backtest:
         step = tape.step(self._row)
         if step is not None:
             core.ledger.deposit(self._deposit, step.open_ms, "initial")
-            result.deposits = self._deposit
+            result.deposits, result.begins_ms = self._deposit, step.open_ms
             core.begin(step.open_ms)
             exchange.open_bars(step.bars, step.funding)
         while step is not None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from aml100.domain.units import iso_utc
+from aml100.evaluation.seen import is_out_of_sample
+
 ENOUGH: Final = 0.95
 """Probability from which a claim is called supported."""
 
@@ -34,6 +37,8 @@ def _verdict(document: Mapping[str, object]) -> str:
         return "It knows the future: an upper bound of what there was to earn, no strategy."
     if not document.get("trades"):
         return "It did not trade: there is nothing to judge."
+    if not is_out_of_sample(document):
+        return _in_sample(document)
     if not isinstance(psr, float) or not isinstance(dsr, float):
         return "That is too little to say whether it was skill or luck: a Sharpe ratio needs 30 daily returns."
     if isinstance(total, float) and total <= 0.0:
@@ -49,6 +54,18 @@ def _verdict(document: Mapping[str, object]) -> str:
     needed = document.get("min_track_record_days")
     wait = f"; about {needed:,.0f} days like these would be needed" if isinstance(needed, float) else ""
     return f"{chance}: that does not support a claim of skill at the usual 95 %{wait}."
+
+
+def _in_sample(document: Mapping[str, object]) -> str:
+    share, until, end = (document.get(name) for name in ("in_sample_share", "in_sample_until", "end"))
+    if not isinstance(share, float):
+        return "Whether the model was made from these very bars is not known: nothing is claimed of it."
+    words = (
+        f"The model was made from {'all' if share == 1.0 else f'{share:.1%}'} of these bars: nothing is claimed of it."
+    )
+    if isinstance(until, int) and isinstance(end, int) and end > until:
+        words += f" --from {iso_utc(until)} judges it by bars that it has not seen."
+    return words
 
 
 def _beats_luck(document: Mapping[str, object]) -> bool:

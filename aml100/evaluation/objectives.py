@@ -332,8 +332,8 @@ class PhaseTracker:
     def preview(self, window: Window, trials: Trials = Trials(), *, is_realised: bool = True) -> CycleResult:
         """How this window would be judged now; nothing changes.
 
-        In mode honest a window of an out-of-sample back-test (`is_realised` false) is PROVISIONAL at best, and its
-        returns are no evidence: what was earned and what was computed are not mixed.
+        In mode honest a window of an out-of-sample back-test, or of bars that the model was made from (`is_realised`
+        false), is PROVISIONAL at best, and its returns are no evidence: what was earned and what was not are not mixed.
         """
         state, rules = self.state, self.rules
         returns = np.concatenate([np.array(state.returns), window.daily_returns if is_realised else np.zeros(0)])
@@ -396,18 +396,24 @@ class PhaseTracker:
 
 
 def _computed(result: ObjectiveResult) -> ObjectiveResult:
-    """A figure of a back-test: met is not yet earned."""
+    """A figure of a back-test, or of bars that the model was made from: met is not yet earned."""
     if result.state is not Verdict.PASS:
         return result
-    return replace(result, state=Verdict.PROVISIONAL, note="by back-test, not realised")
+    return replace(result, state=Verdict.PROVISIONAL, note="not realised out of sample")
 
 
 def account_phases(
-    record: PhaseRecord, cycle_days: float, tracker: PhaseTracker, trials: Trials = Trials()
+    record: PhaseRecord,
+    cycle_days: float,
+    tracker: PhaseTracker,
+    trials: Trials = Trials(),
+    *,
+    is_evidence: bool = True,
 ) -> list[CycleResult]:
     """Every finished cycle of a record, judged in order by `tracker`, which ends in the phase reached.
 
     Args:
         trials: by which the record's strategy was found.
+        is_evidence: False for a record that saw the bars it is judged by: PROVISIONAL at best in mode honest.
     """
-    return [tracker.apply(window, trials) for window in windows(record, cycle_days)]
+    return [tracker.apply(window, trials, is_realised=is_evidence) for window in windows(record, cycle_days)]

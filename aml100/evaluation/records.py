@@ -21,6 +21,7 @@ from aml100.domain.errors import DataFileError, UsageError
 from aml100.domain.orders import ExitReason
 from aml100.domain.units import iso_utc
 from aml100.evaluation.objectives import Trials
+from aml100.evaluation.seen import is_out_of_sample
 from aml100.evaluation.windows import Floats, Ints, PhaseRecord
 
 _NO_VALUE: Final = re.compile(
@@ -93,6 +94,15 @@ def read_trials(folder: Path) -> Trials:
     facts = _facts(path)
     count, variance, pbo = (_number(path, facts, name) for name in ("trials", "trial_sharpe_variance", "pbo"))
     return Trials(1 if count is None else int(count), variance, pbo)
+
+
+def holds_evidence(folder: Path) -> bool:
+    """False where metrics.json says that the record knew the future, or was made from bars that it is judged by.
+
+    Raises:
+        DataFileError: metrics.json does not read.
+    """
+    return is_out_of_sample(_facts(folder / "metrics.json"))
 
 
 def _facts(path: Path) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from safetensors.numpy import save as render_tensors
 from aml100.domain.errors import AmlError, UsageError
 from aml100.domain.orders import Action
 from aml100.domain.units import MINUTE_MS
+from aml100.evaluation.seen import Seen
 from aml100.learning.inference import CompiledNetwork, CompiledWeights, Floats32, greedy_action, scale_row
 from aml100.learning.scores import HealthFinding, Validation
 from aml100.learning.settings import TrainingSettings
@@ -74,6 +75,9 @@ class BundleRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
     files: dict[str, str]
     not_mirrored_for: str = ""
     """The unsigned feature that told up from down in the training part, where `mirror` is "auto" and there was one."""
+    data_from_ms: int = 0
+    data_to_ms: int = 0
+    """The span of the bars that training and validation read, of all coins; 0 and 0 in a model that does not say."""
     settings_digest: str = ""
     """As it was when the model was made: a program that knows more settings would make another one of the same file."""
 
@@ -81,6 +85,11 @@ class BundleRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
     def healthy(self) -> bool:
         """All named checks passed; a model that is not must not be promoted."""
         return all(finding.healthy for finding in self.health)
+
+    @property
+    def seen(self) -> Seen | None:
+        """What it was made from; None where it does not say."""
+        return Seen(self.data_from_ms, self.data_to_ms, self.data_origin) if self.data_to_ms else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

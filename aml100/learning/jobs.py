@@ -150,6 +150,8 @@ class TrainingResult:
             validation_curve=self.curve,
             validation=self.validation,
             health=self.health,
+            data_from_ms=min(int(coin.series.open_ms[0]) for coin in job.data),
+            data_to_ms=max(int(coin.series.open_ms[-1]) for coin in job.data) + self.dataset.interval_ms,
             not_mirrored_for="" if self.teller is None else str(self.teller),
             files={},
             settings_digest=digest,

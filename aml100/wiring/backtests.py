@@ -15,6 +15,7 @@ from aml100.domain.market import Instrument
 from aml100.domain.units import Coin
 from aml100.evaluation.backtest import Backtest
 from aml100.evaluation.kernel import KernelRules
+from aml100.evaluation.seen import Seen
 from aml100.evaluation.standing import StatusSizes
 from aml100.learning.reward import RewardConfig, Shaping
 from aml100.learning.settings import TrainingSettings
@@ -38,13 +39,15 @@ SIMULATED_BAND: Final = Decimal("0.5")
 class PolicyChoice:
     """Who decides: makes one policy a coin. `model` is the id of the model behind it, None for baselines.
 
-    `place` is that model's folder, where it is known: its trials are written down beside it.
+    `place` is that model's folder, where it is known: its trials are written down beside it. `seen` is what it was made
+    from, None where it does not say.
     """
 
     name: str
     make: Callable[[Coin], Policy]
     model: str | None = None
     place: Path | None = None
+    seen: Seen | None = None
 
     @property
     def obeys_rules(self) -> bool:
@@ -64,7 +67,7 @@ def feature_schema(params: Params, interval_ms: int) -> str:
 
 def choose_bundle(bundle: Bundle) -> PolicyChoice:
     """A trained model; each coin gets its own state of the encoder."""
-    return PolicyChoice("model", lambda coin: bundle.policy(), bundle.record.id)
+    return PolicyChoice("model", lambda coin: bundle.policy(), bundle.record.id, seen=bundle.record.seen)
 
 
 def model_folder(state_folder: Path, model: str) -> Path:

@@ -67,6 +67,30 @@ def test_true_skill_at_low_volatility_reaches_production_and_chance_stays_b3(
     assert {cycle["verdict"] for cycle in runs["chance"]["cycles"]} <= {"FAIL", "PROVISIONAL"}
 
 
+@pytest.mark.parametrize(
+    ("facts", "phase"),
+    [
+        ({"policy": "model", "in_sample_share": 0.0}, "Production"),
+        ({"policy": "momentum", "in_sample_share": None}, "Production"),
+        ({"policy": "model", "in_sample_share": 0.3}, "Foundation"),
+        ({"policy": "model", "in_sample_share": None}, "Foundation"),
+        ({"policy": "oracle"}, "Foundation"),
+    ],
+)
+def test_what_was_learned_by_heart_passes_no_honest_gate(
+    facts: dict[str, object], phase: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_record(tmp_path / "skill", skilled(400))
+    (folder / "metrics.json").write_text(json.dumps({"initial_equity": 10_000.0, "trials": 1, "pbo": 0.1} | facts))
+    (run,) = answer(capsys, str(tmp_path))["runs"]  # type: ignore[misc]
+    verdicts = {cycle["verdict"] for cycle in run["cycles"]}
+    assert run["phase"] == phase
+    assert run["out_of_sample"] is (phase == "Production")
+    assert ("PASS" in verdicts) is (phase == "Production")
+    assert main(["phases", str(tmp_path)]) == 0
+    assert ("no evidence" in capsys.readouterr().out) is (phase == "Foundation")
+
+
 def test_document_mode_keeps_the_plain_thresholds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_record(tmp_path / "lucky", np.r_[np.full(35, 0.001), np.full(5, 0.002)] + np.tile([1e-4, -1e-4], 20))
     plain = answer(capsys, str(tmp_path), "--gates-mode", "document")

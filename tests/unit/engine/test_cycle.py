@@ -164,6 +164,24 @@ async def test_a_window_with_too_few_trades_is_judged_by_a_labelled_back_test_an
     assert cycles.view(START_MS + DAYS * DAY_MS).last_source == "backtest"
 
 
+def test_what_was_earned_on_bars_that_the_model_was_made_from_is_no_evidence(database: Database) -> None:
+    cycles = keeper(database)
+    cycles.in_sample_until_ms = lambda: START_MS + DAY_MS
+    live(cycles, database, 0, 4 * DAYS, 0.004)
+    first, second, *_ = stored = database.cycles()
+    assert [(one.source, one.verdict) for one in stored] == [("realised", "PROVISIONAL"), *[("realised", "PASS")] * 3]
+    assert json.loads(first.state)["returns"] == []
+    assert len(json.loads(second.state)["returns"]) == DAYS
+    assert cycles.phase == "Growth"
+
+
+def test_the_console_is_told_that_a_cycle_was_in_sample(database: Database) -> None:
+    cycles = keeper(database)
+    cycles.in_sample_until_ms = lambda: START_MS + DAY_MS
+    live(cycles, database, 0, DAYS, 0.004)
+    assert cycles.view(START_MS + DAYS * DAY_MS).last_source == "realised, in sample"
+
+
 def test_only_honest_pass_phases_on_real_data_unlock_live_orders(tmp_path: Path) -> None:
     """SPEC 12: paper on mainnet data counts, the simulated venue and mode document do not."""
     objectives = Objectives()

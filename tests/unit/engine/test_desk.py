@@ -18,6 +18,7 @@ from aml100.domain.units import MINUTE_MS
 from aml100.engine.desk import RETRY_AFTER_BARS, Begun, DeskOptions, TrainingDesk
 from aml100.engine.listener import Listeners
 from aml100.engine.pairing import ShadowRules
+from aml100.learning.bundle import Bundle
 from aml100.learning.checkpoint_files import CHECKPOINT_FILE
 from aml100.learning.settings import TrainingSettings
 from aml100.market.features import schema_digest
@@ -41,7 +42,13 @@ def btc(bars: int = 1200) -> BarSeries:
 
 class Stage:
     def __init__(
-        self, database: Database, folder: Path, settings: TrainingSettings, bars: int = 1200, **more: Any
+        self,
+        database: Database,
+        folder: Path,
+        settings: TrainingSettings,
+        bars: int = 1200,
+        champion: Bundle | None = None,
+        **more: Any,
     ) -> None:
         series = btc(bars)
         options = DeskOptions(
@@ -59,7 +66,7 @@ class Stage:
         )
         self.database, self.folder = database, folder
         self.told = Contract()
-        self.desk = TrainingDesk(options, database, Listeners(self.told))
+        self.desk = TrainingDesk(options, database, Listeners(self.told), champion)
         self.core = TradingCore({BTC: INSTRUMENT}, rules_for_tests(), lambda coin: self.desk.factory()(coin), salt="t")
         for row in range(len(series)):
             self.core.warm_up(series.bar(row))
@@ -447,3 +454,18 @@ async def test_d24_a_corrupt_checkpoint_costs_the_work_not_the_training(
     await second.until(lambda: "done" in second.states())
     assert second.states() == ["done"]
     await second.desk.close()
+
+
+async def test_a_replay_of_bars_that_its_model_was_made_from_is_noticed(
+    database: Database, tmp_path: Path, trained: Bundle
+) -> None:
+    stage = Stage(database, tmp_path, tiny_settings(), bars=700, champion=trained)
+    seen = trained.record.seen
+    assert seen is not None
+    series, first = btc(1502), 700
+    times = series.open_ms.tolist()
+    assert (seen.from_ms, seen.to_ms) == (times[0], times[1500])
+    for row in range(first, len(series)):
+        stage.desk.on_bars([series.bar(row)], stage.core)
+        assert stage.desk.in_sample_until_ms == min(times[row] + MINUTE_MS, seen.to_ms)
+    await stage.desk.close()

@@ -132,6 +132,8 @@ def test_folds_leave_their_artefacts_and_a_joined_curve_and_are_not_trained_twic
         assert sorted(fold["metrics"]["baselines"]) == ["buy-and-hold", "flat", "mean-reversion", "momentum", "random"]
     assert answer["joined"]["total_return_pct"] == pytest.approx((growth - 1.0) * 100.0, abs=1e-9)
     assert answer["joined"]["bars"] == 2 * 5 * 96
+    assert [fold["metrics"]["in_sample_share"] for fold in answer["folds"]] == [0.0, 0.0]
+    assert answer["joined"]["in_sample_share"] == 0.0
     assert answer["joined"]["trials"] == 2  # each fold's training was one
     assert answer["joined"]["pbo_note"] == "n/a (2 trials, no two of them judged by the same days)"
     weights = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "models").rglob("*.safetensors")}

@@ -273,6 +273,8 @@ class PerformanceView(msgspec.Struct, frozen=True):
     funding_usd: float = 0.0
     actions: tuple[int, int, int] = (0, 0, 0)
     """Decisions so far by action: HOLD, BUY, SELL."""
+    in_sample: bool = False
+    """The model was made from bars that it has traded on: no evidence."""
 
 
 class LogLine(msgspec.Struct, frozen=True):

@@ -110,6 +110,7 @@ class SnapshotBuilder:
         losses = float(-sum(t.pnl for t in trades if t.pnl < 0))
         start = float(ledger.book.deposits)
         sharpe, note = self._engine.cycles.sharpe()
+        desk = self._engine.desk
         return PerformanceView(
             trades=len(trades),
             win_rate_pct=100 * wins / len(trades) if trades else None,
@@ -121,6 +122,7 @@ class SnapshotBuilder:
             fees_usd=telemetry.fees,
             funding_usd=float(sum(t.funding for t in trades)),
             actions=(telemetry.actions[Action.HOLD], telemetry.actions[Action.BUY], telemetry.actions[Action.SELL]),
+            in_sample=desk is not None and desk.in_sample_until_ms > 0,
         )
 
     def _position(self, coin: Coin) -> PositionView:

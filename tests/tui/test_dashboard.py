@@ -257,6 +257,15 @@ async def test_wide_dashboard_lists_the_trades_that_were_closed() -> None:
     assert "none closed yet" in await text_of(changed(trades=()), 200, 60)
 
 
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (120, 40), (200, 60)])
+async def test_what_was_earned_on_bars_that_the_model_was_made_from_is_called_in_sample(
+    width: int, height: int
+) -> None:
+    seen = msgspec.structs.replace(SNAPSHOT.performance, in_sample=True)
+    assert "in-sample figures" in await text_of(changed(performance=seen), width, height)
+    assert "in-sample" not in await text_of(SNAPSHOT, width, height)
+
+
 async def test_silent_feed_is_not_green() -> None:
     """B7: the worst stream first, in words."""
     stale = changed(feeds=(*SNAPSHOT.feeds, SNAPSHOT.feeds[0].__class__("ETH", "candle", "STALE", 31_000, gap_bars=2)))

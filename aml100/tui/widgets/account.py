@@ -193,7 +193,8 @@ def performance_lines(view: View, width: int, height: int) -> list[Line]:
                 ],
             )
         )
-    return headed("performance", view, width, body, line(("realised, net", "dim")))
+    label = ("in-sample figures", "warn") if result.in_sample else ("realised, net", "dim")
+    return headed("performance", view, width, body, line(label))
 
 
 def _latency(snapshot: Snapshot) -> str:

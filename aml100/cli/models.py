@@ -88,6 +88,7 @@ def _list(options: ModelsOptions) -> int:
 
 
 def _show(options: ModelsOptions) -> int:
+    from aml100.cli.model_page import write_page
     from aml100.learning.bundle import load_record
     from aml100.wiring.backtests import model_folder
 
@@ -95,16 +96,23 @@ def _show(options: ModelsOptions) -> int:
     versions, parameters = _journalled(options.state)
     tuned = next((one for one in parameters if one.id == model), None)
     if tuned is not None:
-        write_json(msgspec.to_builtins(tuned) | {"changes": json.loads(tuned.changes), "reason": tuned.reason})
-        return 0
+        return _show_parameters(tuned, options.json)
     version = next((one for one in versions if one.id == model), None)
     place = Path(version.path) if version is not None and version.path else model_folder(options.folder, model)
-    document = msgspec.to_builtins(load_record(place))
-    if version is not None:
-        document |= {"state": version.state, "reason": version.reason, "parent": version.parent}
-        document["record"] = json.loads(version.metrics)
-        document["life"] = _life(options.state, model)
-    write_json(document)
+    record, journalled = load_record(place), {} if version is None else _told(options.state, version)
+    if options.json:
+        write_json(msgspec.to_builtins(record) | journalled)
+    else:
+        write_page(record, place, journalled)
+    return 0
+
+
+def _show_parameters(tuned: ParameterVersion, as_json: bool) -> int:
+    if as_json:
+        write_json(msgspec.to_builtins(tuned) | {"changes": json.loads(tuned.changes), "reason": tuned.reason})
+        return 0
+    write_line(f"parameters {tuned.id}, {tuned.state}, from {tuned.source}: {tuned.reason}")
+    write_line(f"  {_changes_words(tuned)}")
     return 0
 
 
@@ -196,6 +204,17 @@ def _journalled(state: Path) -> tuple[tuple[ModelVersion, ...], tuple[ParameterV
         return (), ()
     with StateReader.read(state) as reader:
         return reader.models(), reader.parameter_versions()
+
+
+def _told(state: Path, version: ModelVersion) -> dict[str, object]:
+    """What a state file knows of a model beside the model itself."""
+    return {
+        "state": version.state,
+        "reason": version.reason,
+        "parent": version.parent,
+        "record": json.loads(version.metrics),
+        "life": _life(state, version.id),
+    }
 
 
 def _life(state: Path, model: str) -> list[dict[str, object]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aml100.cli.bars import Market, funding_facts, load_market
+from aml100.cli.model_page import write_health
 from aml100.cli.options import TrainOptions
 from aml100.cli.output import INTERRUPTED, write_json, write_line
 from aml100.cli.progress import Progress, training_notes
@@ -107,8 +108,4 @@ def _tell(result: TrainingResult, path: Path, funding: str) -> None:
     write_line(funding)
     if result.teller is not None:
         write_line(f"nothing was mirrored: {result.teller} tells up from down")
-    for finding in result.health:
-        write_line(f"  {'ok ' if finding.healthy else 'BAD'} {finding.name}: {finding.detail}")
-    sick = [finding.name for finding in result.health if not finding.healthy]
-    if sick:
-        write_line(f"an engine would not promote it: {', '.join(sick)}")
+    write_health(result.health)

@@ -83,3 +83,20 @@ def test_a_rule_is_made_from_no_bars(bars: Path, capsys: pytest.CaptureFixture[s
     assert main(["backtest", "--data", str(bars), "--policy", "momentum", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["in_sample_share"], found["in_sample_note"]) == (None, "n/a (no model)")
+
+
+def test_models_show_says_it_for_people_and_for_scripts(
+    series: BarSeries, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin, until = int(series.open_ms[0]), int(series.open_ms[MADE_FROM])
+    assert main(["models", "show", str(model), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["data_from_ms"], document["data_to_ms"]) == (begin, until)
+    assert main(["models", "show", str(model)]) == 0
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert first == f"model {model.name} in {model}"
+    made_from = f"BTC, 1m bars {iso_utc(begin)} to {iso_utc(until)} (file:BTC.parquet)"
+    assert lines[0] == f"  made from   {made_from}"
+    assert [line.split()[1].rstrip(":") for line in lines if line.startswith(("  ok ", "  BAD "))] == [
+        finding["name"] for finding in document["health"]
+    ]

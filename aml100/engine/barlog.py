@@ -83,13 +83,16 @@ class BarLog:
 
 
 def write_series(folder: Path, series: Sequence[BarSeries]) -> tuple[Path, ...]:
-    """One Parquet file a coin, as `--data` takes it; numbered, since not every coin's name is a file's."""
+    """One Parquet file a coin, as `--data` takes it; numbered, since not every coin's name is a file's.
+
+    Each says where its bars came from, as it is read back: a model made from a made-up market must not seem otherwise.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for number, one in enumerate(series):
         table = pa.table({"time": one.open_ms} | {name: getattr(one, name) for name in _COLUMNS})
         path = folder / f"{number}.parquet"
-        pq.write_table(table, path)
+        pq.write_table(table.replace_schema_metadata({"origin": one.origin} if one.origin else None), path)
         paths.append(path)
     return tuple(paths)
 

@@ -18,7 +18,7 @@ from aml100.domain.units import MINUTE_MS
 from aml100.engine.desk import RETRY_AFTER_BARS, Begun, DeskOptions, TrainingDesk
 from aml100.engine.listener import Listeners
 from aml100.engine.pairing import ShadowRules
-from aml100.learning.bundle import Bundle
+from aml100.learning.bundle import Bundle, load_record
 from aml100.learning.checkpoint_files import CHECKPOINT_FILE
 from aml100.learning.settings import TrainingSettings
 from aml100.market.features import schema_digest
@@ -468,4 +468,17 @@ async def test_a_replay_of_bars_that_its_model_was_made_from_is_noticed(
     for row in range(first, len(series)):
         stage.desk.on_bars([series.bar(row)], stage.core)
         assert stage.desk.in_sample_until_ms == min(times[row] + MINUTE_MS, seen.to_ms)
+    await stage.desk.close()
+
+
+async def test_a_model_says_of_which_market_and_time_the_bars_were_that_it_was_made_from(
+    database: Database, tmp_path: Path
+) -> None:
+    stage = Stage(database, tmp_path, tiny_settings(epochs=1), origin="synthetic:regimes")
+    await stage.until(lambda: stage.states() == ["done"] and len(database.models()) == 1)
+    (version,) = database.models()
+    record, opens = load_record(Path(version.path)), btc().open_ms
+    assert record.data_origin == "synthetic:regimes"
+    assert record.data_from_ms == opens[0]
+    assert opens[0] < record.data_to_ms <= opens[-1] + MINUTE_MS
     await stage.desk.close()

@@ -134,7 +134,7 @@ def build_parser(options_type: type[_OptionsT], command: str, summary: str) -> O
 
 def parse_options(options_type: type[_OptionsT], command: str, summary: str, arguments: Sequence[str]) -> _OptionsT:
     """The options in `arguments`; UsageError of one line, or SystemExit(0) after printing --help."""
-    values = vars(build_parser(options_type, command, summary).parse_args(list(arguments)))
+    values = vars(build_parser(options_type, command, summary).parse_intermixed_args(list(arguments)))
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     return options_type(command=command, given=frozenset(values), **values)
 

@@ -295,7 +295,10 @@ def test_config_show_check_and_init(
     assert shown["trading.leverage"]["origin"] == "AML100_TRADING__LEVERAGE"
     assert shown["objectives.cycle_days"]["origin"].endswith("objectives.json")
     assert main(["config", "show", "trading.lev", "--config", folder]) == 0
-    assert "AML100_TRADING__LEVERAGE" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "AML100_TRADING__LEVERAGE" in told
+    assert main(["config", "show", "--config", folder, "trading.lev"]) == 0  # options may stand between operands
+    assert capsys.readouterr().out == told
     assert main(["config", "check", "--config", folder]) == 0
     assert main(["config", "init", "--quick", "--config", str(tmp_path / "quick")]) == 0
     capsys.readouterr()

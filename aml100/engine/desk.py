@@ -156,6 +156,7 @@ class TrainingDesk:
         if self._options.past is not None:
             self._material.recall(self._options.past, core)
         self.succession.restore(core)
+        self.in_sample_until_ms = self._seen_so_far(core)
         if core.cold:
             core.adopt_policy(lambda coin: self.succession.factory())
         unended = [one for one in trainings if one.state in ("running", "interrupted") and one.ended_ms is None]
@@ -186,6 +187,15 @@ class TrainingDesk:
         self.on_history(bars)
         self._note_seen(bars)
         return self.succession.on_bars(bars, core)
+
+    def _seen_so_far(self, core: TradingCore) -> int:
+        """What `in_sample_until_ms` was when the last run ended, by the champion that went on from there."""
+        walk = self.succession.own_walk
+        seen = None if walk is None else walk.bundle.record.seen
+        if walk is None or seen is None or not seen.is_of(self._options.origin):
+            return 0
+        until_ms = min(seen.to_ms, max(core.coin(coin).last_end_ms for coin in core.instruments))
+        return until_ms if until_ms > max(walk.since_ms, seen.from_ms) else 0
 
     def _note_seen(self, bars: Sequence[Bar]) -> None:
         """Bars that the champion was made from, as a replay shows them to a model from elsewhere."""

@@ -47,7 +47,8 @@ class Walks:
 
     def begin_own(self, champion: Bundle, core: TradingCore, saved: bytes | None = None) -> None:
         """Its memory is the trading policy's own, its position flat; or both as they were `saved`."""
-        walk = self.fresh(champion, core.state.now_ms)
+        ends_ms = (core.coin(coin).last_end_ms for coin in core.instruments)
+        walk = self.fresh(champion, max(core.state.now_ms, *ends_ms))  # a core that has only been warmed up has no now
         for coin, one in walk.coins.items():
             one.last_end_ms = core.coin(coin).last_end_ms
             policy = core.policy(coin)

@@ -29,14 +29,14 @@ class Seen:
 
     def among(self, open_ms: Ints, origin: str) -> Flags:
         """Which of these bars of one origin were seen, bool [n]."""
-        return (open_ms >= self.from_ms) & (open_ms < self.to_ms) & self._may_be(origin)
+        return (open_ms >= self.from_ms) & (open_ms < self.to_ms) & self.is_of(origin)
 
     def holds(self, bar: Bar) -> bool:
         """Whether this bar was seen."""
-        return self.from_ms <= bar.open_ms < self.to_ms and self._may_be(bar.origin)
+        return self.from_ms <= bar.open_ms < self.to_ms and self.is_of(bar.origin)
 
-    def _may_be(self, origin: str) -> bool:
-        """A made-up market is only itself."""
+    def is_of(self, origin: str) -> bool:
+        """Whether a market may be the one that was seen: a made-up one is only itself."""
         ours, theirs = _names(self.origin), _names(origin)
         return bool(ours & theirs) or not any(name.startswith(_MADE_UP) for name in ours | theirs)
 

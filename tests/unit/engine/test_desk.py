@@ -471,6 +471,23 @@ async def test_a_replay_of_bars_that_its_model_was_made_from_is_noticed(
     await stage.desk.close()
 
 
+@pytest.mark.parametrize("rows", [0, 1, 100])
+async def test_the_next_run_knows_of_a_replay_of_seen_bars_too(
+    rows: int, database: Database, tmp_path: Path, trained: Bundle
+) -> None:
+    series = btc(700 + rows)
+    first = Stage(database, tmp_path, tiny_settings(), bars=700, champion=trained, origin=series.origin)
+    assert first.desk.in_sample_until_ms == 0
+    for bar in (series.bar(row) for row in range(700, 700 + rows)):
+        first.core.warm_up(bar)
+        database.journal(first.desk.on_bars([bar], first.core))
+    await first.desk.close()
+    database.flush()
+    again = Stage(database, tmp_path, tiny_settings(), bars=700 + rows, champion=trained, origin=series.origin)
+    assert again.desk.in_sample_until_ms == first.desk.in_sample_until_ms == (rows and series.bar(699 + rows).end_ms)
+    await again.desk.close()
+
+
 async def test_a_model_says_of_which_market_and_time_the_bars_were_that_it_was_made_from(
     database: Database, tmp_path: Path
 ) -> None:

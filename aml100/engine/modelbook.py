@@ -121,13 +121,12 @@ class ModelBook:
     # --- what is shown ------------------------------------------------------------------------------------------
 
     def view_of(self, bundle: Bundle | None) -> ModelView:
-        """One model; None: there is none."""
+        """One model; None: there is none. What one from elsewhere would earn on a hold-out, nobody has seen."""
         if bundle is None:
             return ModelView(id=None, name="none yet")
         version = self.versions.get(bundle.id)
         if version is None:
-            validation = bundle.record.validation.net_return * 100
-            return ModelView(id=bundle.id, name=bundle.id, state=CHAMPION, validation=validation)
+            return ModelView(id=bundle.id, name=bundle.id, state=CHAMPION)
         return _view(version)
 
     def views(self) -> tuple[ModelView, ...]:

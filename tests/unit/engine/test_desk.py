@@ -460,7 +460,8 @@ async def test_a_replay_of_bars_that_its_model_was_made_from_is_noticed(
     database: Database, tmp_path: Path, trained: Bundle
 ) -> None:
     stage = Stage(database, tmp_path, tiny_settings(), bars=700, champion=trained)
-    seen = trained.record.seen
+    view, seen = stage.desk.model_view(), trained.record.seen
+    assert (view.id, view.validation) == (trained.id, None)  # it was walked over no hold-out here
     assert seen is not None
     series, first = btc(1502), 700
     times = series.open_ms.tolist()

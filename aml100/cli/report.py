@@ -40,7 +40,10 @@ def report(options: ReportOptions) -> int:
     except OSError as error:
         raise UsageError(f"{out}: cannot be written ({error.strerror or error})") from None
     if options.json:
-        cycles = [{"number": c.number, "verdict": c.verdict, "source": c.source} for c in story.cycles]
+        cycles = [
+            {"number": c.number, "verdict": c.verdict, "source": c.source, "in_sample": c.in_sample}
+            for c in story.cycles
+        ]
         write_json({"run": run.run_id, "report": str(out), "csv": [str(path) for path in tables], "cycles": cycles})
     else:
         write_line(f"{run.run_id}: {len(story.cycles)} cycles, written to {out}")
@@ -82,6 +85,7 @@ def _story(reader: StateReader, run: Run, from_ms: int, to_ms: int) -> RunStory:
     profit = sum((trade.pnl for trade in trades), start=trades[0].pnl * 0) if trades else 0
     fees = sum((trade.fees for trade in trades), start=trades[0].fees * 0) if trades else 0
     cycles = [_cycle(one) for one in reader.cycles() if from_ms < one.to_ms <= to_ms]
+    moments = _moments(reader, from_ms, to_ms)
     equity = np.array([float(point.equity) for point in points])
     facts = [
         ("run", f"{run.run_id}, {run.venue}, execution {run.execution}, {', '.join(run.coins)}"),
@@ -99,17 +103,19 @@ def _story(reader: StateReader, run: Run, from_ms: int, to_ms: int) -> RunStory:
         equity=equity,
         drawdown_pct=np.array([point.drawdown_pct for point in points]),
         cycles=cycles,
-        moments=_moments(reader, from_ms, to_ms),
-        note=_note(run, cycles),
+        moments=moments,
+        note=_note(run, cycles, moments),
     )
 
 
-def _note(run: Run, cycles: Sequence[CycleStory]) -> str:
+def _note(run: Run, cycles: Sequence[CycleStory], moments: Sequence[Moment]) -> str:
     judged = {"realised": 0, "backtest": 0}
     for one in cycles:
         judged[one.source] = judged.get(one.source, 0) + 1
     words = f"{judged['realised']} cycles were judged by realised results, "
     words += f"{judged['backtest']} by an out-of-sample back-test."
+    if any(one.in_sample for one in cycles) or any(moment.what == "in_sample" for moment in moments):
+        words += " A model traded on bars that it had been made from (in sample): what was earned there is no evidence."
     if run.origin.startswith("synthetic"):
         words += " The market was made up: nothing here says anything about a real one."
     return words
@@ -125,6 +131,7 @@ def _cycle(one: Cycle) -> CycleStory:
         from_ms=one.from_ms,
         to_ms=one.to_ms,
         source=one.source,
+        in_sample=bool(record.get("in_sample")),
         verdict=one.verdict,
         counted=one.counted,
         model=one.model,

@@ -34,7 +34,7 @@ class Autonomy:
         if desk is not None:
             cycles.trials = desk.tried
             cycles.out_of_sample = desk.out_of_sample
-            cycles.in_sample_until_ms = lambda: desk.in_sample_until_ms
+            cycles.in_sample_until_ms = lambda: desk.in_sample.until_ms
             cycles.model = lambda: "" if desk.champion is None else desk.champion.id
 
     def on_bars(self, bars: Sequence[Bar]) -> list[Entry]:

@@ -111,7 +111,7 @@ class CycleKeeper:
         if not judged_honestly(last):
             self._tracker.state = replace(self._tracker.state, earned=0, relied_on_provisional=True)
         self._start_ms = last.to_ms
-        self._last_source = last.source
+        self._last_source = _source_words(last.source, is_in_sample(last))
         self._last_verdict = last.verdict
 
     def on_record(self, record: Record) -> None:
@@ -196,10 +196,10 @@ class CycleKeeper:
         in_sample = source == "realised" and self.in_sample_until_ms() > window.start_ms
         result = self._tracker.apply(window, self.trials(), is_realised=source == "realised" and not in_sample)
         self._start_ms, self._last_verdict = window.end_ms, result.verdict.value
-        self._last_source = f"{source}, in sample" if in_sample else source
+        self._last_source = _source_words(source, in_sample)
         self.completed += 1
         figures = {_shown_name(o.name): _shown(o.name, o.value) for o in result.objectives}
-        facts: list[Entry] = [self._cycle(result, window, source, figures)]
+        facts: list[Entry] = [self._cycle(result, window, source, figures, in_sample)]
         moved = result.phase_after != result.phase
         if moved:
             provisional = self._tracker.state.is_provisional
@@ -214,10 +214,13 @@ class CycleKeeper:
             self._listeners.on_event("phase", {"from": result.phase, "to": result.phase_after, "reason": result.reason})
         return result
 
-    def _cycle(self, result: CycleResult, window: Window, source: str, figures: Mapping[str, object]) -> Cycle:
+    def _cycle(
+        self, result: CycleResult, window: Window, source: str, figures: Mapping[str, object], in_sample: bool
+    ) -> Cycle:
         """The row of a cycle: what it was judged by, and where the accounting stands after it."""
         record = {
             "figures": figures,
+            "in_sample": in_sample,
             "objectives": [asdict(one) for one in result.objectives],
             "evidence": [asdict(one) for one in result.evidence],
             "days_to_go": result.days_to_go,
@@ -351,6 +354,11 @@ def read_state(text: str, phases: int) -> PhaseState:
     return PhaseState(**fields)
 
 
+def is_in_sample(cycle: Cycle) -> bool:
+    """What it was judged by was earned, at least in part, on bars that the model was made from."""
+    return bool(json.loads(cycle.metrics).get("in_sample"))
+
+
 def judged_honestly(cycle: Cycle) -> bool:
     """The gates asked for evidence; what mode document passed has earned nothing."""
     return bool(cycle.state) and json.loads(cycle.state).get("gates_mode") == "honest"
@@ -367,6 +375,10 @@ def earned_index(database: StateReader, objectives: Objectives) -> int:
             state = read_state(cycle.state, len(objectives.phases))
             earned = max(earned, min(state.earned, state.index))
     return earned
+
+
+def _source_words(source: str, in_sample: bool) -> str:
+    return f"{source}, in sample" if in_sample else source
 
 
 def _not_begun(rules: PhaseRules) -> tuple[ObjectiveResult, ...]:

@@ -24,6 +24,7 @@ from aml100.domain.errors import AmlError
 from aml100.domain.events import SettledFunding
 from aml100.domain.market import Bar, Instrument
 from aml100.domain.units import HOUR_MS, Coin
+from aml100.engine.in_sample import InSample
 from aml100.engine.listener import Listeners
 from aml100.engine.material import Material, by_coin
 from aml100.engine.pairing import ShadowRules
@@ -131,8 +132,7 @@ class TrainingDesk:
         self._trainings = 0
         self._tried_at_ms = 0
         self._market_ms = 0
-        self.in_sample_until_ms = 0
-        """End of the last bar that a champion traded on and was made from; 0 where there was none."""
+        self.in_sample = InSample(database)
         self._tried = KnownTrials(TrialRegistry.beside(options.folder / "models"))
         tuned = database.active_parameters()
         self._overfitting = None if tuned is None else overfitting_of(tuned)
@@ -156,7 +156,7 @@ class TrainingDesk:
         if self._options.past is not None:
             self._material.recall(self._options.past, core)
         self.succession.restore(core)
-        self.in_sample_until_ms = self._seen_so_far(core)
+        self.in_sample.restore(max(core.coin(coin).last_end_ms for coin in core.instruments))
         if core.cold:
             core.adopt_policy(lambda coin: self.succession.factory())
         unended = [one for one in trainings if one.state in ("running", "interrupted") and one.ended_ms is None]
@@ -185,26 +185,7 @@ class TrainingDesk:
     def on_bars(self, bars: Sequence[Bar], core: TradingCore) -> list[Entry]:
         """Bars that the core has just taken in; answers what is journalled with them."""
         self.on_history(bars)
-        self._note_seen(bars)
-        return self.succession.on_bars(bars, core)
-
-    def _seen_so_far(self, core: TradingCore) -> int:
-        """What `in_sample_until_ms` was when the last run ended, by the champion that went on from there."""
-        walk = self.succession.own_walk
-        seen = None if walk is None else walk.bundle.record.seen
-        if walk is None or seen is None or not seen.is_of(self._options.origin):
-            return 0
-        until_ms = min(seen.to_ms, max(core.coin(coin).last_end_ms for coin in core.instruments))
-        return until_ms if until_ms > max(walk.since_ms, seen.from_ms) else 0
-
-    def _note_seen(self, bars: Sequence[Bar]) -> None:
-        """Bars that the champion was made from, as a replay shows them to a model from elsewhere."""
-        seen = None if self.champion is None else self.champion.record.seen
-        if seen is None or not any(map(seen.holds, bars)):
-            return
-        if self.in_sample_until_ms == 0:
-            log.warning("the model was made from the bars that it trades on: what it earns here is no evidence")
-        self.in_sample_until_ms = max(bar.end_ms for bar in bars)
+        return [*self.in_sample.on_bars(self.champion, bars), *self.succession.on_bars(bars, core)]
 
     @property
     def champion(self) -> Bundle | None:

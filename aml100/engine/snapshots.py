@@ -122,7 +122,7 @@ class SnapshotBuilder:
             fees_usd=telemetry.fees,
             funding_usd=float(sum(t.funding for t in trades)),
             actions=(telemetry.actions[Action.HOLD], telemetry.actions[Action.BUY], telemetry.actions[Action.SELL]),
-            in_sample=desk is not None and desk.in_sample_until_ms > 0,
+            in_sample=desk is not None and desk.in_sample.until_ms > 0,
         )
 
     def _position(self, coin: Coin) -> PositionView:

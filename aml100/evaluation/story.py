@@ -19,13 +19,17 @@ from aml100.market.series import Floats, Ints
 
 @dataclass(frozen=True, slots=True)
 class CycleStory:
-    """One cycle. `earned_pct` is realised or computed as `source` says; `deciding` is the gate that decided and why."""
+    """One cycle. `earned_pct` is realised or computed as `source` says; `deciding` is the gate that decided and why.
+
+    `in_sample`: some of its bars were those that the model had been made from.
+    """
 
     number: int
     phase: str
     from_ms: int
     to_ms: int
     source: str
+    in_sample: bool
     verdict: str
     counted: bool
     model: str
@@ -120,12 +124,13 @@ def _cycles(cycles: Sequence[CycleStory]) -> str:
             f"{name} {'n/a' if value is None else f'{value:.2f}'}" for name, value in one.figures.items()
         )
         counted = "counted" if one.counted else "not counted"
+        source = f"{one.source}, <b>in sample</b>" if one.in_sample else one.source
         rows.append(
             (
                 str(one.number),
                 html.escape(one.phase),
                 f"{iso_utc(one.from_ms)[:10]} to {iso_utc(one.to_ms)[:10]}",
-                f"{one.earned_pct:+.2f}&nbsp;% ({one.source})",
+                f"{one.earned_pct:+.2f}&nbsp;% ({source})",
                 str(one.trades),
                 html.escape(one.model or "no model"),
                 f"<b>{one.verdict}</b>, {counted}",

@@ -107,7 +107,10 @@ class Training:
 
 @dataclass(frozen=True, slots=True)
 class ModelEvent:
-    """A step in a model's life: trained, shadow, promoted, refused, rolled_back, retired. `detail` is its record."""
+    """A step in a model's life: trained, shadow, promoted, refused, rolled_back, retired. `detail` is its record.
+
+    `in_sample`, `out_of_sample`: it began, and ended, to trade on bars that it was made from.
+    """
 
     time_ms: int
     model: str

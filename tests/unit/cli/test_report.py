@@ -50,13 +50,32 @@ def test_the_page_tells_what_each_cycle_earned_by_which_gate_and_model(
     out, tables = tmp_path / "r.html", tmp_path / "csv"
     assert main(["report", "--state", str(state), "--out", str(out), "--csv", str(tables), "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
-    assert answer["cycles"] == [{"number": 1, "verdict": "FAIL", "source": "realised"}]
+    assert answer["cycles"] == [{"number": 1, "verdict": "FAIL", "source": "realised", "in_sample": False}]
     page = out.read_text()
     for words in ("+3.00&nbsp;% (realised)", "m-one", "sharpe: n/a (2 of 30)", "Foundation to Growth", "made up"):
         assert words in page
+    assert "in sample" not in page
     assert "<+5%>" not in page  # what the journal holds is text, never markup
     with (tables / "ledger.csv").open() as file:
         assert list(csv.reader(file))[1] == [str(FIRST_MS), "deposit", "", "10000", "initial"]
+
+
+def test_the_page_says_what_was_earned_on_bars_that_the_model_was_made_from(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, to_ms = tmp_path / "r.html", FIRST_MS + 2 * DAY_MS
+    with Database.open(state, "NORMAL", "sim", "0x" + "ab" * 20, "venue") as database:
+        began = ModelEvent(FIRST_MS + DAY_MS, "m-two", "in_sample", "made from the bars that it trades on")
+        seen = Cycle(
+            1, "Foundation", FIRST_MS, to_ms, "realised", "PROVISIONAL", False, '{"in_sample": true}', "m-two", "sim"
+        )
+        database.journal([began, seen]).result()
+    assert main(["report", "--state", str(state), "--out", str(out), "--json"]) == 0
+    (cycle,) = json.loads(capsys.readouterr().out)["cycles"]
+    assert cycle == {"number": 1, "verdict": "PROVISIONAL", "source": "realised", "in_sample": True}
+    page = out.read_text()
+    for words in ("(realised, <b>in sample</b>)", "m-two: made from the bars", "what was earned there is no evidence"):
+        assert words in page
 
 
 def test_an_unknown_run_is_named(state: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -180,6 +180,10 @@ def test_the_console_is_told_that_a_cycle_was_in_sample(database: Database) -> N
     cycles.in_sample_until_ms = lambda: START_MS + DAY_MS
     live(cycles, database, 0, DAYS, 0.004)
     assert cycles.view(START_MS + DAYS * DAY_MS).last_source == "realised, in sample"
+    database.flush()
+    again = keeper(database)
+    again.restore()
+    assert again.view(START_MS + DAYS * DAY_MS).last_source == "realised, in sample"
 
 
 def test_only_honest_pass_phases_on_real_data_unlock_live_orders(tmp_path: Path) -> None:

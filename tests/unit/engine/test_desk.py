@@ -468,7 +468,7 @@ async def test_a_replay_of_bars_that_its_model_was_made_from_is_noticed(
     assert (seen.from_ms, seen.to_ms) == (times[0], times[1500])
     for row in range(first, len(series)):
         stage.desk.on_bars([series.bar(row)], stage.core)
-        assert stage.desk.in_sample_until_ms == min(times[row] + MINUTE_MS, seen.to_ms)
+        assert stage.desk.in_sample.until_ms == min(times[row] + MINUTE_MS, seen.to_ms)
     await stage.desk.close()
 
 
@@ -478,14 +478,14 @@ async def test_the_next_run_knows_of_a_replay_of_seen_bars_too(
 ) -> None:
     series = btc(700 + rows)
     first = Stage(database, tmp_path, tiny_settings(), bars=700, champion=trained, origin=series.origin)
-    assert first.desk.in_sample_until_ms == 0
+    assert first.desk.in_sample.until_ms == 0
     for bar in (series.bar(row) for row in range(700, 700 + rows)):
         first.core.warm_up(bar)
         database.journal(first.desk.on_bars([bar], first.core))
     await first.desk.close()
     database.flush()
     again = Stage(database, tmp_path, tiny_settings(), bars=700 + rows, champion=trained, origin=series.origin)
-    assert again.desk.in_sample_until_ms == first.desk.in_sample_until_ms == (rows and series.bar(699 + rows).end_ms)
+    assert again.desk.in_sample.until_ms == first.desk.in_sample.until_ms == (rows and series.bar(699 + rows).end_ms)
     await again.desk.close()
 
 

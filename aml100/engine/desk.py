@@ -156,7 +156,8 @@ class TrainingDesk:
         if self._options.past is not None:
             self._material.recall(self._options.past, core)
         self.succession.restore(core)
-        self.in_sample.restore(max(core.coin(coin).last_end_ms for coin in core.instruments))
+        self._market_ms = max(core.coin(coin).last_end_ms for coin in core.instruments)
+        self.in_sample.restore(self._market_ms)
         if core.cold:
             core.adopt_policy(lambda coin: self.succession.factory())
         unended = [one for one in trainings if one.state in ("running", "interrupted") and one.ended_ms is None]

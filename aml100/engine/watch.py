@@ -163,7 +163,8 @@ class Watch:
         since_ms = now_ms - (trained_ms if trained_ms is not None else 0)
         found: list[Trigger] = []
         if training.retrain_hours and since_ms >= training.retrain_hours * HOUR_MS:
-            found.append(Trigger("schedule", f"{since_ms / HOUR_MS:.0f} hours since the last training"))
+            hours = f"{since_ms / HOUR_MS:.0f} hours since the last training"
+            found.append(Trigger("schedule", hours if trained_ms is not None else "nothing has been trained here yet"))
         if since_ms < training.retrain_hours * REST_SHARE * HOUR_MS:
             return ()
         if standing.status in (Status.CRITICAL, Status.POOR):

@@ -14,10 +14,13 @@ from typing import Any
 
 import pytest
 
-from aml100.domain.units import MINUTE_MS
+from aml100.config.models import Objectives, Params
+from aml100.domain.units import DAY_MS, MINUTE_MS
+from aml100.engine.cycle import CycleKeeper
 from aml100.engine.desk import RETRY_AFTER_BARS, Begun, DeskOptions, TrainingDesk
 from aml100.engine.listener import Listeners
 from aml100.engine.pairing import ShadowRules
+from aml100.engine.watch import Watch
 from aml100.learning.bundle import Bundle, load_record
 from aml100.learning.checkpoint_files import CHECKPOINT_FILE
 from aml100.learning.settings import TrainingSettings
@@ -470,6 +473,32 @@ async def test_a_replay_of_bars_that_its_model_was_made_from_is_noticed(
         stage.desk.on_bars([series.bar(row)], stage.core)
         assert stage.desk.in_sample.until_ms == min(times[row] + MINUTE_MS, seen.to_ms)
     await stage.desk.close()
+
+
+async def test_a_model_from_elsewhere_is_due_for_a_training_until_one_has_begun(
+    database: Database, tmp_path: Path, trained: Bundle
+) -> None:
+    stage = Stage(database, tmp_path, tiny_settings(epochs=100_000), champion=trained)
+    desk, core, now_ms = stage.desk, stage.core, stage.core.coin(BTC).last_end_ms
+    objectives, listeners = Objectives(), Listeners()
+    watch = Watch(objectives, Params(), database, listeners, MINUTE_MS)
+    cycles = CycleKeeper(objectives, database, listeners, MINUTE_MS, "sim")
+
+    def schedule(trained_ms: int | None) -> list[str]:
+        checked = watch.check(now_ms, core, desk.succession, cycles, trained_ms)
+        return [trigger.reason for trigger in checked.triggers if trigger.cause == "schedule"]
+
+    assert desk.trained_ms is None
+    assert schedule(desk.trained_ms) == ["nothing has been trained here yet"]
+    assert desk.start("schedule").ok  # before anything was polled, as the first bar of a run does
+    assert schedule(desk.trained_ms) == []
+    assert stage.states() == ["running"]
+    assert database.trainings()[0].market_ms == desk.trained_ms == now_ms
+    await desk.close()
+    again = Stage(database, tmp_path, tiny_settings(epochs=100_000), champion=trained)
+    assert again.desk.trained_ms == now_ms
+    assert schedule(now_ms - 30 * DAY_MS) == ["720 hours since the last training"]
+    await again.desk.close()
 
 
 @pytest.mark.parametrize("rows", [0, 1, 100])

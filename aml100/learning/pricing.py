@@ -41,11 +41,29 @@ from aml100.market.series import Floats, Ints
 DRAWN_SIDES: Final = (1, -1, 0)
 DRAWS: Final = 5
 """Uniform numbers that one drawn position takes."""
+USUAL_SHARE: Final = 0.875
+"""Of drawn returns: those within two standard deviations of the bars that the position is held."""
+FARTHEST_MOVE: Final = math.log(2.0)
+"""Drawn of the price since entry, as a logarithm. What is farther looks much the same, and a notional that has grown to
+many times itself is noise to learn from."""
 
 Floats32 = npt.NDArray[np.float32]
 _DRAWN = np.array(DRAWN_SIDES, np.int8)
 _TURNED = ACTION_ORDER
 _UPRIGHT = tuple(range(ACTIONS))
+
+
+@compiled(error_model="numpy")
+def _drawn_gain(side: int, held: int, bar_sd: float, u: float) -> float:
+    """A return since entry: within two standard deviations of `held` bars, or beyond, up to a steady trend's."""
+    lean = 2.0 * u - 1.0
+    move = 2.0 * bar_sd * math.sqrt(held)
+    if abs(lean) <= USUAL_SHARE:
+        move *= abs(lean) / USUAL_SHARE
+    else:
+        move *= held ** (0.5 * (abs(lean) - USUAL_SHARE) / (1.0 - USUAL_SHARE))
+    move = math.copysign(min(move, FARTHEST_MOVE), lean)
+    return side * (math.exp(side * move) - 1.0)
 
 
 @compiled(error_model="numpy")
@@ -63,12 +81,14 @@ def _draw(s: Any, rule: Any, bar: Any, side: int, bar_sd: float, u: Any) -> None
         return
     oldest = rule.max_hold if rule.max_hold > 0 else int(BARS_COUNTED)
     held = max(1, int(math.exp(u[3] ** 1.5 * math.log(oldest))))
-    gain = (2.0 * u[4] - 1.0) * 2.0 * bar_sd * math.sqrt(held)
+    gain = _drawn_gain(side, held, bar_sd, u[4])
     distance = stop_distance(rule, bar)
     trailing = trailing_stop(rule)
     room = min(distance, trailing) if trailing > 0.0 else distance
-    gain = max(gain, -0.98 * room if distance > 0.0 else -0.9)
-    gain = min(gain, 0.98 * rule.take_profit if rule.take_profit > 0.0 else 9.0)
+    if distance > 0.0:
+        gain = max(gain, -0.98 * room)
+    if rule.take_profit > 0.0:
+        gain = min(gain, 0.98 * rule.take_profit)
     entry = close / (1.0 + side * gain)
     s.entry = entry
     s.size = 1.0 / entry
@@ -101,8 +121,9 @@ def random_positions(
 
     They cover what `position_features` can show. Ages reach the time exit or to where they look the same, most being
     young as those that are met (half below 26 bars without a time exit). Account and streaks are drawn as far as they
-    are counted. The unrealised return is up to two standard deviations of that many bars (`bar_sd` is one bar's) and
-    lies inside stop and target.
+    are counted. Most unrealised returns lie within two standard deviations of that many bars (`bar_sd` is one bar's),
+    the others, even in their logarithm, between there and what two a bar in one direction come to, at most twice or
+    half the entry's price; all lie inside stop and target.
     """
     states = flat_positions(len(rows))
     _draw_many(market.bars, rules, rows, sides, bar_sd, random.random((len(rows), DRAWS)), states)

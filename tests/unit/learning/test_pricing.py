@@ -15,7 +15,7 @@ from aml100.learning.mirror import ACTION_ORDER, SIDE
 from aml100.learning.pricing import DRAWN_SIDES, Priced, RewardSight, price_stretches, random_positions
 from aml100.learning.reward import RewardConfig, Shaping, calm_factor, rewards
 from aml100.market.features import compute_features
-from aml100.market.position import BARS_COUNTED, DRAWDOWN_COUNTED, POSITION_FEATURES
+from aml100.market.position import BARS_COUNTED, DRAWDOWN_COUNTED, PERCENT_LIMIT, POSITION_FEATURES
 from tests.unit.learning.planted import mean_reverting, tiny_settings
 from tests.unit.learning.test_learner import make_batch
 
@@ -113,20 +113,39 @@ class _Fed:
         return self.numbers
 
 
-def test_drawn_positions_reach_as_far_as_a_position_can_be_seen() -> None:
+@pytest.mark.parametrize("bar_sd", [0.0003, 0.001, 0.01])
+def test_drawn_positions_reach_as_far_as_a_position_can_be_seen(bar_sd: float) -> None:
     """Beyond what training shows, what a policy does is chance: the ends of every bounded feature must be drawn."""
     series, random = mean_reverting(400, 3), np.random.default_rng(1)
     market, rows = Market.from_series(series), np.full(20_000, 200)
     sides = random.integers(-1, 2, len(rows)).astype(np.int8)
     rules = KernelRules(take_profit=0.0, stop_loss=0.0, max_hold=0).as_record()
-    drawn = position_rows(random_positions(market, rules, rows, sides, 0.001, random), series.close[rows])
+    drawn = position_rows(random_positions(market, rules, rows, sides, bar_sd, random), series.close[rows])
     low, high = (dict(zip(POSITION_FEATURES, end.tolist(), strict=True)) for end in (drawn.min(0), drawn.max(0)))
     assert (low["side"], high["side"]) == (-1.0, 1.0)
     assert high["bars_held"] > 0.99 * np.log1p(BARS_COUNTED) / 7.0
     assert high["drawdown"] > 0.99 * 20.0 * DRAWDOWN_COUNTED
     assert (high["wins_in_row"], high["holds_in_row"]) == (1.0, 1.0)
-    assert low["unrealised_return"] < -6.0
-    assert high["unrealised_return"] > 6.0
+    assert low["unrealised_return"] < -0.9 * PERCENT_LIMIT
+    assert high["unrealised_return"] > 0.9 * PERCENT_LIMIT
+
+
+@pytest.mark.parametrize("side", [1, -1])
+@pytest.mark.parametrize("bars", [100, 400])
+def test_a_drawn_position_may_have_had_a_trend_for_or_against_it_all_the_time(side: int, bars: int) -> None:
+    """The price has moved by a standard deviation a bar, in one direction: far from what chance alone brings."""
+    series, random = mean_reverting(400, 3), np.random.default_rng(1)
+    market, rows = Market.from_series(series), np.full(40_000, 200)
+    sides = np.full(len(rows), side, np.int8)
+    rules = KernelRules(take_profit=0.0, stop_loss=0.0, max_hold=0).as_record()
+    states = random_positions(market, rules, rows, sides, 0.001, random)
+    assert (states["entry"] > 0.0).all()
+    gains = side * np.log(series.close[200] / states["entry"])
+    of_that_age = gains[states["bars_held"] <= bars]
+    assert of_that_age.max() > 0.001 * bars
+    assert of_that_age.min() < -0.001 * bars
+    usual = np.abs(gains) <= 0.002 * np.sqrt(states["bars_held"])
+    assert 0.85 < usual.mean() < 0.92
 
 
 def test_stretches_that_leave_the_market_are_refused() -> None:

@@ -18,7 +18,7 @@ from aml100.learning.jobs import TrainingJob, TrainingProgress, TrainingResult
 from aml100.learning.memory import StretchMemory
 from aml100.learning.network import QNetwork
 from aml100.learning.scores import policy_health, summarise
-from aml100.learning.validation import validate_members
+from aml100.learning.validation import probe_members, validate_members
 
 
 def combine(results: Sequence[TrainingResult], job: TrainingJob) -> TrainingResult:
@@ -32,15 +32,17 @@ def combine(results: Sequence[TrainingResult], job: TrainingJob) -> TrainingResu
     network = QNetwork(
         len(feature_names()), settings.lstm_hidden, settings.lstm_layers, settings.head_hidden, seed=job.seed
     )
+    device = torch.device("cpu")
     weights_of_reward = StretchMemory(first.dataset, settings, np.random.default_rng(0)).reward_weights
     walks = validate_members(
         network,
         members,
         first.dataset,
         min_q_gap=settings.min_q_gap,
-        device=torch.device("cpu"),
+        device=device,
         reward_weights=weights_of_reward,
     )
+    letting = probe_members(network, members, first.dataset, device)
     validation = summarise(walks, settings.selection_sigmas)
     finite = all(np.isfinite(array).all() for weights in members for array in weights.values())
     best = max(max(result.curve) for result in results)
@@ -48,7 +50,7 @@ def combine(results: Sequence[TrainingResult], job: TrainingJob) -> TrainingResu
         first,
         members=members,
         validation=validation,
-        health=policy_health(validation, best, finite, settings.gamma),
+        health=policy_health(validation, best, finite, settings.gamma, letting),
         best_epoch=max(result.best_epoch for result in results),
         epochs=sum(result.epochs for result in results),
         updates=sum(result.updates for result in results),

@@ -99,7 +99,8 @@ class TrainingResult:
     """How it ended: `finished` all epochs, `early` patience ran out, `budget` the wall budget, `stopped` on request.
 
     `members` are the weights of the checkpoint that was kept, of `best_epoch`; of an ensemble one a member, and figures
-    are of all of them together; after `stopped` a checkpoint to resume from lies in the job's folder.
+    are of all of them together; after `stopped` a checkpoint to resume from lies in the job's folder, and
+    `health` is not known.
     """
 
     ended: Ended

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from aml100.domain.units import DAY_MS, HOUR_MS
 from aml100.learning.acting import Walk
+from aml100.learning.probing import Letting
 from aml100.market.series import Floats
 
 CORRELATED_BLOCKS: Final = 50
@@ -25,6 +26,10 @@ PARTED_CORRELATION: Final = 0.5
 FLIPS_PER_HOUR: Final = 20.0
 """A policy that turns about more often than this trades on noise."""
 EASY_ACTION_SHARE: Final = 0.98
+LEFT_SHARE: Final = 0.05
+"""A policy that leaves positions far ahead on fewer of the bars on which it leaves young ones is caught in them."""
+FEWEST_LEFT: Final = 40
+"""Bars on which young ones are left, so that none where two were to be expected is no chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +177,7 @@ def _sees_market(actions: npt.NDArray[np.int8], sides: npt.NDArray[np.int8]) -> 
 
 
 def policy_health(
-    chosen: Validation, best_score: float, weights_finite: bool, gamma: float
+    chosen: Validation, best_score: float, weights_finite: bool, gamma: float, letting: Letting
 ) -> tuple[HealthFinding, ...]:
     """Named checks before a model may be promoted.
 
@@ -181,6 +186,7 @@ def policy_health(
         best_score: the best score that any epoch reached; above 0 there was an edge to be had.
         weights_finite: no weight is NaN or infinite.
         gamma: rewards are about unit size, so |Q| far beyond 10 / (1 - gamma) has come loose from them.
+        letting: whether it leaves positions that are far ahead.
     """
     limit = 10.0 / (1.0 - gamma)
     one_sided = max(chosen.buy_share, chosen.sell_share)
@@ -212,8 +218,22 @@ def policy_health(
             chosen.largest_q <= limit,
             f"largest |Q| {chosen.largest_q:.1f}, limit {limit:.0f}; mean spread {chosen.q_spread:.3f}",
         ),
+        _letting_finding(letting),
         _reward_finding(chosen),
         HealthFinding("no_edge", chosen.score > 0.0, f"net return less its noise {chosen.score:.4f}; never trading 0"),
+    )
+
+
+def _letting_finding(letting: Letting) -> HealthFinding:
+    """A position far ahead is left on about as many bars as a young one, which says nothing where those are few."""
+    sides = list(zip(("long", "short"), letting.young, letting.ahead, strict=True))
+    side, young, ahead = min(sides, key=lambda one: one[2] / one[1] if one[1] >= FEWEST_LEFT else math.inf)
+    if young < FEWEST_LEFT:
+        return HealthFinding("never_leaves", True, f"nothing to compare on {letting.asked} bars")
+    return HealthFinding(
+        "never_leaves",
+        ahead >= LEFT_SHARE * young,
+        f"a {side} that is far ahead is left on {ahead} of {letting.asked} bars, a young one on {young}",
     )
 
 

@@ -20,6 +20,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import asdict, replace
 from typing import Any, Final
 
@@ -46,11 +47,11 @@ from aml100.learning.jobs import Ended, Stop, TrainingJob, TrainingProgress, Tra
 from aml100.learning.learner import Learner, StepResult
 from aml100.learning.memory import POSITIONS, StretchMemory, weights_of
 from aml100.learning.network import ACTIONS
-from aml100.learning.scores import Validation, policy_health, summarise
+from aml100.learning.scores import HealthFinding, Validation, policy_health, summarise
 from aml100.learning.selection import Selection
 from aml100.learning.settings import TrainingSettings
 from aml100.learning.trials import ABORTED, TrialRegistry
-from aml100.learning.validation import validate_members
+from aml100.learning.validation import probe_members, validate_members
 
 log = logging.getLogger(__name__)
 
@@ -370,13 +371,12 @@ class Training:
         self.earlier_s = progress.seconds
 
     def _result(self, ended: Ended) -> TrainingResult:
-        finite = all(np.isfinite(array).all() for array in self.kept.weights.values())
         return TrainingResult(
             ended=ended,
             members=(self.kept.weights,),
             dataset=self.dataset,
             validation=self.kept.validation,
-            health=policy_health(self.kept.validation, max(self.curve), finite, self.settings.gamma),
+            health=() if ended == "stopped" else self._health(),
             best_epoch=self.kept.epoch,
             epochs=self.epoch,
             updates=self.updates,
@@ -386,6 +386,12 @@ class Training:
             device=str(self.device),
             teller=self.memory.teller,
         )
+
+    def _health(self) -> tuple[HealthFinding, ...]:
+        kept = self.kept
+        finite = all(np.isfinite(array).all() for array in kept.weights.values())
+        letting = probe_members(deepcopy(self.learner.average), [kept.weights], self.dataset, self.device)
+        return policy_health(kept.validation, max(self.curve), finite, self.settings.gamma, letting)
 
 
 def key_of(job: TrainingJob, fingerprint: str, schema: str) -> str:

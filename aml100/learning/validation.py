@@ -17,6 +17,7 @@ from aml100.learning.acting import RewardView, Walk, greedy_walk
 from aml100.learning.dataset import CoinRows, Dataset
 from aml100.learning.inference import CompiledWeights, Floats32
 from aml100.learning.network import LstmState, QNetwork
+from aml100.learning.probing import Letting, positions_left
 from aml100.learning.reward import calm_factor
 
 LANES: Final = 32
@@ -102,13 +103,45 @@ def walk_range(
         network: of the members' shape; it is left with the last one's weights.
         bounds: (from where the memory is warmed up, first decision row, end).
     """
+    share = _shares(network, members, rows, bounds, device)
+    return greedy_walk(rows.market, rows.rules, bounds[1], share, _heads(members), min_q_gap, reward)
+
+
+def probe_members(
+    network: QNetwork, members: Sequence[Mapping[str, Floats32]], dataset: Dataset, device: torch.device
+) -> Letting:
+    """Ask the members' mean Q values on every validation range whether a position that is far ahead is let go.
+
+    `network` is of the members' shape; it is left with the last one's weights.
+    """
+    heads = _heads(members)
+    return Letting.of(
+        positions_left(
+            rows.market, rows.rules, start, _shares(network, members, rows, (warm, start, stop), device), heads
+        )
+        for rows in dataset.coins
+        for warm, (start, stop) in zip(rows.warm_from, rows.validate, strict=True)
+    )
+
+
+def _shares(
+    network: QNetwork,
+    members: Sequence[Mapping[str, Floats32]],
+    rows: CoinRows,
+    bounds: tuple[int, int, int],
+    device: torch.device,
+) -> Floats32:
+    """The head's share of the rows [start, stop) of each member, [M, n, D]."""
     warm_from, start, stop = bounds
-    shares, heads = [], []
+    shares = []
     for weights in members:
         load_weights(network, weights)
         shares.append(encode_chunked(network, rows.scaled[warm_from:stop], device)[start - warm_from :])
-        heads.append(CompiledWeights.from_arrays(weights))
-    return greedy_walk(rows.market, rows.rules, start, np.stack(shares), heads, min_q_gap, reward)
+    return np.stack(shares)
+
+
+def _heads(members: Sequence[Mapping[str, Floats32]]) -> list[CompiledWeights]:
+    return [CompiledWeights.from_arrays(weights) for weights in members]
 
 
 def validate_members(

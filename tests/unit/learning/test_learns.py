@@ -53,6 +53,7 @@ def test_a_trend_is_followed_and_left_again_however_long_it_lasts(seed: int) -> 
     result = learn(trending(BARS, seed + 1, 1.0), seed)
     walk = fresh.walk(result.members, result.dataset.scaler, SETTINGS)
     assert fresh.earned(walk) > 0.9 * fresh.reference
+    assert all(finding.healthy for finding in result.health), result.health
     turns = np.flatnonzero(np.diff(walk.sides))
     assert np.diff(turns).max() < 5_000  # a trend lasts 240 bars on average
 

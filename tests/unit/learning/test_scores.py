@@ -12,6 +12,7 @@ from aml100.evaluation.kernel import KernelRules, Market
 from aml100.learning.acting import Walk, greedy_walk
 from aml100.learning.inference import CompiledWeights
 from aml100.learning.pricing import random_positions
+from aml100.learning.probing import Letting
 from aml100.learning.scores import Validation, daily_returns, policy_health, summarise
 from tests.unit.learning.planted import series_of
 from tests.unit.learning.test_bundle import constant_network
@@ -34,6 +35,7 @@ def walk_of(net: list[float], actions: list[int], trade_nets: list[float], step_
 DAY_START_MS = 1_700_006_400_000
 WALK = walk_of([0.01, -0.02, 0.03, 0.0], [1, 0, 0, 2], [-0.01, 0.03])
 SOUND = summarise([WALK], 1.0)
+LETS_GO = Letting(asked=1_000, young=(400, 500), ahead=(390, 510))
 
 
 def test_figures_of_a_walk_by_hand() -> None:
@@ -75,14 +77,14 @@ def test_a_reward_that_pays_a_loser_is_flagged() -> None:
     bonus = replace(walk_of(net.tolist(), [1, 2] * 100, [-0.01]), reward=25.0 * net + 0.5)
     paid = summarise([bonus], 1.0)
     assert paid.reward > 0.0 > paid.net_return
-    finding = next(f for f in policy_health(paid, 0.0, True, 0.99) if f.name == "reward_parts_from_money")
+    finding = next(f for f in policy_health(paid, 0.0, True, 0.99, LETS_GO) if f.name == "reward_parts_from_money")
     assert not finding.healthy
     assert "beside a net return of -1.0000" in finding.detail
     random = np.random.default_rng(0)
     drawn = 0.001 + 0.01 * random.standard_normal(500)
     for reward, healthy in ((25.0 * drawn, True), (random.standard_normal(500), False)):
         seen = summarise([replace(walk_of(drawn.tolist(), [1] * 500, [0.1]), reward=reward)], 1.0)
-        finding = next(f for f in policy_health(seen, 0.0, True, 0.99) if f.name == "reward_parts_from_money")
+        finding = next(f for f in policy_health(seen, 0.0, True, 0.99, LETS_GO) if f.name == "reward_parts_from_money")
         assert finding.healthy == healthy
 
 
@@ -110,10 +112,29 @@ def test_turns_and_entropy_of_actions() -> None:
 def test_unhealthy_policies_are_refused_by_name(changes: dict[str, float], best: float, name: str) -> None:
     """B15."""
     sound = replace(SOUND, score=0.1)
-    assert all(finding.healthy for finding in policy_health(sound, 0.1, weights_finite=True, gamma=0.999))
+    assert all(finding.healthy for finding in policy_health(sound, 0.1, True, 0.999, LETS_GO))
     chosen: Validation = replace(sound, **changes)  # type: ignore[arg-type]
-    findings = policy_health(chosen, best, weights_finite=True, gamma=0.999)
+    findings = policy_health(chosen, best, True, 0.999, LETS_GO)
     assert name in [finding.name for finding in findings if not finding.healthy]
+
+
+@pytest.mark.parametrize(
+    ("young", "ahead", "caught"),
+    [
+        ((400, 500), (19, 500), "a long that is far ahead is left on 19 of 1000 bars, a young one on 400"),
+        ((400, 500), (400, 0), "a short that is far ahead is left on 0 of 1000 bars, a young one on 500"),
+        ((400, 500), (20, 25), ""),
+        ((39, 0), (0, 0), ""),
+    ],
+)
+def test_a_policy_that_never_leaves_what_is_far_ahead_is_refused(
+    young: tuple[int, int], ahead: tuple[int, int], caught: str
+) -> None:
+    """B15: a twentieth as often as young ones at least; on few bars nothing is known."""
+    health = policy_health(replace(SOUND, score=0.1), 0.1, True, 0.999, Letting(1_000, young, ahead))
+    assert [(one.name, one.detail) for one in health if not one.healthy] == (
+        [("never_leaves", caught)] if caught else []
+    )
 
 
 def test_a_walk_is_charged_fees_and_closed_at_its_last_close() -> None:

@@ -229,7 +229,8 @@ def _letting_finding(letting: Letting) -> HealthFinding:
     sides = list(zip(("long", "short"), letting.young, letting.ahead, strict=True))
     side, young, ahead = min(sides, key=lambda one: one[2] / one[1] if one[1] >= FEWEST_LEFT else math.inf)
     if young < FEWEST_LEFT:
-        return HealthFinding("never_leaves", True, f"nothing to compare on {letting.asked} bars")
+        few = f"young positions are left on few of {letting.asked} bars, too"
+        return HealthFinding("never_leaves", True, few if letting.asked else "the rules end what is far ahead")
     return HealthFinding(
         "never_leaves",
         ahead >= LEFT_SHARE * young,

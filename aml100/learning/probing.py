@@ -2,8 +2,8 @@
 
 What a position has earned does not bear on what it will earn. A policy that leaves a young one on many bars and, on the
 same bars, next to never one that is old and far ahead is caught by what it never learned, and gives back what it had
-(docs/adr/0013-a-bounded-position.md). Nothing is asked where a target, a time exit or a trailing stop ends such
-positions. Free of torch.
+(docs/adr/0013-a-bounded-position.md). There is nothing to ask where a target, a time exit or a trailing stop ends such
+positions (`is_open_ended`). Free of torch.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 
 from aml100.evaluation.kernel import Market
-from aml100.evaluation.transition import HOLD, Records, stop_distance, trailing_stop
+from aml100.evaluation.transition import HOLD, Records, stop_distance
 from aml100.learning.inference import CompiledWeights, Floats32, greedy_action, price_actions
 from aml100.learning.pricing import FARTHEST_MOVE
 from aml100.market.compiled import compiled
@@ -29,6 +29,8 @@ MOVES: Final[Floats] = FARTHEST_MOVE * np.array([0.0, 0.25, 0.5, 1.0, 4.0])
 """Of the price since entry, as logarithms: none of young positions; of old ones up to what training draws and one far
 beyond, where hardly a gain looks larger."""
 SIDES: Final = (1, -1)
+COUNTED: Final = (len(SIDES), 1 + len(MOVES))
+_ENDINGS: Final = ("take_profit", "max_hold", "trailing_stop")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +44,17 @@ class Letting:
 
     @staticmethod
     def of(counts: Iterable[Ints]) -> Letting:
-        """From what `positions_left` found in several stretches of bars."""
-        total = np.sum(list(counts), axis=0)
+        """From what `positions_left` found in stretches of bars, if any."""
+        total = sum(counts, np.zeros(COUNTED, np.int64))
         left = total[:, 1:]
         return Letting(
             int(total[0, 0]), (int(left[0, 0]), int(left[1, 0])), (int(left[0, 1:].min()), int(left[1, 1:].min()))
         )
+
+
+def is_open_ended(rules: Records) -> bool:
+    """Whether the rules leave it to the policy when a position that is far ahead ends."""
+    return not any(rules[name][0] > 0.0 for name in _ENDINGS if name in (rules.dtype.names or ()))
 
 
 @compiled()
@@ -64,8 +71,6 @@ def _ask(
     left: Any,
 ) -> None:
     rule = rules[0]
-    if rule.take_profit > 0.0 or rule.max_hold > 0 or trailing_stop(rule) > 0.0:
-        return
     row = np.zeros(POSITION_SIZE, np.float64)
     q, one = np.zeros(3, np.float64), np.zeros(3, np.float64)
     scratch = np.zeros(w_position.shape[2], np.float32)
@@ -106,7 +111,7 @@ def positions_left(
     Returns: int64 [2, 1 + len(MOVES)]: bars asked, and on how many of them a position is left whose price moved as in
         MOVES since its entry, in its favour.
     """
-    left = np.zeros((len(SIDES), 1 + len(MOVES)), np.int64)
+    left = np.zeros(COUNTED, np.int64)
     w_position = np.stack([one.w_position for one in weights])
     w_duel, b_duel = np.stack([one.w_duel for one in weights]), np.stack([one.b_duel for one in weights])
     _ask(market.bars, rules, start, share, w_position, w_duel, b_duel, np.array(SIDES), MOVES, left)

@@ -17,7 +17,7 @@ from aml100.learning.acting import RewardView, Walk, greedy_walk
 from aml100.learning.dataset import CoinRows, Dataset
 from aml100.learning.inference import CompiledWeights, Floats32
 from aml100.learning.network import LstmState, QNetwork
-from aml100.learning.probing import Letting, positions_left
+from aml100.learning.probing import Letting, is_open_ended, positions_left
 from aml100.learning.reward import calm_factor
 
 LANES: Final = 32
@@ -120,6 +120,7 @@ def probe_members(
             rows.market, rows.rules, start, _shares(network, members, rows, (warm, start, stop), device), heads
         )
         for rows in dataset.coins
+        if is_open_ended(rows.rules)
         for warm, (start, stop) in zip(rows.warm_from, rows.validate, strict=True)
     )
 

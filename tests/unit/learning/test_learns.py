@@ -54,6 +54,7 @@ def test_a_trend_is_followed_and_left_again_however_long_it_lasts(seed: int) -> 
     walk = fresh.walk(result.members, result.dataset.scaler, SETTINGS)
     assert fresh.earned(walk) > 0.9 * fresh.reference
     assert all(finding.healthy for finding in result.health), result.health
+    assert "a young one on" in next(finding.detail for finding in result.health if finding.name == "never_leaves")
     turns = np.flatnonzero(np.diff(walk.sides))
     assert np.diff(turns).max() < 5_000  # a trend lasts 240 bars on average
 

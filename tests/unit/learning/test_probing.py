@@ -9,7 +9,7 @@ import pytest
 
 from aml100.evaluation.kernel import KernelRules, Market
 from aml100.learning.inference import CompiledWeights
-from aml100.learning.probing import DECISIONS_APART, MOVES, Letting, positions_left
+from aml100.learning.probing import DECISIONS_APART, MOVES, Letting, is_open_ended, positions_left
 from aml100.market.position import POSITION_FEATURES
 from aml100.market.series import Ints
 from tests.unit.learning.planted import FREE_HANDED, series_of
@@ -54,8 +54,10 @@ def test_what_counts_is_the_gain_at_which_it_leaves_least(pride: float, left: tu
 
 
 @pytest.mark.parametrize("ended_by", [{"take_profit": 0.018}, {"max_hold": 720}, {"trailing_stop": 0.01}])
-def test_nothing_is_asked_where_the_rules_end_such_a_position(ended_by: dict[str, float]) -> None:
-    assert Letting.of([ask(1.0, replace(FREE_HANDED, **ended_by))]) == Letting(0, (0, 0), (0, 0))  # type: ignore[arg-type]
+def test_there_is_nothing_to_ask_where_the_rules_end_such_a_position(ended_by: dict[str, float]) -> None:
+    assert is_open_ended(replace(FREE_HANDED, stop_loss=0.01).as_record())
+    assert not is_open_ended(replace(FREE_HANDED, **ended_by).as_record())  # type: ignore[arg-type]
+    assert Letting.of([]) == Letting(0, (0, 0), (0, 0))
 
 
 def test_only_bars_that_decide_are_asked() -> None:

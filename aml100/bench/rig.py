@@ -16,6 +16,7 @@ from aml100.bench.inputs import ORIGIN
 from aml100.config.loading import load_settings
 from aml100.domain.clock import ManualClock
 from aml100.domain.units import MINUTE_MS, Coin
+from aml100.engine.collector import start_spared
 from aml100.engine.cycle import CycleKeeper
 from aml100.engine.feeds import FeedBoard
 from aml100.engine.listener import Listeners
@@ -164,4 +165,5 @@ async def rig(
             clock.set(int(series.open_ms[-1]) + MINUTE_MS)
         for effect in core.begin(clock.now_ms()):
             engine.record(effect)  # type: ignore[arg-type]  # a change of state, which is a record
+        stack.enter_context(start_spared())
         yield Rig(engine, rest, stream, clock)

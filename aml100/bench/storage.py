@@ -35,9 +35,10 @@ CALLS = 20_000
 @contextmanager
 def written(folder: Path, synchronous: Synchronous) -> Iterator[Sample]:
     """Rows a second, committed; every repetition writes later bars into the same file."""
+    from aml100.engine.collector import start_spared
     from aml100.storage.database import Database
 
-    with Database.open(folder / "state.db", synchronous, "sim", "0x1", "venue") as database:
+    with Database.open(folder / "state.db", synchronous, "sim", "0x1", "venue") as database, start_spared():
         begin = 0
 
         def measure() -> Readings:

@@ -217,6 +217,7 @@ def _headless(options: RunOptions) -> int:
 async def _run_engine(plan: RunPlan, options: RunOptions) -> int:
     from aml100.domain.clock import ManualClock
     from aml100.engine.alarms import SentinelLine
+    from aml100.engine.collector import SparesTheStart
     from aml100.engine.listener import Listeners
     from aml100.headless import EventWriter
     from aml100.venue.clock import VenueClock
@@ -225,7 +226,7 @@ async def _run_engine(plan: RunPlan, options: RunOptions) -> int:
 
     clock = ManualClock() if plan.venue == "sim" else VenueClock()
     lines = _Lines(EventWriter(sys.stdout, options.json, clock))
-    listeners = Listeners(lines)
+    listeners = Listeners(lines, SparesTheStart())
     opened = (
         embedded_engine(plan, listeners, clock)
         if isinstance(clock, ManualClock)

@@ -7,10 +7,14 @@ one stays as it was found. Connections are in autocommit mode; transactions are 
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing, suppress
+from functools import lru_cache
+from itertools import chain
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from aml100.domain.errors import SafetyRefusal, StateError
 from aml100.storage.files import read_only_uri
@@ -26,6 +30,8 @@ _QUICK_CHECK_BYTES: Final = 256 << 20
 """Up to this size every page is looked at on opening; larger files are left to `verify` and `doctor`."""
 _WAL_PAGES: Final = 10_000
 """A safety net: the writer checkpoints earlier than this, when it has nothing else to do."""
+_AT_ONCE: Final = 32
+"""Rows that one statement inserts where many wait: beginning and ending one costs a third of a row."""
 _SHOWN: Final = 3
 _UNREACHABLE: Final = ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_BUSY", "SQLITE_LOCKED")
 """What says nothing of the file itself."""
@@ -59,11 +65,28 @@ class SqliteConnection(sqlite3.Connection):
 class SqliteWriter(SqliteConnection):
     """The writing one: on leaving it empties the write-ahead log into the file."""
 
+    def executemany(self, sql: str, rows: Sequence[Sequence[Any]], /) -> None:  # type: ignore[override]
+        """In order, as one by one; several rows a statement where it inserts them."""
+        whole = len(rows) - len(rows) % _AT_ONCE
+        several = _several(sql) if whole else None
+        if several is not None:
+            blocks = (rows[first : first + _AT_ONCE] for first in range(0, whole, _AT_ONCE))
+            super().executemany(several, (tuple(chain.from_iterable(block)) for block in blocks))
+            rows = rows[whole:]
+        super().executemany(sql, rows)
+
     def close(self) -> None:
         if not self.in_transaction:
             with suppress(sqlite3.Error):  # what is in the log is kept all the same
                 self.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         super().close()
+
+
+@lru_cache
+def _several(sql: str) -> str | None:
+    """The INSERT of one row of values as that of _AT_ONCE rows; None for what is no such statement."""
+    parts = re.fullmatch(r"(INSERT INTO .* VALUES )(\((?:\?, )*\?\))(.*)", sql)
+    return None if parts is None else parts[1] + ", ".join([parts[2]] * _AT_ONCE) + parts[3]
 
 
 class SqliteStore:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
+from random import Random
 
 import msgspec
 import pytest
@@ -31,6 +32,7 @@ from aml100.domain.units import Cloid, Coin
 from aml100.storage import entries, tables
 from aml100.storage.database import Database, JournalFailed, StateReader, backup, clear_halt_latch
 from aml100.storage.migrations import SCHEMA_VERSION
+from aml100.storage.rows import Fact
 
 BTC = Coin("BTC")
 ACCOUNT = "0x" + "Ab" * 20
@@ -164,6 +166,30 @@ def test_an_order_takes_its_latest_state_and_keeps_when_it_was_sent(database: Da
     assert database.open_orders() == ()
     row = sqlite3.connect(path).execute("SELECT oid, created_ms, sent_ms, updated_ms, status FROM orders").fetchall()
     assert row == [(42, 1_000, 1_500, 9_000, "filled")]
+
+
+def test_many_facts_in_one_step_leave_what_they_leave_one_by_one(tmp_path: Path) -> None:
+    """Where many wait one statement inserts several rows; later ones still change what earlier ones wrote."""
+    random = Random(1)
+    facts: list[Fact] = []
+    for step in range(400):
+        number, time_ms = random.randrange(20), 60_000 * random.randrange(150)
+        facts += [
+            msgspec.structs.replace(order(number, random.choice(list(OrderStatus)), step), time_ms=step),
+            fill(tid=random.randrange(200), size=str(number + 1)),
+            EquityMarked(time_ms, Decimal(step), Decimal(number), 0.01, Decimal(400)),
+            decision(time_ms, random.choice(list(Action))),
+        ]
+    kept, written = [], ("orders", "fills", "equity", "decisions")
+    for name, size in (("together", len(facts)), ("singly", 1)):
+        with opened(tmp_path / f"{name}.db") as database:
+            for first in range(0, len(facts), size):
+                database.journal(facts[first : first + size]).result()
+        connection = sqlite3.connect(tmp_path / f"{name}.db")
+        kept.append([connection.execute(f"SELECT * FROM {t} ORDER BY seq").fetchall() for t in written])
+    for table, together, singly in zip(written, *kept, strict=True):
+        assert together == singly, table
+        assert 20 <= len(together) < 200, "many of the 400 came again"
 
 
 def test_an_order_refused_before_it_left_has_no_time_of_sending(database: Database, path: Path) -> None:

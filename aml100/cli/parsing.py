@@ -151,10 +151,10 @@ def _add(group: Any, name: str, argument: Argument) -> None:
     if argument.is_flag:
         group.add_argument(argument.flag, dest=name, action="store_true", help=words)
         return
-    settings: dict[str, Any] = {"type": _reporting(argument.parse), "help": words}
+    settings: dict[str, Any] = {"type": _reporting(argument), "help": words}
     if argument.choices is not None:
-        settings["choices"] = argument.choices
-    if argument.choices is None:
+        settings["metavar"] = "{" + ",".join(argument.choices) + "}"
+    else:
         settings["metavar"] = argument.metavar or argument.flag.removeprefix("--").upper().replace("-", "_")
     if argument.is_operand:
         if argument.is_many:
@@ -168,12 +168,22 @@ def _add(group: Any, name: str, argument: Argument) -> None:
         group.add_argument(argument.flag, dest=name, **settings)
 
 
-def _reporting(parse: Callable[[str], object]) -> Callable[[str], object]:
-    """argparse replaces a ValueError's words with its own; this keeps ours."""
+def _reporting(argument: Argument) -> Callable[[str], object]:
+    """argparse replaces a ValueError's words with its own; this keeps ours.
+
+    Some releases of Python hand over what stands for an operand that was left out as if it had been typed, and hold it
+    against `choices`: so they are looked at here.
+    """
 
     def checked(text: str) -> object:
+        if text is argparse.SUPPRESS:
+            return text
+        if argument.choices is not None and text not in argument.choices:
+            # argparse names an operand by its choices, and an option by its flag
+            known = "" if argument.is_operand else f" (choose from {', '.join(map(repr, argument.choices))})"
+            raise argparse.ArgumentTypeError(f"invalid choice: {text!r}{known}")
         try:
-            return parse(text)
+            return argument.parse(text)
         except ValueError as error:
             raise argparse.ArgumentTypeError(str(error)) from None
 

@@ -60,6 +60,11 @@ class Walk:
     def interval_ms(self) -> int:
         return self.market.series[0].interval_ms
 
+    @property
+    def models(self) -> Path:
+        """Beside them lies what was tried for them."""
+        return self.home / "models"
+
 
 def walkforward(options: WalkforwardOptions) -> int:
     """Trains and tests on rolling windows; the joined curve holds only what was never trained on."""
@@ -71,16 +76,18 @@ def walkforward(options: WalkforwardOptions) -> int:
         folds = _plan(walk)
         for fold in folds if options.out is not None else ():
             check_place(home / fold.name)
-        done: list[tuple[Fold, RunRecord, dict[str, Json]]] = []
+        models: list[Path] = []
         for fold in folds:
             model = _model_of(walk, fold, len(folds))
             if model is None:
-                kept = f"; go on with the same command and --out {home}" if options.out is not None else ""
-                sys.stderr.write(f"stopped in fold {fold.number} of {len(folds)}{kept}\n")
-                return INTERRUPTED
-            record, document = _test(walk, fold, model)
-            done.append((fold, record, document))
-        whole = with_trials(joined([record for _, record, _ in done]), options, home / "models")
+                return _stopped(walk, fold, len(folds))
+            models.append(model)
+        done: list[tuple[Fold, RunRecord, dict[str, Json]]] = []
+        for fold, model in zip(folds, models, strict=True):  # when all are trained: every trial deflates every fold
+            if stopping:
+                return _stopped(walk, fold, len(folds))
+            done.append((fold, *_test(walk, fold, model)))
+        whole = with_trials(joined([record for _, record, _ in done]), options, walk.models)
         answer = _answer(done, whole, walk)
         if options.out is not None:
             (home / "walkforward.json").write_text(json.dumps(answer, indent=2, allow_nan=False) + "\n")
@@ -89,6 +96,12 @@ def walkforward(options: WalkforwardOptions) -> int:
     else:
         _show(answer)
     return 0
+
+
+def _stopped(walk: Walk, fold: Fold, folds: int) -> int:
+    kept = f"; go on with the same command and --out {walk.home}" if walk.options.out is not None else ""
+    sys.stderr.write(f"stopped in fold {fold.number} of {folds}{kept}\n")
+    return INTERRUPTED
 
 
 @contextmanager
@@ -138,8 +151,8 @@ def _model_of(walk: Walk, fold: Fold, folds: int) -> Path | None:
     schema = feature_schema(walk.settings.params, walk.interval_ms)
     key, note = key_of(job, fingerprint_of(job.data), schema)[:32], walk.home / "training" / f"{fold.name}.json"
     kept = _noted(note, key)
-    if kept and _is_whole(walk.home / "models" / kept):
-        return walk.home / "models" / kept
+    if kept and _is_whole(walk.models / kept):
+        return walk.models / kept
     work = walk.home / "training" / f"{fold.name}-{key[:8]}"
     job = replace(job, folder=work, resume=has_checkpoint(work))
     with Progress(f"fold {fold.number} of {folds}, training, epoch", job.settings.epochs) as progress:
@@ -149,7 +162,7 @@ def _model_of(walk: Walk, fold: Fold, folds: int) -> Path | None:
     assert isinstance(event, TrainingResult)
     if event.ended == "stopped":
         return None
-    path = event.save(job, walk.home / "models")
+    path = event.save(job, walk.models)
     line = json.dumps({"key": key, "model": path.name}) + "\n"
     replace_file(note, lambda file: file.write(line.encode()))
     return path
@@ -165,7 +178,7 @@ def _job(walk: Walk, fold: Fold) -> TrainingJob:
         settings=training_settings(params, walk.options.epochs),
         seed=walk.options.seed,
         budget_s=walk.options.budget_s,
-        registry=TrialRegistry.beside(walk.home / "models"),
+        registry=TrialRegistry.beside(walk.models),
         source="walkforward",
     )
 
@@ -202,7 +215,7 @@ def _test(walk: Walk, fold: Fold, model: Path) -> tuple[RunRecord, dict[str, Jso
         run.run()
     run.result.equity = [row for row in run.result.equity if row.time_ms >= fold.test.from_ms]
     found = run.record("model", policy.model, walk.market.origin, walk.market.sha256)
-    record = with_trials(trimmed(found, fold.test), walk.options)
+    record = with_trials(trimmed(found, fold.test), walk.options, walk.models)
     tested = Market(tuple(series), walk.market.funding, walk.market.origin, walk.market.sha256)
     against = hold_against(
         walk.settings,

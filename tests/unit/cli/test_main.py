@@ -312,6 +312,21 @@ def test_config_show_check_and_init(
     assert "AML100_TRADING__LEVRAGE" in one_line(capsys)
 
 
+@pytest.mark.parametrize("command", ["models", "config"])
+def test_an_action_that_is_left_out_is_the_default_and_an_unknown_one_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    place = ["--state", str(tmp_path / "state.db"), "--config", str(tmp_path / "c")]
+    assert main(["config", "init", "--config", str(tmp_path / "c")]) == 0
+    capsys.readouterr()
+    assert main([command, "show" if command == "config" else "list", *place]) == 0
+    told = capsys.readouterr().out
+    assert main([command, *place]) == 0
+    assert capsys.readouterr().out == told
+    assert main([command, "bogus", *place]) == 2
+    assert "show" in one_line(capsys)
+
+
 @pytest.mark.parametrize("line", ["config check", "run --no-tui --policy flat"])
 def test_keys_that_clash_are_named_before_anything_starts(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str

@@ -135,6 +135,7 @@ def test_folds_leave_their_artefacts_and_a_joined_curve_and_are_not_trained_twic
     assert [fold["metrics"]["in_sample_share"] for fold in answer["folds"]] == [0.0, 0.0]
     assert answer["joined"]["in_sample_share"] == 0.0
     assert answer["joined"]["trials"] == 2  # each fold's training was one
+    assert [fold["metrics"]["trials"] for fold in answer["folds"]] == [2, 2], "E7: every trial, for each of them"
     assert answer["joined"]["pbo_note"] == "n/a (2 trials, no two of them judged by the same days)"
     weights = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "models").rglob("*.safetensors")}
     assert main(small) == 0
@@ -162,8 +163,7 @@ def test_ctrl_c_in_a_fold_keeps_what_is_done_and_the_next_call_goes_on(
     said = capsys.readouterr()
     assert said.out == ""  # --json: a document or nothing
     assert said.err.splitlines()[-1].startswith("stopped in fold 2 of 2; go on with the same command")
-    assert (tmp_path / "out" / "fold-01" / "metrics.json").is_file()
-    assert not (tmp_path / "out" / "fold-02").exists()
+    assert not (tmp_path / "out" / "fold-01").exists(), "what is tried in the second deflates the first one too"
     monkeypatch.undo()
     notes = tmp_path / "out" / "training"
     first = (notes / "fold-01.json").read_text()
@@ -177,6 +177,28 @@ def test_ctrl_c_in_a_fold_keeps_what_is_done_and_the_next_call_goes_on(
     assert len({fold["model"] for fold in answer["folds"]}) == 2
     assert ((notes / "fold-01.json").read_text() == first) is (learner == "the same")
     assert len([one for one in notes.glob("fold-02-*") if one.is_dir()]) == (1 if learner == "the same" else 2)
+
+
+def test_ctrl_c_between_two_tests_ends_the_walk_and_the_next_call_trains_nothing(
+    small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Impatient(Progress):
+        def __init__(self, what: str, total: int) -> None:
+            super().__init__(what, total)
+            if what == "fold 1, test":
+                signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(command, "Progress", Impatient)
+    assert main(small) == 130
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.splitlines()[-1].startswith("stopped in fold 2 of 2; go on with the same command")
+    assert (tmp_path / "out" / "fold-01" / "metrics.json").is_file()
+    monkeypatch.setattr(command, "Progress", Progress)
+    weights = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "models").rglob("*.safetensors")}
+    assert main(small) == 0
+    assert len(json.loads(capsys.readouterr().out)["folds"]) == len(weights) == 2
+    assert {path: path.stat().st_mtime_ns for path in weights} == weights
 
 
 def test_a_fold_s_model_is_taken_over_only_where_all_that_it_learned_from_is_the_same(

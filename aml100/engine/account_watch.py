@@ -86,7 +86,7 @@ class AccountWatch:
     async def _open_books(self) -> None:
         """The first money of a new ledger is what the account is worth, less what its positions have gained so far."""
         engine = self._engine
-        if engine.core.ledger.book.deposits:
+        if engine.core.ledger.is_opened:
             return
         if engine.deposit:
             await engine.on_consumer(lambda: engine.apply(BooksOpened(engine.deposit, self._now_ms())))
@@ -142,7 +142,7 @@ class AccountWatch:
         engine = self._engine
         held = bool(engine.core.ledger.open_coins())
         since_s = self._clock.monotonic_s() - self._full_s
-        if not engine.core.ledger.book.deposits:
+        if not engine.core.ledger.is_opened:
             await self._open_books()
         if self._unset and "reconcile" not in engine.core.state.concerns:
             await self._set_up()
@@ -212,7 +212,7 @@ class AccountWatch:
                 engine.apply(FillReceived(fill))
             for payment in paid:
                 engine.apply(payment)
-            if not book.deposits:
+            if not core.ledger.is_opened:
                 return True
             for moved in money:
                 engine.apply(MoneyReceived(moved.amount, moved.time_ms, moved.ref))

@@ -49,7 +49,7 @@ class StepKeeper:
             refusal = await engine.rest.update_leverage(coin, wanted)
             if refusal is not None:
                 raise VenueError(f"leverage {core.rules.leverage} of {coin}: {refusal}")
-        if engine.deposit and not core.ledger.book.deposits:  # the first money of a new journal
+        if engine.deposit and not core.ledger.is_opened:  # the first money of a new journal
             engine.record(core.ledger.deposit(engine.deposit, engine.clock.now_ms(), "initial"))
         await self._warm_up()
         await self._catch_up()

@@ -117,7 +117,7 @@ class SnapshotBuilder:
             profit_factor=gains / losses if losses else None,
             sharpe=sharpe,
             sharpe_note=note,
-            return_pct=(float(ledger.equity()) / start - 1) * 100 if start else 0.0,
+            return_pct=(float(ledger.equity()) / start - 1) * 100 if start > 0 else 0.0,
             max_drawdown_pct=telemetry.max_drawdown * 100,
             fees_usd=telemetry.fees,
             funding_usd=float(sum(t.funding for t in trades)),

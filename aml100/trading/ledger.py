@@ -162,6 +162,11 @@ class Ledger:
         """From when on the venue must be asked for fills, so that none that is not folded yet is missed."""
         return self.book.forgotten_fills_ms + 1
 
+    @property
+    def is_opened(self) -> bool:
+        """Whether its first money is booked; all that was ever paid in may have been taken out again since."""
+        return self.book.since_ms > 0 or self.book.deposits != 0
+
     def begin(self, now_ms: int) -> None:
         """This ledger starts here: what the account did before is not its business."""
         self.book.since_ms = self.book.last_money_ms = now_ms

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import aiohttp
 import msgspec
+import numpy as np
 import pytest
 
 from aml100.control.attach import request_once
@@ -121,6 +122,34 @@ async def test_e5_an_account_is_judged_by_what_it_was_worth_at_the_start_and_mon
             found = [json.loads(check.figures) for check in engine.database.checks()]
     assert [(one["return"], one["max_drawdown"]) for one in found] == [(0.0, 0.0)] * len(found)
     assert TradingState.HALTED not in [one.state for one in heard.states]
+
+
+async def test_e5_whoever_takes_out_exactly_what_was_paid_in_keeps_the_profit_once(tmp_path: Path) -> None:
+    """All deposits are zero in sum then; that is no ledger that has yet to begin."""
+    state, closes = tmp_path / "state.db", (60_000 * 1.001 ** np.arange(900)).round(0)
+    opens = np.concatenate([closes[:1], closes[:-1]])
+    rising = replace(wandering(900), open=opens, high=np.maximum(opens, closes), low=opens, close=closes)
+    async with (
+        stand_alone(Tape([rising])) as server,
+        person(server) as hand,
+        living(server, state, policy="flat") as (engine, desk, heard),
+        running(engine, desk),
+    ):
+        assert engine.live is not None
+        engine.live.account.paces = replace(QUICK, money_s=0.1)
+        theirs, ledger = server.exchange.accounts[server.account], engine.core.ledger
+        await until(lambda: engine.core.state.trading is TradingState.TRADING)
+        await hand.place([by_hand(Side.BUY, "0.02", "100000")])
+        await until(lambda: theirs.balance > 10_010 and not theirs.holdings, 20)  # its target
+        assert server.exchange.send_usd(server.account, "0x" + "4" * 40, "10000") is None
+        await until(lambda: ledger.book.deposits == 0)
+        seen = len(heard.bars)
+        await until(lambda: len(heard.bars) >= seen + 5)
+        assert ledger.balance == theirs.balance
+        assert 10 < ledger.equity() < 100
+    with StateReader.read(state) as reader:
+        assert [row.amount for row in reader.ledger_rows() if row.kind == "deposit"] == [10_000, -10_000]
+    assert [check for check in verify(state, apply_fill) if not check.ok] == []
 
 
 async def test_d17_a_bar_is_not_closed_by_a_clock_that_runs_ahead_of_the_venue(

@@ -6,11 +6,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from ipaddress import ip_address
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 from aiohttp import web
@@ -18,10 +17,7 @@ from aiohttp import web
 from aml100.domain.errors import UsageError
 from aml100.sim.faults import Faults, parse_faults
 from aml100.sim.feed import Feed
-from aml100.sim.words import text
-
-_ADDRESS: Final = re.compile(r"0x[0-9a-fA-F]{40}")
-
+from aml100.sim.words import address_of, text
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.Response]]
 
@@ -77,9 +73,9 @@ class Admin:
             wanted = msgspec.json.decode(await request.read(), type=_Deposit)
         except msgspec.DecodeError as problem:
             return _json({"error": f"deposit: {problem}; allowed: user and usd"}, 422)
-        if _ADDRESS.fullmatch(wanted.user) is None or not wanted.usd.is_finite() or wanted.usd <= 0:
+        user = address_of(wanted.user)
+        if user is None or not wanted.usd.is_finite() or wanted.usd <= 0:
             return _json({"error": "deposit: allowed: an address as user, an amount above 0 as usd"}, 422)
-        user = wanted.user.lower()
         transfer = self.feed.replay.deposit(user, wanted.usd)
         self.feed.publish_transfer(user, transfer)
         return _json({"user": user, "balance": text(self.feed.replay.exchange.accounts[user].balance)})

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Final
 
 from aml100.domain.units import USD_STEP, ZERO, Coin
 from aml100.sim.accounts import Account, Leverage, Transfer
 from aml100.sim.books import Books
 from aml100.sim.margin import free_margin
+from aml100.sim.words import address_of
 
-_ADDRESS: Final = re.compile(r"0x[0-9a-f]{40}")
+_AMOUNT: Final = re.compile(r"[0-9]{1,15}(\.[0-9]{1,20})?")
 LEAST_KEPT_FRAC: Final = Decimal("0.1")
 """Of the notional, what isolated margin is never reduced below."""
 
@@ -67,16 +68,14 @@ def move_margin(books: Books, address: str, coin: Coin, amount: Decimal) -> str 
 
 def send_usd(books: Books, address: str, destination: str, amount: str) -> str | None:
     """Move money that no position needs to another account, which is opened where it does not exist."""
-    try:
-        usd = Decimal(amount)
-    except InvalidOperation:
+    usd = Decimal(amount) if _AMOUNT.fullmatch(amount) else ZERO
+    if usd <= 0 or usd != usd.quantize(USD_STEP):
         return "Invalid amount"
-    if not usd.is_finite() or usd <= 0 or usd != usd.quantize(USD_STEP):
-        return "Invalid amount"
-    if _ADDRESS.fullmatch(destination) is None or destination == address:
+    if address_of(destination) is None or destination == address:
         return "Invalid destination"
     sender = books.accounts[address]
-    if usd > books.margin(address).withdrawable:
+    view = books.margin(address)
+    if usd > view.cross_value - max(view.cross_margin_used, LEAST_KEPT_FRAC * view.cross_notional):
         return "Insufficient balance for transfer."
     receiver = books.accounts.setdefault(destination, Account(destination, ZERO, ZERO))
     for account, signed in ((sender, -usd), (receiver, usd)):

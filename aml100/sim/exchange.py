@@ -251,7 +251,11 @@ class Exchange(Playing):
         if record is None or record.oid not in account.open_oids:
             return OrderResult(OrderStatus.REJECTED, "rejected", None, cloid, error=CANNOT_MODIFY), []
         own = replace(order, cloid=Cloid("")) if account.cloids.get(order.cloid) == record.oid else order
-        malformed = refusals.shape_problem(self, account, own, record.tags)
+        asleep = record.parent if record.status is OrderStatus.WAITING else None
+        if asleep is None:
+            malformed = refusals.shape_problem(self, account, own, record.tags)
+        else:
+            malformed = refusals.child_problem(self, account, self.orders[asleep].order, own, record.tags)
         if malformed is not None:
             text = self._suffixed(malformed[1], order)
             return OrderResult(OrderStatus.REJECTED, malformed[0], None, cloid, error=text), []
@@ -268,7 +272,9 @@ class Exchange(Playing):
             held = abs(self.position_size(address, order.coin))
             tags = OrderTags(on_position=True, whole=order.size == 0 or order.size >= held)
             order = replace(order, size=held) if tags.whole else order
-        if not always and not order.is_trigger and (order.tif is TimeInForce.IOC or self.is_marketable(order)):
+        if asleep is not None:  # as its parent has not filled yet
+            result = self._answer(self.record(account, order, oid, OrderStatus.WAITING, "open", tags), "")
+        elif not always and not order.is_trigger and (order.tif is TimeInForce.IOC or self.is_marketable(order)):
             bid, ask = self.touch(order.coin)
             text = f"Post only order would have immediately matched, bbo was {bid}@{ask}."
             result = self._refuse(account, order, ("badAloPxRejected", text), events, tags, oid, family)

@@ -43,7 +43,7 @@ _BY_ROWS: Final = frozenset(
 
 def info_weight(body: Mapping[str, object]) -> int:
     """What a question costs before its answer is known."""
-    kind = body.get("type")
+    kind = str(body.get("type"))
     if kind in _LIGHT:
         return 2
     return 60 if kind == "userRole" else 20

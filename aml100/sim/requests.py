@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Final, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
 import msgspec
 
@@ -19,6 +19,14 @@ from aml100.sim.accounts import PLAIN, OrderTags
 from aml100.sim.gate import Envelope
 from aml100.venue.signing import Json
 
+NUMBER: Final = r"\A-?[0-9]{1,15}(\.[0-9]{1,20})?\Z"
+"""Digits as the venue reads them: no exponent, no blanks, and no more of them than a price or a size can have."""
+DEEPEST: Final = 32
+"""How deep the JSON of a request may nest; what the venue reads has seven levels."""
+
+Number: TypeAlias = Annotated[str, msgspec.Meta(pattern=NUMBER)]
+ClientId: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"\A0x[0-9a-fA-F]{32}\Z")]
+
 
 class LimitType(msgspec.Struct):
     tif: str
@@ -26,7 +34,7 @@ class LimitType(msgspec.Struct):
 
 class TriggerType(msgspec.Struct):
     isMarket: bool
-    triggerPx: Decimal
+    triggerPx: Number
     tpsl: str
 
 
@@ -38,11 +46,11 @@ class TypeOfOrder(msgspec.Struct):
 class OrderWire(msgspec.Struct):
     a: int
     b: bool
-    p: Decimal
-    s: Decimal
+    p: Number
+    s: Number
     r: bool
     t: TypeOfOrder
-    c: str | None = None
+    c: ClientId | None = None
 
 
 class BuilderWire(msgspec.Struct):
@@ -72,7 +80,7 @@ class CancelAction(msgspec.Struct, tag_field="type", tag="cancel"):
 
 class CancelByCloidWire(msgspec.Struct):
     asset: int
-    cloid: str
+    cloid: ClientId
 
 
 class CancelByCloidAction(msgspec.Struct, tag_field="type", tag="cancelByCloid"):
@@ -81,12 +89,12 @@ class CancelByCloidAction(msgspec.Struct, tag_field="type", tag="cancelByCloid")
 
 
 class ModifyWire(msgspec.Struct):
-    oid: int | str
+    oid: int | ClientId
     order: OrderWire
 
 
 class ModifyAction(msgspec.Struct, tag_field="type", tag="modify"):
-    oid: int | str
+    oid: int | ClientId
     order: OrderWire
     a: bool = False
 
@@ -197,9 +205,27 @@ class _Body(msgspec.Struct):
     expiresAfter: int | None = None
 
 
+def decoded(text: bytes | str) -> object:
+    """Any JSON that a client may send; msgspec.DecodeError where it is none, or nests as nothing does."""
+    try:
+        value = msgspec.json.decode(text)
+    except RecursionError:
+        raise msgspec.DecodeError("nested too deeply") from None
+    if not _is_shallow(value, DEEPEST):
+        raise msgspec.DecodeError("nested too deeply")
+    return value
+
+
+def _is_shallow(value: object, levels: int) -> bool:
+    if not isinstance(value, dict | list):
+        return True
+    inside = value.values() if isinstance(value, dict) else value
+    return levels > 0 and all(_is_shallow(one, levels - 1) for one in inside)
+
+
 def decode_envelope(body: bytes) -> Envelope:
     """A body of /exchange with its action as it came; msgspec.DecodeError where it is none."""
-    return envelope_of(msgspec.json.decode(body))
+    return envelope_of(decoded(body))
 
 
 def envelope_of(payload: object) -> Envelope:
@@ -236,9 +262,6 @@ def decode_action(action: Mapping[str, Json]) -> Action:
 def _check(wire: OrderWire) -> None:
     """What the types alone do not say; ValidationError."""
     trigger, limit = wire.t.trigger, wire.t.limit
-    numbers = [wire.p, wire.s] if trigger is None else [wire.p, wire.s, trigger.triggerPx]
-    if not all(one.is_finite() for one in numbers):
-        raise msgspec.ValidationError("not a finite number")
     if (trigger is None) == (limit is None):
         raise msgspec.ValidationError("an order is a limit or a trigger")
     if trigger is not None and trigger.tpsl not in ("tp", "sl"):
@@ -296,10 +319,10 @@ def order_of(wire: OrderWire, coin: Coin, now_ms: int) -> Order:
         coin=coin,
         side=Side.BUY if wire.b else Side.SELL,
         kind=kind,
-        size=wire.s,
-        price=wire.p,
+        size=Decimal(wire.s),
+        price=Decimal(wire.p),
         reduce_only=wire.r,
         tif=tif,
-        trigger_price=None if trigger is None else trigger.triggerPx,
+        trigger_price=None if trigger is None else Decimal(trigger.triggerPx),
         created_ms=now_ms,
     )

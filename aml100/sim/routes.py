@@ -55,7 +55,7 @@ class Routes:
 
     async def _on_info(self, request: web.Request) -> web.Response:
         try:
-            body = msgspec.json.decode(await request.read())
+            body = requests.decoded(await request.read())
         except msgspec.DecodeError:
             body = None
         if not isinstance(body, dict):
@@ -118,7 +118,7 @@ class Routes:
 
     def _on_text(self, connection: Connection, address: str, text: str) -> None:
         try:
-            body = msgspec.json.decode(text)
+            body = requests.decoded(text)
         except msgspec.DecodeError:
             body = None
         match body:

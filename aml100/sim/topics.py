@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 
 from aml100.sim.candles import EVERY_INTERVAL
 from aml100.sim.dexes import MAIN
-from aml100.sim.words import Object
+from aml100.sim.words import Object, address_of
 
 Topic: TypeAlias = tuple[str, ...]
 """Kind first, then what tells one stream of the kind from another: `("candle", "BTC", "1m")`."""
@@ -58,7 +58,7 @@ def read_subscription(wanted: Mapping[str, object], coins: Container[object]) ->
     kind, coin, user = wanted.get("type"), wanted.get("coin"), wanted.get("user")
     if not isinstance(kind, str):
         return None
-    name = user.lower() if isinstance(user, str) else None
+    name = address_of(user)
     dex = wanted.get("dex")
     dex = dex if isinstance(dex, str) else MAIN
     if isinstance(coin, str) and coin not in coins and kind in OF_MARKET | {"activeAssetData"}:

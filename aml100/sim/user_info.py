@@ -10,9 +10,9 @@ from aml100.sim import account_answers
 from aml100.sim.accounts import FILLS_KEPT, Account, FillEvent
 from aml100.sim.dexes import dexes_of
 from aml100.sim.limits import Addresses
-from aml100.sim.questions import UnknownRequest, coin_in, dex_in, end_in, start_in, text_in, time_in
+from aml100.sim.questions import UnknownRequest, coin_in, dex_in, end_in, start_in, time_in
 from aml100.sim.views import Views
-from aml100.sim.words import Json, rough, text
+from aml100.sim.words import Json, address_of, rough, text
 
 PAGE: Final = 500
 FILLS_PAGE: Final = 2000
@@ -172,7 +172,10 @@ class UserInfo:
 
 
 def _user(body: Body) -> str:
-    return text_in(body, "user").lower()
+    user = address_of(body.get("user"))
+    if user is None:
+        raise UnknownRequest("user")
+    return user
 
 
 def _joined(fills: Sequence[FillEvent], body: Body) -> list[FillEvent]:

@@ -6,6 +6,7 @@ equity, liquidation price) are cut to ten decimals; prices and sizes of fills ne
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Final, TypeAlias
@@ -17,7 +18,14 @@ Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json
 Object: TypeAlias = dict[str, Json]
 
 ZERO_HASH: Final = "0x" + 64 * "0"
+_ADDRESS: Final = re.compile(r"0x[0-9a-f]{40}")
 _TENTH: Final = Decimal("1e-10")
+
+
+def address_of(value: object) -> str | None:
+    """An account as this venue names it, in lower case; None for what is no address."""
+    name = value.lower() if isinstance(value, str) else ""
+    return name if _ADDRESS.fullmatch(name) else None
 
 
 def text(value: Decimal) -> str:

@@ -165,4 +165,17 @@ def test_money_goes_to_another_account_as_far_as_no_position_needs_it() -> None:
     assert deal.exchange.accounts[ANN].deposits == d("9749.5")
     for amount, text in (("NaN", "Invalid amount"), ("-1", "Invalid amount"), ("9750", "Insufficient balance")):
         assert str(send_usd(deal.exchange, ANN, BEN, amount)).startswith(text)
+    for amount in ("1e30", "1" + 40 * "0", "1e999999", "  5", "0_1", "0.0000001", ""):
+        assert send_usd(deal.exchange, ANN, BEN, amount) == "Invalid amount"
     assert send_usd(deal.exchange, ANN, "0x1", "1") == "Invalid destination"
+
+
+def test_a_transfer_leaves_a_tenth_of_what_positions_are_worth_or_their_margin_if_that_is_more() -> None:
+    for leverage, kept in ((40, "600"), (5, "1200")):
+        deal = Deal()
+        deal.exchange.set_leverage(ANN, BTC, leverage)
+        deal.one(order("buy", "0.1", "61000", "Ioc"))
+        free = deal.exchange.margin(ANN).account_value.quantize(d("0.000001")) - d(kept)
+        over = send_usd(deal.exchange, ANN, BEN, str(free + 1))
+        assert over == "Insufficient balance for transfer."
+        assert send_usd(deal.exchange, ANN, BEN, str(free)) is None

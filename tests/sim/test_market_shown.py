@@ -103,8 +103,9 @@ def test_prints_rebuild_their_bar_exactly(levels: list[Decimal], volume: Decimal
         ({"type": "l2Book", "coin": "BTC", "nSigFigs": 4, "mantissa": 2}, None),
         ({"type": "candle", "coin": "BTC", "interval": "3d"}, ("candle", "BTC", "3d")),
         ({"type": "candle", "coin": "BTC", "interval": "7m"}, None),
-        ({"type": "clearinghouseState", "user": "0xAB"}, ("clearinghouseState", "0xab", "")),
-        ({"type": "openOrders", "user": "0xAB", "dex": "xyz"}, ("openOrders", "0xab", "xyz")),
+        ({"type": "clearinghouseState", "user": "0x" + 20 * "Ab"}, ("clearinghouseState", "0x" + 20 * "ab", "")),
+        ({"type": "openOrders", "user": "0x" + 20 * "Ab", "dex": "xyz"}, ("openOrders", "0x" + 20 * "ab", "xyz")),
+        ({"type": "userFills", "user": "zz"}, None),
         ({"type": "allMids", "dex": "xyz"}, ("allMids", "xyz")),
         ({"type": "orderUpdates"}, None),
         ({"type": ["x"]}, None),
@@ -116,7 +117,7 @@ def test_subscriptions_are_read_strictly(asked: dict[str, object], topic: tuple[
 
 
 def test_webdata_and_unknown_coins_are_refused_in_words() -> None:
-    assert read_subscription({"type": "webData2", "user": "0x1"}, {"BTC"}) == "Invalid subscription"
+    assert read_subscription({"type": "webData2", "user": "0x" + 40 * "1"}, {"BTC"}) == "Invalid subscription"
     assert read_subscription({"type": "trades", "coin": "NOPE"}, {"BTC"}) == "Invalid subscription"
 
 

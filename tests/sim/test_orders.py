@@ -231,6 +231,33 @@ def test_a_malformed_modify_leaves_the_old_order_alone() -> None:
     assert deal.resting() == [d("0.1")]
 
 
+def test_a_modified_child_sleeps_on_until_its_parent_fills_and_goes_with_it() -> None:
+    """A target that was armed at once would close another position, and leave the parent without protection."""
+    deal = Deal()
+    deal.one(order("buy", "0.2", "61000", "Ioc"))
+    stop = order("sell", "0.1", "55000", None, trigger=("sl", "58000"))
+    target = order("sell", "0.1", "60000", None, trigger=("tp", "60500"))
+    parent, _, waits = deal.bracket(order("buy", "0.1", "59000"), stop, target)
+    nearer = order("sell", "0.1", "60000", None, trigger=("tp", "60100"))
+    adds = order("buy", "0.1", "65000", None, trigger=("sl", "61000"))
+    for wrong, text in ((order("sell", "0.1", "61000"), "Unexpected number of trigger"), (adds, "Reduce only order")):
+        refused, events = deal.exchange.modify(ANN, waits.oid or 0, wrong)
+        assert (refused.error.startswith(text), events) == (True, [])
+    changed, deal.events = deal.exchange.modify(ANN, waits.oid or 0, nearer)
+    assert (changed.word, deal.words()) == ("waitingForFill", ["canceled"])
+    deal.play("60000", "60600", "59500", "60000")
+    assert (deal.words(), deal.held()) == ([], d("0.2"))
+    deal.play("60000", "60000", "58900", "59000")
+    assert (deal.words(), deal.held()) == (["filled", "open", "open"], d("0.3"))
+    deal.play("59000", "60200", "59000", "60200")
+    assert (deal.words(), deal.held()) == (["filled", "siblingFilledCanceled"], d("0.2"))
+    again = order("sell", "0.1", "60000", None, trigger=("tp", "60500"))
+    parent, waits = deal.bracket(order("buy", "0.1", "59000"), again)
+    deal.exchange.modify(ANN, waits.oid or 0, order("sell", "0.1", "60000", None, trigger=("tp", "60400")))
+    _, deal.events = deal.exchange.cancel(ANN, BTC, parent.oid or 0)
+    assert deal.words() == ["canceled", "canceled"]
+
+
 # --- the book where it has depth ----------------------------------------------------------------------------------
 
 

@@ -306,6 +306,10 @@ def test_every_error_has_its_text(me: Person) -> None:
     with pytest.raises(ClientError) as malformed:
         me.exchange.post("/exchange", {"action": {"type": "order"}, "nonce": 1, "signature": {}})
     assert malformed.value.status_code == 422
+    for body in ({"type": ["x"]}, {"type": "userFills", "user": "x"}):
+        with pytest.raises(ClientError) as unread:
+            me.info.post("/info", body)
+        assert unread.value.status_code == 422
     with pytest.raises(ClientError) as too_much:
         ask_much(me)
     assert (too_much.value.status_code, too_much.value.error_message) == (429, "null")

@@ -43,10 +43,11 @@ def import_files(options: ImportOptions) -> int:
 
 def _report_sentence(report: ImportReport) -> str:
     what = "rates" if report.interval == FUNDING else "bars"
+    replaced = f"{report.replaced} in place of others that were held, " if report.replaced else ""
     return (
         f"{report.path}: {report.coin} {report.interval} {report.rows} {what} from "
         f"{iso_utc(report.first_ms)} to {iso_utc(report.last_ms)}, {report.added} new, "
-        f"{report.duplicates} duplicates, {gaps_text(report.gaps, report.interval_ms)} ({report.origin})"
+        f"{replaced}{report.duplicates} duplicates, {gaps_text(report.gaps, report.interval_ms)} ({report.origin})"
     )
 
 
@@ -96,6 +97,7 @@ def _report_document(report: ImportReport) -> dict[str, object]:
         "rows": report.rows,
         "added": report.added,
         "duplicates": report.duplicates,
+        "replaced": report.replaced,
         "gaps": [list(gap) for gap in report.gaps],
     }
 

@@ -22,6 +22,7 @@ from aml100.domain.clock import SystemClock, wall_ms
 from aml100.domain.errors import AmlError, UsageError
 from aml100.domain.units import DAY_MS, Coin
 from aml100.evaluation.artefacts import need_folder
+from aml100.evaluation.metrics import SHARPE_MIN_RETURNS
 from aml100.learning.bundle import load_bundle
 from aml100.learning.jobs import TrainingJob, TrainingResult
 from aml100.learning.trainer import train
@@ -217,8 +218,8 @@ def changed(params: Params, changes: Mapping[str, Value]) -> Params:
 
 
 def _propose(options: OptimizeOptions, settings: Settings, study: Study, found: Found) -> str | None:
-    """A version in state.db, waiting to be promoted; None where there is no state file to keep it in."""
-    if not has_state(options.state):
+    """A version in state.db, waiting to be promoted; None without a state file to keep it in or evidence for it."""
+    if found.value is None or not has_state(options.state):
         return None
     from aml100.engine.seating import open_to_write
     from aml100.storage.entries import ParameterVersion
@@ -264,12 +265,20 @@ def _tell(
     write_line(f"{len(states)} trials ({lost}); the best is number {found.number}")
     known = f"{found.dsr:.0%}" if found.dsr is not None else "n/a"
     luck = f"{found.pbo:.0%}" if found.pbo is not None else "n/a"
-    write_line(
-        f"Sharpe {found.value:+.2f} over {found.days} days of walk-forward tests; after {found.tried} trials the chance"
-        f" that it is above zero is {known} (deflated), the probability of overfitting {luck}"
-    )
+    if found.value is None:
+        write_line(
+            f"Sharpe n/a: {found.days} days of walk-forward tests, in which it may not have traded; "
+            f"{SHARPE_MIN_RETURNS} daily returns that move are needed, so nothing is proposed"
+        )
+    else:
+        write_line(
+            f"Sharpe {found.value:+.2f} over {found.days} days of walk-forward tests; after {found.tried} trials the "
+            f"chance that it is above zero is {known} (deflated), the probability of overfitting {luck}"
+        )
     write_line(f"funding: {document['funding_note']}")
     write_table(("key", "in force", "found"), [(key, was, now) for key, (was, now) in diff.items()])
+    if found.value is None:
+        return
     if version is None:
         write_line(f"{options.state}: no state file, so this is kept in the study only; nothing was changed")
         return
@@ -281,7 +290,9 @@ def _tell(
 def _note(trial: TrialFile, study: Study) -> str:
     best = study.best()
     seen = trial.outcome.state if trial.outcome is not None else ""
-    return f"last {seen}" + (f", best {best.value:+.2f} (trial {best.number})" if best is not None else "")
+    if best is None or best.value is None:
+        return f"last {seen}"
+    return f"last {seen}, best {best.value:+.2f} (trial {best.number})"
 
 
 @contextmanager

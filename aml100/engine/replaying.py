@@ -125,7 +125,7 @@ def replay(reader: StateReader, from_ms: int, to_ms: int, make_policy: PolicyMak
         begins = [number for number, row in enumerate(of_run) if row.begins]
         if not begins:
             raise StateError(f"{reader.path}: the inputs of run {run_id} do not begin with a core; they are not whole")
-        first = max((number for number in begins if of_run[number].to_ms <= from_ms), default=begins[0])
+        first = max((number for number in begins if of_run[number].to_ms < from_ms), default=begins[0])
         last = max(number for number, row in enumerate(of_run) if row.from_ms < to_ms)
         entries = _entries(reader, of_run[first : last + 1])
         play(entries, make_policy, outcome, report)

@@ -51,6 +51,10 @@ def _verdict(document: Mapping[str, object]) -> str:
         chance += f", the probability of overfitting {pbo:.0%}"
     if dsr >= ENOUGH and _beats_luck(document):
         return f"{chance}: that supports a claim of skill, on this market and at these costs."
+    if dsr >= ENOUGH:
+        return (
+            f"{chance}; but more than {1.0 - ENOUGH:.0%} of the runs at random did better: that is no claim of skill."
+        )
     needed = document.get("min_track_record_days")
     wait = f"; about {needed:,.0f} days like these would be needed" if isinstance(needed, float) else ""
     return f"{chance}: that does not support a claim of skill at the usual 95 %{wait}."

@@ -26,7 +26,7 @@ import optuna
 from optuna.storages.journal import JournalFileBackend
 
 from aml100.domain.errors import StateError, UsageError
-from aml100.evaluation.metrics import YEAR_DAYS
+from aml100.evaluation.metrics import SHARPE_MIN_RETURNS, YEAR_DAYS
 from aml100.evaluation.statistics import deflated_sharpe, moments_of, overfitting_of
 from aml100.learning.trials import TrialRegistry
 from aml100.market.series import Floats
@@ -95,11 +95,14 @@ class Runner(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The study's choice, deflated by everything that was tried. `dsr` and `pbo` None: cannot be known yet."""
+    """The study's choice, deflated by everything that was tried. `dsr` and `pbo` None: cannot be known yet.
+
+    `value` is None where it is no evidence of anything: fewer than 30 days, or a curve that never moved.
+    """
 
     number: int
     changes: Mapping[str, Value]
-    value: float
+    value: float | None
     days: int
     dsr: float | None
     pbo: float | None
@@ -256,14 +259,19 @@ class Study:
         returns = np.array(outcome.returns)
         moments = moments_of(returns)
         trials = self._registry.deflation()
-        dsr = None if moments is None else deflated_sharpe(moments, trials.count, trials.sharpe_variance)
+        is_evidence = moments is not None and len(returns) >= SHARPE_MIN_RETURNS
+        dsr = (
+            None
+            if moments is None or not is_evidence
+            else deflated_sharpe(moments, trials.count, trials.sharpe_variance)
+        )
         return Found(
             number=chosen.number,
             changes=chosen.changes,
-            value=outcome.values[-1],
+            value=outcome.values[-1] if is_evidence else None,
             days=len(returns),
             dsr=dsr,
-            pbo=overfitting_of([_known(t).returns for t in complete]),
+            pbo=overfitting_of([_known(t).returns for t in complete]) if is_evidence else None,
             tried=trials.count,
         )
 

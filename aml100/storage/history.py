@@ -80,6 +80,20 @@ class HistoryStore:
         path = self.path_of(series.coin, series.interval_ms)
         return self._merge(path, columns, series.coin, interval_name(series.interval_ms), series.origin)
 
+    def differing(self, series: BarSeries) -> int:
+        """How many of these bars are held already with other figures, which `append` would replace."""
+        path = self.path_of(series.coin, series.interval_ms)
+        if not path.exists():
+            return 0
+        held = self._read(path, series.coin, interval_name(series.interval_ms))
+        _, ours, theirs = np.intersect1d(
+            series.open_ms, held.column("time").to_numpy(), assume_unique=True, return_indices=True
+        )
+        differs = np.zeros(len(ours), np.bool_)
+        for name in _BAR_COLUMNS:
+            differs |= getattr(series, name)[ours] != held.column(name).to_numpy()[theirs]
+        return int(differs.sum())
+
     def append_funding(
         self,
         coin: Coin,

@@ -57,7 +57,8 @@ _QUOTES: Final = ("USDT", "USDC", "USD", "PERP", "BUSD")
 class ImportReport:
     """What one file brought. `duplicates` are rows dropped because a later one has the same time.
 
-    `interval` is the bars' by its name, or `funding`, whose `interval_ms` is an hour.
+    `interval` is the bars' by its name, or `funding`, whose `interval_ms` is an hour. `replaced`: bars that the store
+    held with other figures.
     """
 
     path: Path
@@ -71,6 +72,7 @@ class ImportReport:
     added: int
     duplicates: int
     gaps: tuple[tuple[int, int], ...]
+    replaced: int = 0
 
 
 def sha256_of(path: Path) -> str:
@@ -156,6 +158,7 @@ def import_file(path: Path, store: HistoryStore, coin: Coin | None = None, venue
         return ImportReport(path, coin, FUNDING, HOUR_MS, origin, first_ms, last_ms, rows, added, duplicates, missing)
     series, duplicates = _lenient(raw, coin, origin)
     with _naming(path):
+        replaced = store.differing(series)
         added = store.append(series)
     return ImportReport(
         path=path,
@@ -169,6 +172,7 @@ def import_file(path: Path, store: HistoryStore, coin: Coin | None = None, venue
         added=added,
         duplicates=duplicates,
         gaps=gaps(series.open_ms, series.interval_ms),
+        replaced=replaced,
     )
 
 

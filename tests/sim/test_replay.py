@@ -145,6 +145,9 @@ def test_a_span_is_replayed_from_the_last_core_before_it(recorded: Path, capsys:
     assert (code, report["differences"]) == (0, [])
     assert 0 < int(str(report["decisions"])) < int(str(whole["decisions"]))
     assert 0 < int(str(report["inputs"])) < int(str(whole["inputs"])) // 2
+    for first in (midnight, midnight - 1, midnight + 1, midnight + 5 * MINUTE_MS):  # a mark lies on a bar's very end
+        code, report = replayed(recorded, capsys, "--from", str(first))
+        assert (code, report["differences"]) == (0, []), first
     code = main(["replay", "--state", str(recorded), "--from", "2030-01-01"])
     assert code == 2
     assert "no inputs are recorded from 2030-01-01" in capsys.readouterr().err

@@ -62,3 +62,14 @@ def test_the_sentence_claims_nothing_of_what_was_seen(facts: dict[str, object], 
     sentence = evidence_sentence(document)
     assert words in sentence
     assert ("supports a claim" in sentence) is claimed
+
+
+@pytest.mark.parametrize(("better_share", "claimed"), [(0.04, True), (0.44, False)])
+def test_whoever_trades_at_random_and_does_better_is_the_reason_that_is_named(
+    better_share: float, claimed: bool
+) -> None:
+    luck = {"runs": 50, "better_share": better_share}
+    sentence = evidence_sentence(DOCUMENT | {"in_sample_share": 0.0, "dsr": 0.97, "luck": luck})
+    assert ("supports a claim" in sentence) is claimed
+    assert ("more than 5% of the runs at random did better" in sentence) is not claimed
+    assert "usual 95 %" not in sentence, "97 % is more than that"

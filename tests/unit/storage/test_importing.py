@@ -330,6 +330,12 @@ def test_gaps_and_duplicates_are_reported_and_the_later_row_wins(tmp_path: Path)
     assert (report.rows, report.duplicates) == (8, 1)
     assert report.gaps == ((START + 4 * 60_000, START + 6 * 60_000),)
     assert store.load(Coin("BTC"), 60_000).close[2] == 102.25
+    assert report.replaced == 0
+    lower = frame(10).assign(close=lambda bars: bars.close.where(bars.index >= 3, bars.low))
+    corrected = write(lower, tmp_path / "b.csv")
+    report = import_file(corrected, store, Coin("BTC"))
+    assert (report.rows, report.added, report.duplicates, report.replaced) == (10, 2, 0, 3)
+    assert import_file(corrected, store, Coin("BTC")).replaced == 0
 
 
 def test_an_unsound_bar_is_not_imported(tmp_path: Path) -> None:

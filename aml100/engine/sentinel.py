@@ -66,6 +66,7 @@ class Watch:
 
     started_s: float
     silence_s: float = SILENCE_S
+    pid: int = 0
     heard_s: float = field(init=False)
     is_silent: bool = False
     said_farewell: bool = False
@@ -100,7 +101,8 @@ class Watch:
         if self.is_silent or silent_s < self.silence_s:
             return []
         self.is_silent = True
-        return [Alarm("engine_hung", f"the engine handles no events since {silent_s:.0f} s; it may hang")]
+        pid = f" (pid {self.pid})" if self.pid else ""
+        return [Alarm("engine_hung", f"the engine{pid} handles no events since {silent_s:.0f} s; it may hang")]
 
     def on_end(self) -> list[Alarm]:
         """The pipe is closed: an alarm unless the engine had said that it stops."""
@@ -149,7 +151,7 @@ def raise_alarm(state: Path, run_id: str, alarm: Alarm, now_ms: int) -> None:
 
 def watch(state: Path, run_id: str) -> int:
     """Read beats from stdin until the engine ends; 0 after a farewell, 1 after an alarm for its end."""
-    seen = Watch(time.monotonic())
+    seen = Watch(time.monotonic(), pid=os.getppid())
     rest = b""
     while True:
         ready, _, _ = select.select([0], [], [], 1.0)

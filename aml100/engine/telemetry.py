@@ -18,6 +18,7 @@ from aml100.domain.events import (
     Decision,
     EquityMarked,
     FillRecorded,
+    LedgerPosted,
     OrderRecorded,
     Record,
     RiskChanged,
@@ -137,6 +138,9 @@ class Telemetry:
         self.actions: Counter[Action] = Counter()
         self.why: Counter[str] = Counter()
         self.max_drawdown = 0.0
+        """Deepest fall from the highest equity ever marked; a resume begins the guards' peak anew, not this one."""
+        self._peak = 0.0
+        """That equity, and what was paid in or taken out since; 0 before the first mark."""
         self.fees = 0.0
         self._training: object = "idle"
         """State of the training that was last told of."""
@@ -145,13 +149,26 @@ class Telemetry:
 
     def restore(self, reader: StateReader) -> None:
         """What earlier runs on this state.db left."""
+        moved = deque(row for row in reader.ledger_rows() if row.kind == "deposit")
         for point in reader.equity_curve():
+            while moved and moved[0].time_ms <= point.time_ms:
+                self._move_money(moved.popleft())
             self.equity.add(point.time_ms, float(point.equity))
-            self.max_drawdown = max(self.max_drawdown, point.drawdown_pct / 100)
+            self._fall(float(point.equity), point.drawdown_pct / 100)
         self.trades.extend(reader.trades())
         self.fees = float(sum(trade.fees for trade in self.trades))
         for action, count in zip(Action, reader.action_counts(), strict=True):
             self.actions[action] = count
+
+    def _fall(self, equity: float, since_resumed: float) -> None:
+        """Equity is marked; `since_resumed` is its fall as the guards see it."""
+        self._peak = max(self._peak, equity)
+        ever = 1.0 - equity / self._peak if self._peak > 0.0 else 0.0
+        self.max_drawdown = max(self.max_drawdown, since_resumed, ever)
+
+    def _move_money(self, posted: LedgerPosted) -> None:
+        if self._peak > 0.0:
+            self._peak += float(posted.amount)
 
     def on_bars(self, bars: Sequence[Bar]) -> None:
         for bar in bars:
@@ -162,7 +179,9 @@ class Telemetry:
             case EquityMarked():
                 self._now_ms = record.time_ms
                 self.equity.add(record.time_ms, float(record.equity))
-                self.max_drawdown = max(self.max_drawdown, record.drawdown_frac)
+                self._fall(float(record.equity), record.drawdown_frac)
+            case LedgerPosted(kind="deposit"):
+                self._move_money(record)
             case Decision():
                 self.decisions.appendleft(record)
                 self.actions[record.action] += 1

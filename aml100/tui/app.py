@@ -20,7 +20,7 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
 from aml100.control.protocol import Hello
-from aml100.domain.clock import Clock, SystemClock
+from aml100.domain.clock import Clock, SystemClock, wall_ms
 from aml100.domain.errors import AmlError
 from aml100.tui.commands import COMMAND_TABLE, checked_keys
 from aml100.tui.figures import moment
@@ -131,7 +131,7 @@ class ConsoleApp(Looking):
         self._freshness = Freshness()
         self._notice = ""
         self._notice_until_s = 0.0
-        self._told_missed = False
+        self._told_missed, self._came_ms = False, 2**62
         for name in PALETTES:
             self.register_theme(theme_of(name))
         self.set_reactive(App.theme, theme)
@@ -224,6 +224,7 @@ class ConsoleApp(Looking):
             operations=self.operations(now_s),
             notice=self._notice,
             seen_ms=self.source.seen_ms,
+            came_ms=self._came_ms,
             keys=self._keys,
             prices=self.prices if past is None else None,
             fresh=self._fresh(now_s) if past is None else NOTHING,
@@ -238,7 +239,7 @@ class ConsoleApp(Looking):
         snapshot = self.source.latest
         if self._told_missed or snapshot is None:
             return
-        self._told_missed = True
+        self._told_missed, self._came_ms = True, wall_ms()
         missed = [one for one in snapshot.alerts if one.last_ms > self.source.seen_ms > 0]
         if missed:
             since = moment(self.source.seen_ms)

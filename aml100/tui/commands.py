@@ -258,10 +258,12 @@ BY_ID: Final = {command.id: command for command in COMMAND_TABLE}
 _KEY_NAMES: Final = {"question_mark": "?", "slash": "/", "f1": "F1", "escape": "Esc"}
 
 
-def shown_keys(command: ConsoleCommand) -> str:
+def shown_keys(command: ConsoleCommand, remapped: Mapping[str, str]) -> str:
     """The keys as people read them: `? F1`, `ctrl+p`, and `h h` for halt."""
     if command.id == "halt":
-        return "h h"
+        return halt_keys(remapped)
+    if command.id in remapped:
+        return remapped[command.id]
     return " ".join(_KEY_NAMES.get(key, key) for key in command.keys.split(",") if key)
 
 
@@ -277,10 +279,19 @@ def question_for(
     return Question(f"{command.label.capitalize()} {what}".rstrip() + "?", command.ask(snapshot), word)
 
 
-def halt_warning(snapshot: Snapshot | None) -> str:
-    """What the second `h` does."""
+def halt_keys(keys: Mapping[str, str]) -> str:
+    """What halts, as people read it; `keys` are those that were remapped."""
+    key = keys.get("halt", "h").split(",")[0]
+    return f"{key} {key}"
+
+
+def halt_warning(snapshot: Snapshot | None, keys: Mapping[str, str] = MappingProxyType({}), silence: str = "") -> str:
+    """What the second press does; `silence`: how the engine is, where it does not answer."""
+    again = f"{halt_keys(keys).split()[0]} again in 3 s"
+    if silence:
+        return f"{silence}: {again} leaves a file HALT; what is open stays open until an engine reads it"
     what = _exposure(None) if snapshot is None else held(snapshot) + _cost(snapshot)
-    return f"h again in 3 s HALTS: cancel, close {what}"
+    return f"{again} HALTS: cancel, close {what}"
 
 
 # --- keys of the operator's own ----------------------------------------------------------------------------------

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from aml100.domain.clock import wall_ms
 from aml100.tui.operating import Operating
 from aml100.tui.screens.base import ConsoleScreen
 from aml100.tui.source import NotDelivered
@@ -85,7 +85,7 @@ class Looking(Operating):
 
         from aml100.tui.widgets.dialogs import Moment
 
-        await self.push_screen(Moment(scrubber.at_ms), chosen)
+        await self.push_screen(Moment(scrubber.at_ms, wall_ms()), chosen)
 
     def action_incident(self) -> None:
         """Write the redacted bundle, beside the screen's work."""
@@ -177,11 +177,6 @@ class Looking(Operating):
         from aml100.tui.widgets.dialogs import Help
 
         await self.push_screen(Help(self.keys_given, self.available()))
-
-    @property
-    @abstractmethod
-    def keys_given(self) -> dict[str, str]:
-        """Keys that were remapped, by command id."""
 
     def action_next_theme(self) -> None:
         names = list(PALETTES)

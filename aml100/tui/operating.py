@@ -16,7 +16,7 @@ from textual.app import App
 
 from aml100.control.protocol import ModelView
 from aml100.domain.clock import Clock
-from aml100.tui.commands import BY_ID, COMMAND_TABLE, ConsoleCommand, halt_warning, question_for
+from aml100.tui.commands import BY_ID, COMMAND_TABLE, ConsoleCommand, halt_keys, halt_warning, question_for
 from aml100.tui.source import NotDelivered, SnapshotSource
 from aml100.tui.view import LinkState, Operation, Outcome
 
@@ -54,6 +54,11 @@ class Operating(App[int]):
     def in_the_past(self) -> bool:
         """Whether a recorded frame is on screen."""
 
+    @property
+    @abstractmethod
+    def keys_given(self) -> dict[str, str]:
+        """Keys that were remapped, by command id."""
+
     def available(self) -> list[ConsoleCommand]:
         """The commands that may be given here."""
         return [command for command in COMMAND_TABLE if not (self.read_only and command.to_engine)]
@@ -77,7 +82,9 @@ class Operating(App[int]):
             self.halt_now()
             return
         self._halt_armed_until_s = now_s + HALT_TWICE_S
-        self.say(halt_warning(self.source.latest), HALT_TWICE_S)
+        link = self.source.link()
+        silence = "no engine answers" if link.state is LinkState.OFFLINE else ""
+        self.say(halt_warning(self.source.latest, self.keys_given, silence), HALT_TWICE_S)
 
     def halt_now(self) -> None:
         """Send halt without a question."""
@@ -92,11 +99,13 @@ class Operating(App[int]):
             self.say("READ-ONLY: this console sends no commands")
             return
         if self.in_the_past:
-            self.say("REPLAY: this is the past; Esc returns to the present, h h halts even from here")
+            halts = halt_keys(self.keys_given)
+            self.say(f"REPLAY: this is the past; Esc returns to the present, {halts} halts even from here")
             return
         link = self.source.link()
         if link.state is LinkState.LIVE and not link.controller and command_id != "take_over":
-            self.say("READ-ONLY: another console commands; T takes over, h h halts even from here")
+            halts = halt_keys(self.keys_given)
+            self.say(f"READ-ONLY: another console commands; T takes over, {halts} halts even from here")
             return
         training = self.source.latest.training.state if self.source.latest is not None else "running"
         if command_id == "cancel_training" and training != "running":
@@ -160,8 +169,8 @@ class Operating(App[int]):
             text = f"not confirmed, and no HALT file could be written ({why})"
             self.say(text, 10.0)
             return text
-        self.say("HALT not confirmed: left a file HALT, which halts the engine", 10.0)
-        return f"not confirmed; left a file HALT, which halts it: {path} ({why})"
+        self.say("HALT not confirmed, positions stay open: a file HALT halts the engine now or at its start", 10.0)
+        return f"not confirmed; left a file HALT, which halts it now or at its next start: {path} ({why})"
 
     def _settle(self, operation: Operation, outcome: Outcome, text: str) -> None:
         settled = msgspec.structs.replace(operation, outcome=outcome, text=text, since_s=self.clock.monotonic_s())

@@ -83,6 +83,8 @@ class View(msgspec.Struct, frozen=True):
     notice: str = ""
     seen_ms: int = 0
     """Wall time at which the console before this one left; 0 where nobody watched before."""
+    came_ms: int = 2**62
+    """Wall time at which this one came: what was raised since then has not been missed."""
     keys: Mapping[str, str] = msgspec.field(default_factory=dict)
     """Keys that were remapped, by command id."""
     prices: Prices | None = None

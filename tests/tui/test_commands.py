@@ -44,6 +44,22 @@ async def test_halt_goes_out_when_snapshots_are_old(state: LinkState) -> None:
         assert desk.source.asked == [("halt", {})]
 
 
+@pytest.mark.parametrize("state", [LinkState.OFFLINE, LinkState.STALE])
+async def test_an_engine_that_does_not_answer_closes_nothing_and_is_not_without_alerts(state: LinkState) -> None:
+    """C15, C36: its last snapshot had none; what the sentinel found since then is in the file."""
+    desk = Desk(changed(alerts=()))
+    async with desk.open() as pilot:
+        await pilot.press("a")
+        assert "✓ no alert" in await desk.settle(pilot)
+        desk.source.now = Link(state, 60.0)
+        await pilot.press("h")
+        text = await desk.settle(pilot)
+        assert "no alert" not in text
+        assert "the engine does not answer, so this is as it was; alerts.jsonl" in text
+        assert ("HALTS: cancel, close" in text) is (state is LinkState.STALE), "one that hangs obeys when it wakes"
+        assert ("no engine answers: h again in 3 s leaves a file HALT" in text) is (state is LinkState.OFFLINE)
+
+
 async def test_halt_that_nobody_hears_leaves_a_file_and_says_so(tmp_path: Path) -> None:
     """C17, B11: whatever else is broken; and it is not called done."""
     desk = Desk(None, halt_file=tmp_path / "HALT")
@@ -52,11 +68,11 @@ async def test_halt_that_nobody_hears_leaves_a_file_and_says_so(tmp_path: Path) 
         await pilot.press("h", "h")
         text = await desk.settle(pilot)
         assert (tmp_path / "HALT").exists()
-        assert "HALT not confirmed: left a file HALT, which halts the engine" in text
+        assert "HALT not confirmed, positions stay open: a file HALT halts the engine now or at its start" in text
         desk.clock.wall_s = 1015.0
         text = await desk.settle(pilot)
         assert "✗ halt failed" in text
-        assert "not confirmed; left a file HALT, which halts it: " in text
+        assert "not confirmed; left a file HALT, which halts it now or at its next start: " in text
 
 
 async def test_halt_works_behind_a_question() -> None:

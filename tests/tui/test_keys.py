@@ -55,7 +55,7 @@ async def test_remapped_halt_works_everywhere_and_is_shown() -> None:
         await pilot.pause()
         assert desk.source.asked == [("halt", {})]
         await pilot.press("escape", "question_mark")
-        assert "z         halt" in await desk.settle(pilot)
+        assert "z z       halt" in await desk.settle(pilot)
 
 
 async def test_configuration_is_applied_behind_the_first_frame() -> None:
@@ -99,3 +99,26 @@ async def test_everything_is_reached_by_keyboard() -> None:
         assert isinstance(desk.app.focused, Input)
         await pilot.press(*"stop", "enter", "down", "enter", "escape", "escape", "escape")
         assert "10,123.46" in await desk.settle(pilot)
+
+
+async def test_a_remapped_halt_is_named_wherever_halt_is() -> None:
+    """C8, C12: in the past, in a terminal too small, and in what the first press says."""
+    desk = Desk(keys={"halt": "f8"})
+    async with desk.open() as pilot:
+        await pilot.press("f8")
+        assert "f8 again in 3 s HALTS" in await desk.settle(pilot)
+    small = Desk(keys={"halt": "f8"})
+    async with small.open(60, 15) as pilot:
+        assert "f8 f8  halt" in await small.settle(pilot)
+
+
+async def test_a_read_only_console_offers_no_halt() -> None:
+    """C9: the keys that are valid here."""
+    desk = Desk(read_only=True)
+    async with desk.open() as pilot:
+        assert "h h halt" not in await desk.settle(pilot)
+    small = Desk(read_only=True)
+    async with small.open(60, 15) as pilot:
+        text = await small.settle(pilot)
+        assert "READ-ONLY" in text
+        assert "halt" not in text

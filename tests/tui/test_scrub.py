@@ -7,9 +7,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from desk import NOON_MS, SNAPSHOT, Desk
+from desk import NOON_MS, SNAPSHOT, Desk, changed
 
 from aml100.control.flight import FlightRecorder
+from aml100.domain.clock import wall_ms
 from aml100.tui.view import Link, LinkState
 from aml100.tui.widgets.dialogs import moment_of
 
@@ -99,6 +100,11 @@ async def test_alerts_missed_are_told_once() -> None:
         text = await desk.settle(pilot)
         assert "feed_stale MISSED" in text
         assert "order_rejected ×3  " in text
+        own = msgspec.structs.replace(SNAPSHOT.alerts[0], id=77, code="paused", last_ms=wall_ms() + 1_000)
+        desk.source.latest = changed(alerts=(own, *SNAPSHOT.alerts))
+        text = await desk.settle(pilot)
+        assert "paused  " in text, "raised before its eyes"
+        assert "feed_stale MISSED" in text
 
 
 @pytest.mark.parametrize(
@@ -114,4 +120,11 @@ async def test_alerts_missed_are_told_once() -> None:
     ],
 )
 def test_moments_are_read(text: str, at_ms: int | None) -> None:
-    assert moment_of(text, NOON_MS) == at_ms
+    assert moment_of(text, NOON_MS, NOON_MS) == at_ms
+
+
+def test_a_time_of_day_may_lie_after_the_frame_on_screen_and_not_after_now() -> None:
+    """From a frame of an hour ago forward, and no day back."""
+    frame_ms = NOON_MS - 3_600_000
+    assert moment_of("12:00", frame_ms, NOON_MS) == NOON_MS - 125_000
+    assert moment_of("13:00", frame_ms, NOON_MS) == NOON_MS - 125_000 - 23 * 3_600_000

@@ -150,9 +150,9 @@ class Moment(Dialog[int]):
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Cancel")]
 
-    def __init__(self, now_ms: int) -> None:
+    def __init__(self, now_ms: int, latest_ms: int) -> None:
         super().__init__()
-        self.now_ms = now_ms
+        self.now_ms, self.latest_ms = now_ms, latest_ms
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog"):
@@ -165,7 +165,7 @@ class Moment(Dialog[int]):
         self.query_one("#moment").focus()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        at_ms = moment_of(event.value, self.now_ms)
+        at_ms = moment_of(event.value, self.now_ms, self.latest_ms)
         if at_ms is None:
             self.query_one("#hint", Static).update(f"{event.value!r} is no time; allowed: 14:05, -90m, -3h")
         else:
@@ -178,11 +178,15 @@ class Moment(Dialog[int]):
 _UNITS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
-def moment_of(text: str, now_ms: int) -> int | None:
-    """The moment a text means, seen from `now_ms`: a time of that day (or the day before), a date, or so much ago.
+def moment_of(text: str, now_ms: int, latest_ms: int) -> int | None:
+    """The moment a text means, seen from `now_ms`: a time of that day, a date, or so much ago.
 
-    >>> moment_of("-90m", 10_000_000), moment_of("00:30", 3_600_000), moment_of("soon", 0)
+    A time of the day that is later than `latest_ms` is one of the day before.
+
+    >>> moment_of("-90m", 10_000_000, 10_000_000), moment_of("00:30", 3_600_000, 3_600_000), moment_of("soon", 0, 0)
     (4600000, 1800000, None)
+    >>> moment_of("00:45", 1_800_000, 3_600_000), moment_of("00:45", 88_200_000, 88_200_000)
+    (2700000, 2700000)
     """
     text = text.strip()
     if text.startswith("-") and text[-1:] in _UNITS:
@@ -200,7 +204,7 @@ def moment_of(text: str, now_ms: int) -> int | None:
     if len(parts) not in (2, 3) or not (0 <= parts[0] < 24 and all(0 <= part < 60 for part in parts[1:])):
         return None
     at_ms = day + sum(part * unit for part, unit in zip(parts, (3_600_000, 60_000, 1000), strict=False))
-    return at_ms if at_ms <= now_ms else at_ms - 86_400_000
+    return at_ms if at_ms <= latest_ms else at_ms - 86_400_000
 
 
 HELP_WIDTH = 75
@@ -253,7 +257,7 @@ class Help(Dialog[None]):
     def compose(self) -> ComposeResult:
         rows = [
             hanging(
-                f"{self.remapped.get(command.id) or shown_keys(command) or '(palette)':<10}{command.label:<16}",
+                f"{shown_keys(command, self.remapped) or '(palette)':<10}{command.label:<16}",
                 command.tooltip,
             )
             for command in self.commands

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from aml100.control.protocol import Snapshot
 from aml100.tui import figures
-from aml100.tui.commands import COMMAND_TABLE, held
+from aml100.tui.commands import COMMAND_TABLE, halt_keys, held
 from aml100.tui.ink import Line, cells, cut_words, line, pack, spread
 from aml100.tui.view import Link, LinkState, Outcome, Replay, View
 
@@ -184,7 +184,13 @@ def operation_lines(view: View, width: int, _height: int) -> list[Line]:
 def key_lines(view: View, width: int, _height: int) -> list[Line]:
     """The keys that work here, halt first; what has no room is in help and palette."""
     if view.replay is not None:
-        return [pack(width, [_key("h h", "halt now", "alarm"), *(_key(key, word) for key, word in REPLAY_KEYS)], " ")]
+        return [
+            pack(
+                width,
+                [_key(halt_keys(view.keys), "halt now", "alarm"), *(_key(key, word) for key, word in REPLAY_KEYS)],
+                " ",
+            )
+        ]
     watches = not view.read_only and not view.link.controller
     idle = view.read_only or watches
     state = view.snapshot.state if view.snapshot is not None else ""
@@ -194,6 +200,7 @@ def key_lines(view: View, width: int, _height: int) -> list[Line]:
         for command in sorted(COMMAND_TABLE, key=lambda one: 99 if one.bar is None else one.bar)
         if command.bar is not None
         and (command.id in ("halt", "take_over") or not (idle and command.to_engine))
+        and not (command.id == "halt" and view.read_only)
         and (command.id != "take_over" or watches)
         and command.id != useless
     ]
@@ -222,7 +229,9 @@ def notice_lines(view: View, width: int, height: int) -> list[Line]:
         facts.append(line(f"equity {figures.money(snapshot.equity)}"))
         facts.append(line(f"drawdown {figures.percent(snapshot.drawdown_pct)}"))
     facts.append(_link_chip(view.link))
-    facts.append(line((" h h ", "alarm"), " halt"))
+    facts.append(
+        line(("READ-ONLY", "warn")) if view.read_only else line((f" {halt_keys(view.keys)} ", "alarm"), " halt")
+    )
     if snapshot is not None:
         naked = [one.coin for one in snapshot.positions if not one.protected]
         facts.append(line(held(snapshot)))

@@ -11,7 +11,7 @@ from aml100.control.alerts import RUNBOOK
 from aml100.control.protocol import AlertView, DecisionView, ModelView, Snapshot
 from aml100.tui import figures
 from aml100.tui.ink import Column, Line, Span, cells, cut_words, gauge, line, pack, rule, table
-from aml100.tui.view import View
+from aml100.tui.view import LinkState, View
 from aml100.tui.widgets.curves import ACTION_ROLES
 from aml100.tui.widgets.listing import Row
 
@@ -150,7 +150,10 @@ def alert_rows(view: View, width: int, _order: int = 0) -> list[Row]:
     active = [one for one in snapshot.alerts if one.active]
     past = [one for one in snapshot.alerts if not one.active]
     rows = [section("now", view, width, line(("wall clock UTC; Enter says what to do", "dim")))]
-    if not active:
+    if view.link.state is not LinkState.LIVE and view.replay is None:
+        words = " ? the engine does not answer, so this is as it was; alerts.jsonl beside state.db has what came since"
+        rows.append(Row("silent", line((cut_words(words, width), "warn"))))
+    elif not active:
         rows.append(Row("none", line((" ✓ no alert", "good"))))
     rows += [row for one in active for row in _alert_rows(one, view, width)]
     rows += [Row("gap", ()), section("over", view, width, line(("newest first", "dim")))]
@@ -163,7 +166,7 @@ def _alert_rows(one: AlertView, view: View, width: int) -> list[Row]:
     glyph, role = ("✗", "bad") if one.level == "alarm" else ("▲", "warn")
     if not one.active:
         glyph, role = "·", "dim"
-    missed = " MISSED" if one.last_ms > view.seen_ms > 0 else ""
+    missed = " MISSED" if 0 < view.seen_ms < one.last_ms <= view.came_ms else ""
     times = f" ×{one.count}" if one.count > 1 else ""
     head = line(
         (f" {glyph} ", role),

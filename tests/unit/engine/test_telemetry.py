@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+from pathlib import Path
+
 import pytest
 
+from aml100.domain.events import EquityMarked, LedgerPosted, Record
 from aml100.engine.telemetry import CURVE_POINTS, Curve, Telemetry
+from aml100.storage.database import Database
 
 
 @pytest.mark.parametrize("length", [1, 2, 100, 119, 500, 5000, 23_456])
@@ -75,3 +80,40 @@ def test_log_tells_of_a_training_when_its_state_changes() -> None:
         ("info", "training running"),
         ("warning", "training failed: killed by the system"),
     ]
+
+
+def test_the_deepest_fall_is_from_the_highest_equity_ever_whatever_was_resumed_or_paid_since() -> None:
+    """SPEC 9: never reset; a resume begins the guards' own peak anew (their drawdown_frac starts at 0 again)."""
+
+    def marked(minute: int, equity: int, since_resumed: float) -> EquityMarked:
+        worth = Decimal(equity)
+        return EquityMarked(60_000 * minute, worth, worth, since_resumed, worth)
+
+    telemetry = Telemetry()
+    telemetry.on_record(LedgerPosted(0, "deposit", None, Decimal(10_000), "initial"))
+    for mark in (marked(1, 10_000, 0.0), marked(2, 9_900, 0.01), marked(3, 9_900, 0.0), marked(4, 9_800, 0.0101)):
+        telemetry.on_record(mark)
+    assert telemetry.max_drawdown == pytest.approx(0.02)
+    telemetry.on_record(LedgerPosted(300_000, "deposit", None, Decimal(-5_000), "taken out"))
+    telemetry.on_record(marked(6, 4_800, 0.0))
+    assert telemetry.max_drawdown == pytest.approx(1 - 4_800 / 5_000)
+    telemetry.on_record(LedgerPosted(420_000, "deposit", None, Decimal(5_000), "paid in"))
+    telemetry.on_record(marked(8, 9_800, 0.0))
+    assert telemetry.max_drawdown == pytest.approx(0.04), "money moved is no fall"
+
+
+def test_the_deepest_fall_is_the_same_after_a_restart(tmp_path: Path) -> None:
+    telemetry, facts = Telemetry(), list[Record]()
+    for minute, equity, moved in ((1, 1_000, 1_000), (2, 900, 0), (3, 1_400, 500), (4, 1_330, 0)):
+        if moved:
+            facts.append(LedgerPosted(60_000 * minute, "deposit", None, Decimal(moved), str(minute)))
+        worth = Decimal(equity)
+        facts.append(EquityMarked(60_000 * minute, worth, worth, 0.0, worth))
+    for fact in facts:
+        telemetry.on_record(fact)
+    assert telemetry.max_drawdown == pytest.approx(1 - 1_330 / 1_500)
+    with Database.open(tmp_path / "state.db", "NORMAL", "sim", "0x1", "venue") as database:
+        database.journal(facts).result()
+        again = Telemetry()
+        again.restore(database)
+    assert again.max_drawdown == telemetry.max_drawdown

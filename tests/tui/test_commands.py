@@ -55,7 +55,7 @@ async def test_an_engine_that_does_not_answer_closes_nothing_and_is_not_without_
         await pilot.press("h")
         text = await desk.settle(pilot)
         assert "no alert" not in text
-        assert "the engine does not answer, so this is as it was; alerts.jsonl" in text
+        assert "as it was: the engine does not answer; alerts.jsonl has what came since" in text
         assert ("HALTS: cancel, close" in text) is (state is LinkState.STALE), "one that hangs obeys when it wakes"
         assert ("no engine answers: h again in 3 s leaves a file HALT" in text) is (state is LinkState.OFFLINE)
 

@@ -151,7 +151,7 @@ def alert_rows(view: View, width: int, _order: int = 0) -> list[Row]:
     past = [one for one in snapshot.alerts if not one.active]
     rows = [section("now", view, width, line(("wall clock UTC; Enter says what to do", "dim")))]
     if view.link.state is not LinkState.LIVE and view.replay is None:
-        words = " ? the engine does not answer, so this is as it was; alerts.jsonl beside state.db has what came since"
+        words = " ? as it was: the engine does not answer; alerts.jsonl has what came since"
         rows.append(Row("silent", line((cut_words(words, width), "warn"))))
     elif not active:
         rows.append(Row("none", line((" ✓ no alert", "good"))))

@@ -6,6 +6,7 @@ position, and its first layer is split: the encoding's share is computed once a 
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import TypeAlias
 
 import torch
@@ -59,6 +60,12 @@ class QNetwork(nn.Module):
                 if name.startswith("encoder.bias_ih"):
                     weight[self.hidden : 2 * self.hidden] = 1.0
             self.duel.weight.mul_(0.1)
+
+    def twin(self) -> QNetwork:
+        """A copy on the same device; a copied LSTM's weights lie apart, and cuDNN would gather them at each call."""
+        twin = deepcopy(self)
+        twin.encoder.flatten_parameters()
+        return twin
 
     def encode(self, market: Tensor, state: LstmState | None = None) -> tuple[Tensor, LstmState]:
         """Read bars in time order.

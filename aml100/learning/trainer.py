@@ -20,7 +20,6 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import asdict, replace
 from typing import Any, Final
 
@@ -390,7 +389,7 @@ class Training:
     def _health(self) -> tuple[HealthFinding, ...]:
         kept = self.kept
         finite = all(np.isfinite(array).all() for array in kept.weights.values())
-        letting = probe_members(deepcopy(self.learner.average), [kept.weights], self.dataset, self.device)
+        letting = probe_members(self.learner.average.twin(), [kept.weights], self.dataset, self.device)
         return policy_health(kept.validation, max(self.curve), finite, self.settings.gamma, letting)
 
 

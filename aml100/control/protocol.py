@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 PROTOCOL_VERSION = 1
+MODELS_SHOWN = 50
 
 
 class ObjectiveView(msgspec.Struct, frozen=True):
@@ -356,7 +357,7 @@ class Snapshot(msgspec.Struct, frozen=True, tag="snapshot"):
     training: TrainingView = TrainingView(state="idle")
     model: ModelView = ModelView(id=None, name="none")
     models: tuple[ModelView, ...] = ()
-    """The latest first."""
+    """The latest first, at most MODELS_SHOWN."""
     shadow: ShadowView | None = None
     """The challenger that is being tried, if one is."""
     health: tuple[HealthView, ...] = ()

@@ -352,11 +352,20 @@ class StateChanged(msgspec.Struct, frozen=True):
     time_ms: int
 
 
+FAILED: Final = "failed: "
+
+
 class CommandDone(msgspec.Struct, frozen=True):
+    """What became of an operator's command; `result` begins with FAILED where nothing, or not all, was done."""
+
     name: str
     by: str
     result: str
     time_ms: int
+
+    @property
+    def ok(self) -> bool:
+        return not self.result.startswith(FAILED)
 
 
 class FundingRecorded(msgspec.Struct, frozen=True):

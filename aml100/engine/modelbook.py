@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from aml100.control.protocol import ModelView
+from aml100.control.protocol import MODELS_SHOWN, ModelView
 from aml100.domain.errors import UsageError
 from aml100.engine.listener import Listeners
 from aml100.learning.bundle import Bundle, BundleError, load_bundle
@@ -21,7 +21,6 @@ from aml100.storage.entries import Entry, ModelEvent, ModelVersion, ShadowSaved
 log = logging.getLogger(__name__)
 
 CHAMPION, CHALLENGER = "champion", "challenger"
-SHOWN = 50
 
 
 class ModelBook:
@@ -132,7 +131,7 @@ class ModelBook:
     def views(self) -> tuple[ModelView, ...]:
         """Every version, the latest first."""
         ordered = sorted(self.versions.values(), key=lambda version: version.created_ms, reverse=True)
-        return tuple(map(_view, ordered[:SHOWN]))
+        return tuple(map(_view, ordered[:MODELS_SHOWN]))
 
 
 def _view(version: ModelVersion) -> ModelView:

@@ -23,7 +23,7 @@ from aml100.control.flight import FRAME_S, FlightRecorder
 from aml100.control.protocol import Answer, Request, Snapshot, Welcome
 from aml100.domain.clock import wall_ms
 from aml100.domain.errors import AmlError, VenueError
-from aml100.domain.events import CancelForeign, CancelOrders, Command, CommandDone, CommandName, TradingState
+from aml100.domain.events import FAILED, CancelForeign, CancelOrders, Command, CommandDone, CommandName, TradingState
 from aml100.domain.units import ZERO, Coin, iso_utc
 from aml100.engine.alerts import AlertListener
 from aml100.engine.desk import Begun, TrainingDesk
@@ -241,7 +241,7 @@ class OperatorDesk:
     async def _done(self, name: str, who: str, result: str, *, ok: bool = True, exit_code: int = 0) -> Answer:
         """Journal what became of a command, and answer it."""
         engine = self._engine
-        record = CommandDone(name, who, result, engine.clock.now_ms())
+        record = CommandDone(name, who, result if ok else FAILED + result, engine.clock.now_ms())
         await engine.on_consumer(lambda: engine.record(record))
         return Answer(0, ok, result, exit_code)
 

@@ -213,7 +213,8 @@ class Telemetry:
                 level = "info" if record.state == "trading" else "warning"
                 self.say(f"the state is now {record.state}{why}", record.time_ms, level)
             case CommandDone():
-                self.say(f"{record.name} by {record.by}: {record.result}", record.time_ms)
+                level = "info" if record.ok else "warning"
+                self.say(f"{record.name} by {record.by}: {record.result}", record.time_ms, level)
             case _:
                 pass
 

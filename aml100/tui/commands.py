@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from aml100.control.protocol import Snapshot
+from aml100.control.protocol import MODELS_SHOWN, Snapshot
 from aml100.domain.errors import UsageError
 from aml100.tui import figures
 
@@ -23,7 +23,6 @@ class Question(msgspec.Struct, frozen=True):
     """`word`: what must be typed to confirm; None where one key is enough."""
 
     title: str
-    effects: tuple[str, ...]
     word: str | None = None
 
 
@@ -270,13 +269,33 @@ def shown_keys(command: ConsoleCommand, remapped: Mapping[str, str]) -> str:
 def question_for(
     command: ConsoleCommand, snapshot: Snapshot | None, arguments: Mapping[str, object] = MappingProxyType({})
 ) -> Question | None:
-    """What to ask before `command`, with the effect in numbers; None where it may go out at once."""
+    """What to ask before `command`; None where it may go out at once."""
     live = snapshot is not None and snapshot.mode == "LIVE"
     if command.ask is None or (command.id == "pause" and not live):
         return None
     word = command.id.upper() if live or command.id == "reset" else None
     what = " ".join(str(value) for value in arguments.values())
-    return Question(f"{command.label.capitalize()} {what}".rstrip() + "?", command.ask(snapshot), word)
+    return Question(f"{command.label.capitalize()} {what}".rstrip() + "?", word)
+
+
+def nothing_to_do(command: str, snapshot: Snapshot | None, chosen: str = "") -> str:
+    """Why a command would change nothing as things stand, "" where it may; `chosen`: the id of the model it is for."""
+    if snapshot is None:
+        return ""
+    training, model = snapshot.training.state, snapshot.model
+    over = {"idle": "none was begun", "cancelled": "the last one is cancelled already"}
+    if command == "cancel_training" and training != "running":
+        return over.get(training, f"none is under way, the last one is {training}")
+    if command in ("retrain", "resume_training") and training == "running":
+        return f"a training is under way{_training_epoch(snapshot)}"
+    if command == "resume_training" and training == "done":
+        return "the last training is done: there is nothing to go on with"
+    if command == "promote" and chosen == model.id:
+        return f"{model.name} trades already"
+    earlier = [one for one in snapshot.models if one.state == "retired" and one.id != model.id]
+    if command == "rollback" and not earlier and len(snapshot.models) < MODELS_SHOWN:
+        return "there is no earlier champion"
+    return ""
 
 
 def halt_keys(keys: Mapping[str, str]) -> str:

@@ -109,8 +109,17 @@ def cells(spans: Line) -> int:
 
 
 def to_ascii(spans: Line) -> Line:
-    """The same line in 7 bits: our signs by their stand-ins of equal width, anything else by `?`."""
-    return tuple((text.translate(_ASCII).encode("ascii", "replace").decode("ascii"), role) for text, role in spans)
+    """The same line in 7 bits and of the same width: our signs by their stand-ins, anything else by `?`.
+
+    >>> to_ascii(line("1.21 ≥ 2 %"))
+    (('1.21 >=2 %', 'text'),)
+    """
+    return tuple((_in_7_bits(text), role) for text, role in spans)
+
+
+def _in_7_bits(text: str) -> str:
+    text = text.replace("≥ ", ">=").replace("≤ ", "<=").translate(_ASCII)
+    return text.encode("ascii", "replace").decode("ascii")
 
 
 def cut_words(text: str, width: int) -> str:

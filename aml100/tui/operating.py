@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
@@ -16,7 +16,15 @@ from textual.app import App
 
 from aml100.control.protocol import ModelView
 from aml100.domain.clock import Clock
-from aml100.tui.commands import BY_ID, COMMAND_TABLE, ConsoleCommand, halt_keys, halt_warning, question_for
+from aml100.tui.commands import (
+    BY_ID,
+    COMMAND_TABLE,
+    ConsoleCommand,
+    halt_keys,
+    halt_warning,
+    nothing_to_do,
+    question_for,
+)
 from aml100.tui.source import NotDelivered, SnapshotSource
 from aml100.tui.view import LinkState, Operation, Outcome
 
@@ -107,21 +115,16 @@ class Operating(App[int]):
             halts = halt_keys(self.keys_given)
             self.say(f"READ-ONLY: another console commands; T takes over, {halts} halts even from here")
             return
-        training = self.source.latest.training.state if self.source.latest is not None else "running"
-        if command_id == "cancel_training" and training != "running":
-            self.say(f"cancel training: none is under way, the last one is {training}")
-            return
         arguments: dict[str, object] = {}
         if command.chosen:
             chosen = getattr(self.screen, "chosen", None)
             if not isinstance(chosen, ModelView):
                 self.say(f"{command.label}: choose a model first (m, arrow keys)")
                 return
-            latest = self.source.latest
-            if latest is not None and chosen.id == latest.model.id:
-                self.say(f"{command.label}: {chosen.name} trades already")
-                return
             arguments[command.chosen] = chosen.id
+        if idle := nothing_to_do(command_id, self.source.latest, str(arguments.get("model", ""))):
+            self.say(f"{command.label}: {idle}")
+            return
         question = question_for(command, self.source.latest, arguments)
         if question is None:
             self.send(command.id, arguments)
@@ -136,7 +139,11 @@ class Operating(App[int]):
 
         from aml100.tui.widgets.dialogs import Confirm
 
-        await self.push_screen(Confirm(question), answered)
+        await self.push_screen(Confirm(question, self._effects_of(command)), answered)
+
+    def _effects_of(self, command: ConsoleCommand) -> Callable[[], tuple[str, ...]]:
+        """What the command would do as things stand when it is asked."""
+        return lambda: command.ask(self.source.latest) if command.ask is not None else ()
 
     async def action_pause(self) -> None:
         await self.action_ask("pause")
@@ -184,8 +191,7 @@ class Operating(App[int]):
         if isinstance(self.screen, Leave):
             return
         stop = BY_ID["stop"]
-        snapshot, link = self.source.latest, self.source.link()
-        effects = stop.ask(snapshot) if stop.ask is not None and snapshot is not None else ()
+        link = self.source.link()
         may_stop = not self.read_only and link.controller and link.state in (LinkState.LIVE, LinkState.STALE)
 
         def chosen(choice: str | None) -> None:
@@ -195,7 +201,7 @@ class Operating(App[int]):
                 self._stop_engine()
 
         is_gone = link.state is LinkState.OFFLINE
-        await self.push_screen(Leave(effects if may_stop else (), may_stop=may_stop, is_gone=is_gone), chosen)
+        await self.push_screen(Leave(self._effects_of(stop), may_stop=may_stop, is_gone=is_gone), chosen)
 
     def _stop_engine(self) -> None:
         snapshot = self.source.latest

@@ -73,6 +73,9 @@ async def test_b11_what_cannot_be_closed_is_said_with_exit_code_1(tmp_path: Path
         answer = await ask(state, "halt")
         assert (answer.ok, answer.exit_code) == (False, 1)
         assert "BTC" in answer.text
+        (told,) = engine.database.commands()
+        assert (told.name, told.ok) == ("halt", False)
+        assert answer.text in told.result
         assert engine.core.state.trading is TradingState.HALTED
 
 

@@ -6,13 +6,14 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from desk import NOON_MS, Desk, changed, screen_text
+from desk import NOON_MS, SNAPSHOT, Desk, changed, screen_text
 from textual.widgets import Input
 
 from aml100.control.protocol import Answer, TrainingView
 from aml100.tui.commands import COMMAND_TABLE, question_for
 from aml100.tui.source import NotDelivered
 from aml100.tui.view import Link, LinkState
+from aml100.tui.widgets import dialogs
 from aml100.tui.widgets.dialogs import Confirm, Leave
 
 
@@ -155,7 +156,7 @@ async def test_halt_is_one_palette_entry() -> None:
 )
 async def test_question_defaults_to_no_and_enter_alone_cancels(key: str, command: str) -> None:
     """C15."""
-    desk = Desk()
+    desk = Desk(changed(training=TrainingView("running" if command == "cancel_training" else "cancelled")))
     async with desk.open() as pilot:
         await pilot.press(key, "enter")
         await pilot.pause()
@@ -203,7 +204,7 @@ async def test_reset_wants_its_word() -> None:
 )
 async def test_live_account_wants_the_command_typed(key: str, word: str) -> None:
     """C16: everything but halt."""
-    desk = Desk(changed(mode="LIVE"))
+    desk = Desk(changed(mode="LIVE", training=TrainingView("idle")))
     async with desk.open() as pilot:
         await pilot.press(key, "enter")
         await pilot.pause()
@@ -226,9 +227,9 @@ async def test_halt_on_a_live_account_asks_nothing() -> None:
 
 async def test_command_goes_from_pending_to_done_or_failed() -> None:
     """C22."""
-    desk = Desk()
+    desk = Desk(changed(training=TrainingView("idle")))
     desk.source.gate = asyncio.Event()
-    desk.source.answers["retrain"] = Answer(2, False, "a training is under way", 1)
+    desk.source.answers["retrain"] = Answer(2, False, "not enough bars to train on", 1)
     async with desk.open() as pilot:
         await pilot.press("p")
         assert "… pause pending" in await desk.settle(pilot)
@@ -237,7 +238,7 @@ async def test_command_goes_from_pending_to_done_or_failed() -> None:
         await pilot.press("r", "y")
         text = await desk.settle(pilot)
         assert "✗ retrain failed" in text
-        assert "a training is under way" in text
+        assert "not enough bars to train on" in text
         await pilot.press("p")
         assert "✓ pause done" in await desk.settle(pilot)
         desk.clock.wall_s += 20.0
@@ -370,9 +371,32 @@ async def test_what_would_change_nothing_is_not_asked() -> None:
     async with desk.open() as pilot:
         await pilot.press("C")
         assert "cancel training: none is under way, the last one is done" in await desk.settle(pilot)
+        await pilot.press("R")
+        assert "the last training is done: there is nothing to go on with" in await desk.settle(pilot)
         await pilot.press("m", "P")
         assert "promote: m-0012 trades already" in await desk.settle(pilot)
+        desk.source.latest = changed(training=TrainingView("running", 7, 500), models=(SNAPSHOT.model,))
+        for key, words in (("r", "a training is under way at epoch 7"), ("B", "there is no earlier champion")):
+            await pilot.press(key)
+            assert words in await desk.settle(pilot)
         assert not isinstance(desk.app.screen, Confirm)
+
+
+async def test_numbers_of_a_question_are_those_of_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """C15: what flatten closes is what is open when it is answered, not when it was asked."""
+    monkeypatch.setattr(dialogs, "EFFECTS_S", 0.01)
+    desk = Desk()
+    async with desk.open() as pilot:
+        await pilot.press("f")
+        assert "close 1 position, " in await desk.settle(pilot)
+        desk.source.latest = changed(positions=())
+        await pilot.pause(0.2)
+        assert "close no open position, SIM on" in await desk.settle(pilot)
+        await pilot.press("escape", "q")
+        assert "no open position" in await desk.settle(pilot)
+        desk.source.latest = SNAPSHOT
+        await pilot.pause(0.2)
+        assert "1 position, " in await desk.settle(pilot)
 
 
 async def test_control_c_asks_and_ends_nothing() -> None:

@@ -7,9 +7,9 @@ takes a command's word: no word has an h.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Final, TypeVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -20,6 +20,7 @@ from textual.widgets import Button, Input, Static
 from aml100.domain.units import iso_utc
 from aml100.tui.commands import COMMAND_TABLE, ConsoleCommand, Question, shown_keys
 
+EFFECTS_S: Final = 1.0
 AnswerT = TypeVar("AnswerT")
 
 
@@ -27,6 +28,23 @@ class Dialog(ModalScreen[AnswerT]):
     """Stands over the screen until it is answered."""
 
     CSS_PATH = "../dialogs.tcss"
+
+
+class Effects(Static):
+    """What a yes would do, in the numbers of now: they go on while the question stands (GUARANTEES C15)."""
+
+    def __init__(self, effects: Callable[[], tuple[str, ...]], mark: str) -> None:
+        super().__init__(markup=False)
+        self.effects = effects
+        self.mark = mark
+
+    def on_mount(self) -> None:
+        self.refill()
+        self.set_interval(EFFECTS_S, self.refill)
+
+    def refill(self) -> None:
+        """Write them anew."""
+        self.update("\n".join(f"{self.mark}{effect}" for effect in self.effects()))
 
 
 class WordInput(Input):
@@ -51,15 +69,15 @@ class Confirm(Dialog[bool]):
         Binding("h", "app.halt", "halt", id="halt"),
     ]
 
-    def __init__(self, question: Question) -> None:
+    def __init__(self, question: Question, effects: Callable[[], tuple[str, ...]]) -> None:
         super().__init__()
         self.question = question
+        self.effects = effects
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog"):
             yield Static(self.question.title, classes="dialog-title", markup=False)
-            for effect in self.question.effects:
-                yield Static(f"- {effect}", markup=False)
+            yield Effects(self.effects, "- ")
             if self.question.word is None:
                 with Horizontal(classes="dialog-buttons"):
                     yield Button("No (Enter)", id="no")
@@ -110,7 +128,7 @@ class Leave(Dialog[str]):
         Binding("h", "app.halt", "halt", id="halt"),
     ]
 
-    def __init__(self, effects: tuple[str, ...], *, may_stop: bool, is_gone: bool = False) -> None:
+    def __init__(self, effects: Callable[[], tuple[str, ...]], *, may_stop: bool, is_gone: bool = False) -> None:
         super().__init__()
         self.effects = effects
         self.may_stop = may_stop
@@ -125,8 +143,7 @@ class Leave(Dialog[str]):
                 yield Static("- detach: the engine goes on, `aml100-console attach` returns", markup=False)
             if self.may_stop:
                 yield Static("- stop: the engine ends as well", markup=False)
-            for effect in self.effects:
-                yield Static(f"  {effect}", markup=False)
+                yield Effects(self.effects, "  ")
             with Horizontal(classes="dialog-buttons"):
                 yield Button("Stay (Enter)", id="cancel")
                 yield Button("Leave (d)" if self.is_gone else "Detach (d)", id="detach")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from aml100.domain.events import EquityMarked, LedgerPosted, Record
+from aml100.domain.events import CommandDone, EquityMarked, LedgerPosted, Record
 from aml100.engine.telemetry import CURVE_POINTS, Curve, Telemetry
 from aml100.storage.database import Database
 
@@ -54,6 +54,17 @@ def told(kind: str, **fields: object) -> list[tuple[str, str]]:
     telemetry = Telemetry()
     telemetry.on_event(kind, fields)
     return [(one.level, one.text) for one in telemetry.log]
+
+
+def test_command_that_failed_is_a_warning_and_says_so() -> None:
+    """C22: `resume` beside a HALT file is no news like any other."""
+    telemetry = Telemetry()
+    telemetry.on_record(CommandDone("pause", "cli:ann", "no new entries", 5))
+    telemetry.on_record(CommandDone("resume", "cli:ann", "failed: HALT is there: remove it first, then resume", 6))
+    assert [(one.level, one.text) for one in telemetry.log] == [
+        ("info", "pause by cli:ann: no new entries"),
+        ("warning", "resume by cli:ann: failed: HALT is there: remove it first, then resume"),
+    ]
 
 
 def test_log_speaks_in_sentences() -> None:

@@ -8,7 +8,7 @@ import msgspec
 
 from aml100.control.protocol import TrainingView
 from aml100.engine.listener import Listeners
-from aml100.training.messages import Progress, TrainingSpec
+from aml100.training.messages import Done, Progress, TrainingSpec
 
 KEPT_CURVE: Final = 200
 
@@ -52,6 +52,21 @@ class TrainingBoard:
                 actions=seen.actions,
                 cause=cause,
                 reason=self.view.reason,
+            )
+        )
+
+    def finish(self, done: Done) -> None:
+        """A model was made: what the epoch that was kept earned in validation, not the last one."""
+        seen = done.validation
+        self._show(
+            msgspec.structs.replace(
+                self.view,
+                state="done",
+                epoch=done.epochs,
+                eta_s=None,
+                validation=seen.net_return * 100,
+                actions=(seen.hold_share, seen.buy_share, seen.sell_share),
+                reason=f"kept: epoch {done.best_epoch}",
             )
         )
 

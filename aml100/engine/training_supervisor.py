@@ -252,7 +252,10 @@ class TrainingSupervisor:
         state = "done" if isinstance(final, Done) else "cancelled" if isinstance(final, Stopped) else "failed"
         reason = final.reason if isinstance(final, Failed) else self._why_cancelled if state == "cancelled" else ""
         self._record(job, state, final, reason=reason)
-        self._board.say(state, reason)
+        if isinstance(final, Done):
+            self._board.finish(final)
+        else:
+            self._board.say(state, reason)
         if isinstance(final, Failed):
             log.warning("training failed, the last good model stays: %s", final.reason)
 

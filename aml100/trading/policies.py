@@ -88,7 +88,7 @@ class AwaitingModel(_Stateless):
     name = "awaiting-model"
 
     def decide(self, position: npt.NDArray[np.float64], bar_ms: int) -> PolicyAnswer:
-        return PolicyAnswer(Action.HOLD, confidence=0.0, note="no model yet: the first one is being trained")
+        return PolicyAnswer(Action.HOLD, confidence=0.0, note="no model yet: the first one is not trained")
 
 
 class Random(_Stateless):

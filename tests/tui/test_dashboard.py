@@ -11,7 +11,7 @@ from desk import SNAPSHOT, Desk, changed, screen_text
 from textual.events import Resize
 from textual.geometry import Size
 
-from aml100.control.protocol import AccessView, FeedView, ModelView, ObjectiveView, PositionView, Snapshot
+from aml100.control.protocol import AccessView, FeedView, ModelView, ObjectiveView, PositionView, Snapshot, TrainingView
 from aml100.tui.view import Link, LinkState
 
 WORDS = ["mode", "equity", "drawdown", "position", "halt", "HOLD", "BUY", "SELL", "Foundation"]
@@ -165,7 +165,7 @@ async def test_what_may_keep_us_from_trading_stands_in_the_header(state: str, wo
 
 async def test_trading_without_a_model_says_that_it_waits_for_one() -> None:
     """TRADING in green while nothing can be traded: the reason stands beside it, and whole in the decisions."""
-    why = "no model yet: the first one is being trained"
+    why = "no model yet: the first one is not trained"
     waiting = changed(
         state_reason="",
         model=ModelView(None, "none yet"),
@@ -174,6 +174,8 @@ async def test_trading_without_a_model_says_that_it_waits_for_one() -> None:
     text = await text_of(waiting)
     assert "TRADING  no model yet: in training, 3m to go" in text
     assert f"HOLD no Q · {why}" in text
+    given_up = msgspec.structs.replace(waiting, training=TrainingView("cancelled", 7, 500))
+    assert "TRADING  no model, training cancelled " in await text_of(given_up)
 
 
 async def test_reason_of_a_failed_training_is_shown() -> None:

@@ -141,7 +141,7 @@ def contest_lines(view: View, width: int, _height: int) -> list[Line]:
         ]
         note = line(("net of costs, same bars, % of one notional", "dim"))
     sick = [one for one in snapshot.health if not one.healthy]
-    if snapshot.health:
+    if snapshot.health and snapshot.model.id is not None:
         words = "; ".join(f"{one.name}: {one.detail}" for one in sick) or f"{len(snapshot.health)} checks fine"
         body.append(
             line(

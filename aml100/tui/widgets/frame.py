@@ -64,10 +64,12 @@ def banner_lines(view: View, width: int, _height: int) -> list[Line]:
 
 
 def _no_model(snapshot: Snapshot) -> str:
-    """Why nothing is traded though trading is on: the first model is being trained; empty where there is one."""
+    """Why nothing is traded though trading is on; empty where there is a model, or a policy that needs none."""
     training = snapshot.training
-    if snapshot.state != "trading" or snapshot.model.id is not None or training.state != "running":
+    if snapshot.state != "trading" or snapshot.model.id is not None or training.state == "idle":
         return ""
+    if training.state != "running":
+        return f"no model, training {training.state}"
     wait = f", {figures.calm_span(training.eta_s)} to go" if training.eta_s is not None else ""
     return f"no model yet: in training{wait}"
 

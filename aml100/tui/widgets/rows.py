@@ -44,7 +44,7 @@ SHORTEST_BAR: Final = 8
 REASONS: Final = {
     "order": "an order was sent",
     "policy": "it chose to wait, or to keep what it has",
-    "model": "no model yet: the first was being trained",
+    "model": "no model yet: none was trained so far",
     "series": "no bar follows, so nothing could be filled",
     "q_gap": "the best action hardly beat the next one",
     "halt": "trading was halted or paused",

@@ -142,7 +142,11 @@ async def test_d24_a_killed_trainer_loses_no_more_than_since_its_last_checkpoint
     await stage.until(lambda: bool(seen.append(stage.desk.view().epoch)) or "done" in stage.states())
     assert min(seen) >= before - 1  # an epoch is in the checkpoint after the first update of the next
     assert stage.states() == ["done"]
-    assert stage.desk.view().epoch == 60
+    view, (training,) = stage.desk.view(), database.trainings()
+    assert view.epoch == 60
+    assert view.validation == pytest.approx(100 * (training.validation or 0.0)), "of the kept epoch, as in the list"
+    assert view.validation != view.validations[-1]
+    assert view.reason.startswith("kept: epoch ")
     await stage.desk.close()
 
 

@@ -99,6 +99,8 @@ def backtest(options: BacktestOptions) -> int:
 
 def choose_policy(options: BacktestOptions, settings: Settings, market: Market, warmup_bars: int) -> PolicyChoice:
     """Who decides; UsageError where it is a model that is not there, BundleError where it is of other features."""
+    if options.model is not None and options.policy != "model":
+        raise UsageError(f"--model: not beside --policy {options.policy}, which has none; allowed: one of the two")
     if options.policy == "oracle":
         return _oracle(settings, market, warmup_bars)
     if options.policy != "model":

@@ -72,6 +72,8 @@ def _span(options: ReportOptions, run: Run, reader: StateReader) -> tuple[int, i
     """Of market time: as asked, or with --run what that run lived through, else everything on its ledger."""
     from_ms = 0 if options.from_ms is None else options.from_ms
     to_ms = LAST_MS if options.to_ms is None else options.to_ms
+    if from_ms >= to_ms:
+        raise UsageError("--from/--to: the span is empty; allowed: a --from before --to")
     if options.run is not None and options.from_ms is None and options.to_ms is None:
         lived = reader.equity_span(run.run_id)
         if lived is not None:

@@ -43,9 +43,13 @@ def run(options: RunOptions) -> int:
 def _check(options: RunOptions) -> None:
     if options.policy == "oracle":
         raise UsageError("--policy oracle: it sees the future; allowed: in backtest only")
+    if options.model is not None and options.policy != "model":
+        raise UsageError(f"--model: not beside --policy {options.policy}, which has none; allowed: one of the two")
     if options.venue.kind == "sim":
         if options.effective_execution != "venue":
             raise UsageError("--execution paper: not on the embedded venue, whose money is play money; allowed: venue")
+        if options.data and "process" in options.given:
+            raise UsageError("--process: not beside --data, whose bars are the market; allowed: one of the two")
         return
     for name in ("data", "process", "speed", "warmup_bars", "funding", "faults"):
         if name in options.given:

@@ -129,7 +129,8 @@ def number_from(low: float, high: float) -> Callable[[str], float]:
 def parse_whole(text: str) -> int:
     """A whole number of at least 0."""
     if re.fullmatch(r"\d{1,18}", text, re.ASCII) is None:
-        raise ValueError(f"{text!r} is refused; allowed: a whole number of at least 0")
+        allowed = "of at most 18 digits" if re.fullmatch(r"\d+", text, re.ASCII) else "of at least 0"
+        raise ValueError(f"{text!r} is refused; allowed: a whole number {allowed}")
     return int(text)
 
 

@@ -266,6 +266,8 @@ def _locate(variable: str, trees: Mapping[str, Tree]) -> tuple[str, KeyPath]:
 def _unknown_variable(variable: str, trees: Mapping[str, Tree]) -> ConfigError:
     known = [_variable_name(stem, key) for stem, tree in trees.items() for key, _ in _leaves(tree, ())]
     known.extend(SECRET_VARIABLES)
+    if variable in known:  # an object: its keys are set one by one
+        return _refusal(f"{variable}: is an object; allowed: {variable}__<KEY> with a key of it")
     return _refusal(
         f"{variable}: unknown environment variable{_did_you_mean(variable, known)}; "
         f"allowed: {PREFIX}<SECTION>__<KEY> with the keys of `config show`"

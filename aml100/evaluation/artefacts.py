@@ -65,8 +65,12 @@ def need_folder(folder: Path) -> None:
         raise UsageError(
             f"{folder}: cannot be made ({error.strerror}); allowed: a new folder, or one of yours"
         ) from None
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise UsageError(f"{folder}: cannot be written; allowed: a new folder, or one of yours")
+    try:  # what may be written, root may not always: only trying tells
+        tempfile.TemporaryDirectory(prefix=".aml100-", dir=folder).cleanup()
+    except OSError as error:
+        raise UsageError(
+            f"{folder}: cannot be written ({error.strerror}); allowed: a new folder, or one of yours"
+        ) from None
 
 
 def write_artefacts(folder: Path, result: BacktestResult, page: ReportInput) -> None:
@@ -74,6 +78,7 @@ def write_artefacts(folder: Path, result: BacktestResult, page: ReportInput) -> 
 
     Raises:
         UsageError: the place will not do, see `check_place`.
+        OSError: the disk is full; it names the folder, where nothing is left.
     """
     check_place(folder)
     folder = Path(os.path.realpath(folder))  # a link stays, what it leads to is replaced
@@ -84,6 +89,8 @@ def write_artefacts(folder: Path, result: BacktestResult, page: ReportInput) -> 
             shutil.rmtree(folder)
         os.replace(made, folder)
         folder.chmod(0o755)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder)) from None
     finally:
         shutil.rmtree(made, ignore_errors=True)
 

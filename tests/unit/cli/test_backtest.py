@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import os
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pytest
 from aml100.cli import backtest as command
 from aml100.cli.main import main
 from aml100.domain.units import Coin
+from aml100.evaluation import artefacts
 from aml100.sim.scenario import synthetic_series
 from tests.harness import write_bars
 
@@ -172,6 +175,19 @@ def test_a_place_that_will_not_do_is_said_before_the_run(
         (tmp_path, "holds something else"),
         (tmp_path / "mine.txt" / "run", "mine.txt: cannot be made (File exists)"),
         (Path(), "is the folder you are in"),
+        (Path("/proc/run"), "/proc: cannot be written ("),
     ):
         assert main(["backtest", "--data", str(bars), "--policy", "flat", "--out", str(place)]) == 2
         assert words in capsys.readouterr().err
+
+
+def test_a_full_disk_is_said_of_the_folder_and_leaves_nothing_half(
+    bars: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(artefacts, "write_equity", full)
+    assert main(["backtest", "--data", str(bars), "--policy", "flat", "--out", str(tmp_path / "run")]) == 1
+    assert capsys.readouterr().err.strip().endswith(f"{tmp_path / 'run'}: No space left on device")
+    assert list(tmp_path.iterdir()) == []

@@ -83,6 +83,11 @@ def test_an_unknown_run_is_named(state: Path, capsys: pytest.CaptureFixture[str]
     assert "r-9: no such run; allowed: r-1" in capsys.readouterr().err
 
 
+def test_a_span_that_ends_before_it_begins_is_refused(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", "--state", str(state), "--from", "2025-08-02", "--to", "2025-08-01"]) == 2
+    assert "the span is empty; allowed: a --from before --to" in capsys.readouterr().err
+
+
 def test_tuned_parameters_are_in_force_only_once_promoted_and_config_stays_as_it_was(
     state: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -33,6 +33,21 @@ def refused(capsys: pytest.CaptureFixture[str], tmp_path: Path, *options: str) -
     return code, capsys.readouterr().err.strip().splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ("--process trending --data bars.csv", "--process: not beside --data, whose bars are the market"),
+        ("--model m-1", "--model: not beside --policy flat, which has none"),
+    ],
+)
+def test_two_that_contradict_each_other_are_not_chosen_between(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, options: str, line: str
+) -> None:
+    """The one that would be passed over in silence is what was asked for as well."""
+    code, said = refused(capsys, tmp_path, *options.split())
+    assert (code, said) == (2, f"{line}; allowed: one of the two")
+
+
 def test_mainnet_orders_need_arm(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     code, line = refused(capsys, tmp_path, "--venue", "mainnet", "--execution", "venue")
     assert (code, "--arm" in line) == (3, True)

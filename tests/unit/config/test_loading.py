@@ -99,7 +99,15 @@ def test_environment_reaches_every_file_and_every_depth(tmp_path: Path) -> None:
     ],
 )
 def test_an_unknown_variable_is_an_error_that_names_it(tmp_path: Path, variable: str) -> None:
-    assert refusal(tmp_path, {variable: "5"}).startswith(f"{variable}: unknown environment variable")
+    said = refusal(tmp_path, {variable: "5"})
+    assert said.startswith(f"{variable}: unknown environment variable")
+    assert f'"{variable}"' not in said
+
+
+def test_an_object_is_set_key_by_key(tmp_path: Path) -> None:
+    """What the variable means exists, so no other is proposed."""
+    said = refusal(tmp_path, {"AML100_CONSOLE__KEYS": '{"halt": "x"}'})
+    assert said == "AML100_CONSOLE__KEYS: is an object; allowed: AML100_CONSOLE__KEYS__<KEY> with a key of it"
 
 
 def test_an_unknown_variable_is_told_the_nearest(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ _ASKED: Final = ("retrain", "reset", "flatten", "resume", "stop", "promote", "ro
 """Commands that ask at a terminal, also where no live account is touched."""
 
 SLOW_LINK_FPS: Final = 0.5
-"""Redraws a second that keep a dashboard under half a kilobyte a second."""
+"""Redraws a second that keep the dashboard of a market at real speed under half a kilobyte a second."""
 
 
 def status(options: EngineOptions) -> int:

@@ -96,7 +96,7 @@ class ConsoleOptions(Options):
     fps: float | None = option("--fps", number_from(0.1, 30), "redraws per second, for slow links")
     theme: str | None = option("--theme", str, "colours", None, ("dark", "light", "colour-blind", "16-colour"))
     ascii: bool = flag("--ascii", "draw with ASCII only")
-    low_bandwidth: bool = flag("--low-bandwidth", "at most half a kilobyte a second")
+    low_bandwidth: bool = flag("--low-bandwidth", "a frame in two seconds: under 0.5 kB/s at real speed")
     read_only: bool = flag("--read-only", "look, never command")
 
 

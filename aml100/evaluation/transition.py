@@ -350,14 +350,14 @@ def accrue(rule: Any, s: Any, step: Any, bar: Any) -> None:
 def play(rule: Any, s: Any, step: Any, bar: Any, mark: float) -> float:
     """The range of a bar for a held position last marked at `mark`: stop, else target, else the close as mark.
 
-    Returns the fill price, 0 where the position stays.
+    A bar that opens at the stop or beyond it is left at its open, and was not held. Returns the fill price, 0 where
+    the position stays.
     """
+    if s.stop > 0.0 and s.side * (s.stop - bar.open) >= 0.0:
+        return leave(rule, s, step, mark, bar.open, rule.slippage, STOP_LOSS)
     s.bars_held += 1
-    if s.stop > 0.0:
-        if s.side > 0 and bar.low <= s.stop:
-            return leave(rule, s, step, mark, min(s.stop, bar.open), rule.slippage, STOP_LOSS)
-        if s.side < 0 and bar.high >= s.stop:
-            return leave(rule, s, step, mark, max(s.stop, bar.open), rule.slippage, STOP_LOSS)
+    if s.stop > 0.0 and ((s.side > 0 and bar.low <= s.stop) or (s.side < 0 and bar.high >= s.stop)):
+        return leave(rule, s, step, mark, s.stop, rule.slippage, STOP_LOSS)
     if s.target > 0.0 and ((s.side > 0 and bar.high >= s.target) or (s.side < 0 and bar.low <= s.target)):
         return leave(rule, s, step, mark, s.target, 0.0, TAKE_PROFIT)
     _move(s, step, mark, bar.close)

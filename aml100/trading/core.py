@@ -300,7 +300,7 @@ class TradingCore:
         tracked = self.blotter.get(fill.cloid)
         kind = None if tracked is None else tracked.order.kind
         before = self.ledger.position(fill.coin)
-        inside_bar = tracked is None or tracked.order.is_trigger
+        inside_bar = (tracked is None or tracked.order.is_trigger) and fill.time_ms > known.last_end_ms
         folded = self.ledger.apply_fill(fill, _exit_reason(tracked), known.bars_held + int(inside_bar))
         effects: list[Effect] = [
             FillRecorded(fill, kind, _fill_reason(tracked), folded.realised, folded.position.size),

@@ -111,7 +111,8 @@ class Reference:
         held.bars += 1
         long = held.side > 0
         if held.stop is not None and (low <= held.stop if long else high >= held.stop):
-            beyond = bar_open < held.stop if long else bar_open > held.stop
+            beyond = bar_open <= held.stop if long else bar_open >= held.stop
+            held.bars -= beyond
             self.leave(row, bar_open if beyond else held.stop, self.exact("slippage"), "stop_loss")
         elif held.target is not None and (high >= held.target if long else low <= held.target):
             self.leave(row, held.target, ZERO, "take_profit")

@@ -72,6 +72,7 @@ def test_bar_that_opens_beyond_the_stop_fills_at_its_open() -> None:
     result, _ = play(series_of(market), {LAST: Action.BUY})
     (trade,) = result.trades
     assert trade.exit_price == Decimal("97") * Decimal("0.9999")
+    assert trade.bars_held == 1, "an exit at an open does not count the bar it opens"
     assert result.fills[-1].fill.time_ms == START_MS + (QUIET_BARS + 1) * MINUTE_MS
 
 

@@ -181,7 +181,7 @@ async def test_trading_without_a_model_says_that_it_waits_for_one() -> None:
 async def test_equity_of_a_ledger_without_money_is_unknown_not_nothing() -> None:
     """Before the venue's first word on the account: 0.00 USD would be a shock."""
     text = await text_of(changed(equity="0", balance="0", initial_equity="0", equity_curve=()))
-    assert "not known yet: nothing is booked on this ledger" in text
+    assert "not known: no money booked yet" in text
 
 
 async def test_reason_of_a_failed_training_is_shown() -> None:

@@ -44,7 +44,7 @@ def equity_figures(snapshot: Snapshot, width: int) -> Line:
     equity, start = figures.as_float(snapshot.equity), figures.as_float(snapshot.initial_equity)
     change = (equity / start - 1.0) * 100.0 if start > 0 else None
     if equity == start == 0.0:
-        return line((" not known yet: nothing is booked on this ledger", "dim"))
+        return line((" not known: no money booked yet", "dim"))
     parts = [
         line((f" {figures.money(snapshot.equity)} USD", "strong")),
         line(("drawdown ", "text"), (figures.percent(snapshot.drawdown_pct), _drawdown_role(snapshot))),

@@ -154,6 +154,18 @@ async def test_filter_shows_only_rows_with_the_text() -> None:
         assert "bar 59 closed" in await desk.settle(pilot)
 
 
+async def test_rows_found_stand_under_their_headings() -> None:
+    """C11: an order that is open and one that ended look alike."""
+    desk = Desk()
+    async with desk.open(120, 40) as pilot:
+        await pilot.press("t", "slash", *"stop_loss", "enter")
+        text = await desk.settle(pilot)
+        at = [text.find(word) for word in ("─ open orders", "1234567", "─ trades")]
+        assert -1 not in at
+        assert at == sorted(at)
+        assert "─ positions" not in text, "nothing of that part was found"
+
+
 async def test_log_follows_its_end_until_it_is_scrolled() -> None:
     """C39."""
     desk = Desk()

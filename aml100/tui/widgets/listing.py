@@ -7,7 +7,7 @@ its row, else the row at the top stays at the top; a list that follows its end d
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar, NamedTuple, TypeAlias
+from typing import ClassVar, Final, NamedTuple, TypeAlias
 
 from textual.binding import Binding, BindingType
 from textual.geometry import Size
@@ -20,6 +20,10 @@ from aml100.tui.view import View
 from aml100.tui.widgets.sheet import Inked
 
 
+SECTION: Final = "section "
+"""What the key of a heading begins with."""
+
+
 class Row(NamedTuple):
     """`key` stays the same as long as the row means the same thing. `item`: what is chosen; None for headings."""
 
@@ -30,6 +34,21 @@ class Row(NamedTuple):
 
 RowPainter: TypeAlias = Callable[[View, int, int], list[Row]]
 """Rows for a view in a width of cells, in the order of a number (a screen says what its orders mean)."""
+
+
+def narrowed(rows: Sequence[Row], wanted: str) -> list[Row]:
+    """The rows that contain a text, each part under its heading."""
+    found: list[Row] = []
+    heading: Row | None = None
+    for row in rows:
+        if row.key.startswith(SECTION):
+            heading = row
+        if wanted.casefold() in plain(row.line).casefold():
+            if heading is not None and heading is not row:
+                found.append(heading)
+            found.append(row)
+            heading = None
+    return found
 
 
 class Listing(ScrollView, Inked, can_focus=True):
@@ -87,9 +106,7 @@ class Listing(ScrollView, Inked, can_focus=True):
         width = self.scrollable_content_region.width or self.app.size.width  # keys work before there is a layout
         rows = self.row_painter(view, width, self.order)
         if self.wanted:
-            lowered = self.wanted.casefold()
-            rows = [row for row in rows if lowered in plain(row.line).casefold()]
-            rows = rows or [Row("nothing", line((f" no row with '{self.wanted}'; Esc shows all", "dim")))]
+            rows = narrowed(rows, self.wanted) or [Row("nothing", line((f" no row with '{self.wanted}'; Esc shows all", "dim")))]
         if rows == self._rows:
             if self._following and self.scroll_offset.y < self.max_scroll_y:
                 self._to_end()

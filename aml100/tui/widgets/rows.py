@@ -13,14 +13,14 @@ from aml100.tui import figures
 from aml100.tui.ink import Column, Line, Span, cells, cut_words, gauge, line, pack, rule, table
 from aml100.tui.view import LinkState, View
 from aml100.tui.widgets.curves import ACTION_ROLES
-from aml100.tui.widgets.listing import Row
+from aml100.tui.widgets.listing import SECTION, Row
 
 WAITING = Row("waiting", line((" waiting for the engine", "dim")))
 
 
 def section(title: str, view: View, width: int, note: Line = ()) -> Row:
     """A heading inside a list; an old snapshot's age stands in it."""
-    return Row(f"section {title}", rule(title, view.age_note or note, width))
+    return Row(f"{SECTION}{title}", rule(title, view.age_note or note, width))
 
 
 def why_rows(view: View, width: int, _order: int = 0) -> list[Row]:

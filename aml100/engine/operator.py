@@ -307,7 +307,8 @@ class OperatorDesk:
         for _ in range(HALT_TRIES):
             if core.exits.all_gone(coins):
                 of = f" of {', '.join(coins)}" if coins else ""
-                return await self._done("flatten", who, f"{count} positions{of} closed")
+                many = "1 position" if count == 1 else f"{count} positions"
+                return await self._done("flatten", who, f"{many}{of} closed")
             await asyncio.sleep(HALT_TRY_S)
         left = ", ".join(held()) or "an entry is on its way"
         return await self._done("flatten", who, f"positions are still open: {left}", ok=False, exit_code=1)

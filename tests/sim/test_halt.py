@@ -128,7 +128,7 @@ async def test_flatten_closes_the_coins_that_are_named_and_no_other(tmp_path: Pa
         assert (answer.ok, answer.exit_code) == (False, 2)
         assert "no coin SOL here, nothing was closed; allowed: BTC, ETH" in answer.text
         answer = await asyncio.to_thread(request_once, state, "tester", "flatten", {"coins": ["ETH"]}, 30.0)
-        assert (answer.ok, answer.text) == (True, "1 positions of ETH closed")
+        assert (answer.ok, answer.text) == (True, "1 position of ETH closed")
         assert engine.core.ledger.open_coins() == [BTC]
         assert list(server.exchange.accounts[server.account].holdings) == [BTC]
 

@@ -73,6 +73,7 @@ async def test_b11_what_cannot_be_closed_is_said_with_exit_code_1(tmp_path: Path
         answer = await ask(state, "halt")
         assert (answer.ok, answer.exit_code) == (False, 1)
         assert "BTC" in answer.text
+        await until(lambda: bool(engine.database.commands()))  # the journal has a thread of its own
         (told,) = engine.database.commands()
         assert (told.name, told.ok) == ("halt", False)
         assert answer.text in told.result

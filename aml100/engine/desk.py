@@ -355,7 +355,7 @@ class TrainingDesk:
         self._supervisor.cancel()
         self._tried_at_ms = self._market_ms
         view = self._supervisor.view
-        return Begun(True, f"training cancelled at epoch {view.epoch} of {view.epochs}; a checkpoint stays")
+        return Begun(True, f"cancelled at epoch {view.epoch} of {view.epochs}; a checkpoint stays")
 
     def reset(self, core: TradingCore, now_ms: int) -> Begun:
         """The champion decides no more and a new model is begun; ledger, phases, trials and history stay.

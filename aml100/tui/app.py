@@ -245,7 +245,7 @@ class ConsoleApp(Looking):
             since = moment(self.source.seen_ms)
             codes = ", ".join(sorted({one.code for one in missed}))
             many = f"{len(missed)} alert{'s' if len(missed) > 1 else ''}"
-            self._notice = f"{many} since a console last watched ({since}): {codes}; a shows them"
+            self._notice = f"{many} since {since} (a shows them): {codes}"
             self._notice_until_s = self.clock.monotonic_s() + MISSED_S
 
     def say(self, text: str, for_s: float = 5.0) -> None:

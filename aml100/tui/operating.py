@@ -108,7 +108,7 @@ class Operating(App[int]):
             return
         if self.in_the_past:
             halts = halt_keys(self.keys_given)
-            self.say(f"REPLAY: this is the past; Esc returns to the present, {halts} halts even from here")
+            self.say(f"REPLAY: this is the past; Esc leaves it, {halts} halts even from here")
             return
         link = self.source.link()
         if link.state is LinkState.LIVE and not link.controller and command_id != "take_over":

@@ -189,7 +189,7 @@ async def test_a_cancelled_training_goes_on_when_told_to_and_makes_the_model_it_
     stage = Stage(database, tmp_path / "one", settings)
     assert stage.desk.go_on() == (False, "the last training was not cancelled: there is nothing to go on with")
     await stage.until(lambda: stage.desk.view().epoch >= 3)
-    assert stage.desk.cancel().text.startswith("training cancelled at epoch ")
+    assert stage.desk.cancel().text.startswith("cancelled at epoch ")
     await stage.ended()
     assert stage.states() == ["cancelled"]
     cancelled = stage.database.trainings()[0]

@@ -266,7 +266,11 @@ class OrderRecorded(msgspec.Struct, frozen=True):
 
 
 FOREIGN: Final = "foreign"
-"""Reason of a fill that no order of ours explains: a person's, another program's, or the venue's own."""
+"""Reason of a fill that no order of ours explains: a person's or another program's."""
+LIQUIDATION: Final = "liquidation"
+"""Reason of a fill by which the venue closed what the account could carry no longer."""
+BY_ENGINE: Final = "engine, "
+"""What `by` of a command begins with that no person gave."""
 
 
 class FillRecorded(msgspec.Struct, frozen=True):

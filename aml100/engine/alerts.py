@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 
 from aml100.control.alerts import RUNBOOK, AlertBook
@@ -21,6 +22,8 @@ _STATES = ("halted", "paused", "manage_only")
 _CLEARED_BY_RESUME = ("circuit_breaker", "hard_stop", "journal_failing")
 
 
+_REFUSED = 64
+"""Client ids of so many refused orders are remembered."""
 _CODES = {"equity": "equity_unknown", "equity_mark": "equity_unknown", "exit": "exit_failed"}
 
 
@@ -42,6 +45,7 @@ class AlertListener:
     def __init__(self, book: AlertBook, wall_ms: Callable[[], int]) -> None:
         self.book = book
         self._wall_ms = wall_ms
+        self._refused: deque[str] = deque(maxlen=_REFUSED)
         self.bar_ms = wall_ms()
         """Wall time of the latest closed bar; at first, of the start."""
 
@@ -98,6 +102,9 @@ class AlertListener:
             return
         self.book.clear("order_unknown", now_ms, key=cloid)
         if record.status is OrderStatus.REJECTED:
+            if cloid in self._refused:  # only its number at the venue is new
+                return
+            self._refused.append(cloid)
             text = f"{record.order.coin} {record.order.kind.value}: {record.reason}"
             self.book.raise_("order_rejected", text, now_ms, key=record.order.coin)
         elif record.status in (OrderStatus.RESTING, OrderStatus.FILLED):

@@ -293,7 +293,7 @@ class OperatorDesk:
         strange = [coin for coin in coins if coin not in known]
         if strange:
             text = f"flatten: no coin {', '.join(strange)} here, nothing was closed; allowed: {', '.join(known)}"
-            return Answer(0, False, text, 2)
+            return await self._done("flatten", who, text, ok=False, exit_code=2)
         return await self._flatten(who, coins)
 
     async def _flatten(self, who: str, coins: tuple[Coin, ...] = ()) -> Answer:
@@ -317,14 +317,16 @@ class OperatorDesk:
         """Ask the desk for a training, or for the end of one."""
         desk = self._engine.desk
         if desk is None:
-            return Answer(0, False, f"policy {self._engine.options.policy} is not trained", 1)
+            text = f"policy {self._engine.options.policy} is not trained"
+            return await self._done(name, who, text, ok=False, exit_code=1)
         begun = ask(desk)
         return await self._done(name, who, begun.text, ok=begun.ok, exit_code=0 if begun.ok else 1)
 
     async def _promote(self, who: str, model: str) -> Answer:
         desk, engine = self._engine.desk, self._engine
         if desk is None:
-            return Answer(0, False, f"policy {engine.options.policy} has no models", 1)
+            text = f"policy {engine.options.policy} has no models"
+            return await self._done("promote", who, text, ok=False, exit_code=1)
         succession = desk.succession
         said = await self._try(lambda: succession.promote_by_hand(model, who, engine.core, engine.clock.now_ms()))
         return await self._done("promote", who, said[1], ok=not said[0], exit_code=said[0])
@@ -332,7 +334,8 @@ class OperatorDesk:
     async def _rollback(self, who: str) -> Answer:
         desk, engine = self._engine.desk, self._engine
         if desk is None:
-            return Answer(0, False, f"policy {engine.options.policy} has no models", 1)
+            text = f"policy {engine.options.policy} has no models"
+            return await self._done("rollback", who, text, ok=False, exit_code=1)
         succession = desk.succession
         said = await self._try(lambda: succession.rollback(who, engine.core, engine.clock.now_ms()))
         return await self._done("rollback", who, said[1], ok=not said[0], exit_code=said[0])
@@ -352,7 +355,8 @@ class OperatorDesk:
         """Close the positions first, retire the champion, start a new model; everything earned stays."""
         desk = self._engine.desk
         if desk is None:
-            return Answer(0, False, f"policy {self._engine.options.policy} has no model to reset", 1)
+            text = f"policy {self._engine.options.policy} has no model to reset"
+            return await self._done("reset", who, text, ok=False, exit_code=1)
         flat = await self._flatten(who)
         if not flat.ok:
             return flat

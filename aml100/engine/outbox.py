@@ -16,6 +16,7 @@ from typing import Final
 from aml100.domain.clock import Clock
 from aml100.domain.errors import AmlError
 from aml100.domain.events import (
+    BY_ENGINE,
     AskOrders,
     CancelForeign,
     CancelOrders,
@@ -136,4 +137,4 @@ class Outbox:
             self._has_resumed = False
         elif not self._has_resumed and not self._core.risk.state.breaker_until_ms:  # whose pause it would end as well
             self._has_resumed = True
-            self._post(Command(CommandName.RESUME, "engine, journal written again", self._clock.now_ms()))
+            self._post(Command(CommandName.RESUME, BY_ENGINE + "journal written again", self._clock.now_ms()))

@@ -167,6 +167,7 @@ class SnapshotBuilder:
 
     def _risk(self) -> list[RiskView]:
         engine, limits, state = self._engine, self._engine.core.rules.risk, self._engine.core.risk.state
+        recent = engine.core.risk.orders_lately(max(engine.core.state.now_ms, engine.clock.now_ms()))
         day = float(state.day_start_equity)
         lost = 100 * (day - float(engine.core.ledger.equity())) / day if day else 0.0
         rows = [
@@ -175,7 +176,7 @@ class SnapshotBuilder:
             ("daily_loss", max(lost, 0.0), round(limits.max_daily_loss * 100, 10), "%"),
             ("daily_trades", float(state.trades_today), float(limits.max_daily_trades), ""),
             ("losses_in_row", float(state.losses_in_row), float(limits.cooldown_losses), ""),
-            ("orders_per_minute", float(len(state.order_times_ms)), float(limits.max_orders_per_minute), ""),
+            ("orders_per_minute", float(recent), float(limits.max_orders_per_minute), ""),
             ("rejects_in_row", float(state.rejects_in_row), float(limits.max_rejects_in_row), ""),
             ("loop_lag", engine.loop_lag_ms, float(limits.max_loop_lag_ms), "ms"),
         ]

@@ -197,7 +197,7 @@ class Telemetry:
                 )
             case FillRecorded():
                 fill = record.fill
-                kind = record.kind or "foreign"
+                kind = record.kind or record.reason
                 why = kind if record.reason in ("", kind) else f"{kind}: {record.reason}"
                 self.say(
                     f"{fill.coin} {fill.side} {decimal_text(fill.size)} filled at {decimal_text(fill.price)} ({why})",
@@ -205,7 +205,7 @@ class Telemetry:
                 )
             case OrderRecorded():
                 if record.status in ENDED:
-                    self.done_orders.appendleft(record)
+                    self._keep_done(record)
             case RiskChanged():
                 self.say(f"{record.guard} {record.state}: {record.reason}", record.time_ms, "warning")
             case StateChanged():
@@ -217,6 +217,14 @@ class Telemetry:
                 self.say(f"{record.name} by {record.by}: {record.result}", record.time_ms, level)
             case _:
                 pass
+
+    def _keep_done(self, record: OrderRecorded) -> None:
+        """An order that ended stands here once: its number at the venue may come after its end."""
+        for at, one in enumerate(self.done_orders):
+            if one.order.cloid == record.order.cloid:
+                self.done_orders[at] = record
+                return
+        self.done_orders.appendleft(record)
 
     def on_event(self, kind: str, fields: Mapping[str, object]) -> None:
         if kind == "training":

@@ -23,7 +23,9 @@ import numpy as np
 import numpy.typing as npt
 
 from aml100.domain.events import (
+    BY_ENGINE,
     FOREIGN,
+    LIQUIDATION,
     BarsClosed,
     BooksOpened,
     CancelOrders,
@@ -43,6 +45,7 @@ from aml100.domain.events import (
     OrderChanged,
     PositionChanged,
     Reconciled,
+    RiskChanged,
     SeriesEnd,
     SeriesEnded,
     SettledFunding,
@@ -58,7 +61,7 @@ from aml100.market.features import FeatureStream
 from aml100.trading.blotter import Blotter, Tracked
 from aml100.trading.breaker import Breaker
 from aml100.trading.deciding import Deciding
-from aml100.trading.entries import Entries, would_have_matched
+from aml100.trading.entries import Entries, came_to_nothing, would_have_matched
 from aml100.trading.exits import Exits
 from aml100.trading.ledger import Ledger
 from aml100.trading.observer import Observer
@@ -71,6 +74,7 @@ from aml100.trading.state import CoinState, CoreState, decode_state, encode_stat
 from aml100.trading.surroundings import Surroundings
 
 _GUARD_EVERY_S: Final = 1.0
+REJECTS: Final = "rejects"
 _ENDS_NOWHERE: Final[Mapping[Coin, SeriesEnd]] = {}
 
 
@@ -303,9 +307,14 @@ class TradingCore:
         inside_bar = (tracked is None or tracked.order.is_trigger) and fill.time_ms > known.last_end_ms
         folded = self.ledger.apply_fill(fill, _exit_reason(tracked), known.bars_held + int(inside_bar))
         effects: list[Effect] = [
-            FillRecorded(fill, kind, _fill_reason(tracked), folded.realised, folded.position.size),
+            FillRecorded(fill, kind, _fill_reason(fill, tracked), folded.realised, folded.position.size),
             *folded.posted,
         ]
+        if fill.is_liquidation:
+            words = f"{fill.coin}: the venue closed {fill.size} at {fill.price}"
+            effects.append(RiskChanged(LIQUIDATION, "info", words, fill.time_ms))
+        if tracked is not None and kind is OrderKind.ENTRY and came_to_nothing(tracked):
+            self.risk.on_trade_after_all(tracked.order.created_ms)
         recorded = self.blotter.apply_fill_size(fill.cloid, fill.size, fill.time_ms)
         if recorded is not None:
             effects.append(recorded)
@@ -333,14 +342,30 @@ class TradingCore:
     def on_order(self, change: OrderChanged) -> list[Effect]:
         """Fold what became of an order; protection, entries and exits draw their conclusions."""
         tracked = self.blotter.get(change.cloid)
+        was_done = tracked is not None and tracked.is_done
         recorded = self.blotter.apply(change, self.state.now_ms)
         if tracked is None or recorded is None:
             return []
-        if tracked.order.kind is OrderKind.ENTRY and not would_have_matched(tracked):
+        told: list[Effect] = []
+        if was_done:  # only its number at the venue is new; what follows from its end followed then
+            return [recorded]
+        if tracked.order.kind is OrderKind.ENTRY:
             rejected = tracked.status is OrderStatus.REJECTED
-            self.risk.state.rejects_in_row = self.risk.state.rejects_in_row + 1 if rejected else 0
-        effects: list[Effect] = [recorded, *self.protection.on_order(tracked), *self.entries.on_order(tracked)]
+            if not would_have_matched(tracked):
+                self.risk.state.rejects_in_row = self.risk.state.rejects_in_row + 1 if rejected else 0
+            if came_to_nothing(tracked):
+                self.risk.on_no_trade(tracked.order.created_ms)
+            told = self._tell_rejects() if rejected else []
+        effects: list[Effect] = [recorded, *told, *self.protection.on_order(tracked), *self.entries.on_order(tracked)]
         return [*effects, *self.exits.on_order(tracked)]
+
+    def _tell_rejects(self) -> list[Effect]:
+        """The refusal that ends entries: nothing but a person's resume begins the count anew."""
+        count, most = self.risk.state.rejects_in_row, self.rules.risk.max_rejects_in_row
+        if not self.rules.risk.enabled or count != most:
+            return []
+        words = f"{count} entries refused by the venue in a row: none goes out until somebody resumes"
+        return [RiskChanged(REJECTS, "tripped", words, self.state.now_ms)]
 
     def _on_funding(self, paid: FundingPaid) -> list[Effect]:
         if paid.coin not in self.state.coins:
@@ -393,10 +418,13 @@ class TradingCore:
                     effects.append(CancelOrders(cancels))
                 return effects + self.exits.pending(now_ms)
             case CommandName.RESUME:
-                if self.state.trading is TradingState.HALTED or self.risk.state.breaker_until_ms:
+                over: list[Effect] = []
+                if not command.by.startswith(BY_ENGINE):  # which ends a pause of its own
+                    if self.risk.state.rejects_in_row:
+                        over = [RiskChanged(REJECTS, "ok", "the count begins anew", now_ms)]
                     self.risk.resume(self.ledger.equity())
                 self.state.paused_by = ""
-                return [self.set_state(TradingState.TRADING, "", now_ms), *self.standing.settle(now_ms)]
+                return [self.set_state(TradingState.TRADING, "", now_ms), *over, *self.standing.settle(now_ms)]
             case CommandName.PAUSE:
                 if self.state.trading is TradingState.HALTED:
                     return []
@@ -445,5 +473,7 @@ def _exit_reason(tracked: Tracked | None) -> str:
             return tracked.order.reason
 
 
-def _fill_reason(tracked: Tracked | None) -> str:
+def _fill_reason(fill: Fill, tracked: Tracked | None) -> str:
+    if fill.is_liquidation:
+        return LIQUIDATION
     return FOREIGN if tracked is None else tracked.order.reason

@@ -142,6 +142,11 @@ class Entries:
         return _words(refusing)
 
 
+def came_to_nothing(tracked: Tracked) -> bool:
+    """An entry that ended, as far as anybody knows without a fill."""
+    return tracked.status in (OrderStatus.CANCELED, OrderStatus.REJECTED) and not tracked.filled
+
+
 def would_have_matched(tracked: Tracked) -> bool:
     """A post-only entry was refused because the market had come to it: no fault of anybody's."""
     refused = tracked.status is OrderStatus.REJECTED and tracked.order.tif is TimeInForce.ALO

@@ -177,11 +177,13 @@ class Protection:
                 return [record, *core.exits.at_market(order.coin, ExitReason.STOP_LOSS)]
             return [record]
         now_ms = core.state.now_ms
+        why = tracked.reason or "cancelled at the venue, which gives no reason"
         if not is_stop:
             known.target_cloid = known.target_price = None
-            return [RiskChanged("protection", "info", f"{order.coin}: target lost: {tracked.reason}", now_ms)]
+            words = f"{order.coin}: target lost: {why}; the position goes on without one"
+            return [RiskChanged("protection", "info", words, now_ms)]
         known.stop_failures += 1
-        lost = RiskChanged("protection", "tripped", f"{order.coin}: stop lost: {tracked.reason}", now_ms)
+        lost = RiskChanged("protection", "tripped", f"{order.coin}: stop lost: {why}", now_ms)
         if known.stop_failures > _ATTEMPTS:
             known.closing = ExitReason.RISK
             return [lost, core.position_record(order.coin)]

@@ -12,7 +12,7 @@ from decimal import Decimal
 
 from aml100.domain.events import Gate, TradeClosed
 from aml100.domain.market import BookTop, Instrument
-from aml100.domain.units import DAY_MS, ZERO
+from aml100.domain.units import DAY_MS, MINUTE_MS, ZERO
 from aml100.trading.rules import RiskLimits
 
 
@@ -102,12 +102,26 @@ class RiskGuards:
         self.state.trades_today += 1
         self.state.last_entry_ms = now_ms
 
+    def on_no_trade(self, sent_ms: int) -> None:
+        """An entry ended without a fill: no trade of that day's after all."""
+        if sent_ms // DAY_MS == self.state.day:
+            self.state.trades_today = max(self.state.trades_today - 1, 0)
+
+    def on_trade_after_all(self, sent_ms: int) -> None:
+        """The first fill of an entry that was said to have ended without one."""
+        if sent_ms // DAY_MS == self.state.day:
+            self.state.trades_today += 1
+
     def on_orders(self, count: int, now_ms: int) -> None:
         """Count orders that are about to be sent, for the limit a minute."""
         times = self.state.order_times_ms
         times.extend([now_ms] * count)
-        while times and times[0] <= now_ms - 60_000:
+        while times and times[0] <= now_ms - MINUTE_MS:
             del times[0]
+
+    def orders_lately(self, now_ms: int) -> int:
+        """Orders sent in the last minute."""
+        return sum(1 for t in self.state.order_times_ms if t > now_ms - MINUTE_MS)
 
     def entry_gates(
         self,
@@ -157,7 +171,7 @@ class RiskGuards:
                 _gate("spacing", waited >= limits.min_ms_between_trades, f"last entry {waited / 1000:g} s ago")
             )
         if limits.max_orders_per_minute:
-            recent = sum(1 for t in state.order_times_ms if t > now_ms - 60_000)
+            recent = self.orders_lately(now_ms)
             fine = recent < limits.max_orders_per_minute
             gates.append(_gate("order_rate", fine, f"{recent} orders in the last minute"))
         return gates

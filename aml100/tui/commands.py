@@ -8,6 +8,8 @@ one command that must never wait for anything.
 from __future__ import annotations
 
 import difflib
+import string
+import unicodedata
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final
@@ -261,9 +263,8 @@ def shown_keys(command: ConsoleCommand, remapped: Mapping[str, str]) -> str:
     """The keys as people read them: `? F1`, `ctrl+p`, and `h h` for halt."""
     if command.id == "halt":
         return halt_keys(remapped)
-    if command.id in remapped:
-        return remapped[command.id]
-    return " ".join(_KEY_NAMES.get(key, key) for key in command.keys.split(",") if key)
+    keys = remapped.get(command.id, command.keys)
+    return " ".join(_KEY_NAMES.get(key, key) for key in keys.split(",") if key)
 
 
 def question_for(
@@ -317,6 +318,8 @@ def halt_warning(snapshot: Snapshot | None, keys: Mapping[str, str] = MappingPro
 
 _MOVES: Final = ("up", "down", "left", "right", "pageup", "pagedown", "home", "end", "enter", "tab", "shift+tab")
 _PAST: Final = ("g", "shift+left", "shift+right", "ctrl+left", "ctrl+right")
+_SENT_AS_ANOTHER: Final = {"ctrl+h", "ctrl+i", "ctrl+m", "return"}
+"""To a terminal these are backspace, tab and enter."""
 RESERVED: Final = frozenset({*_MOVES, *_PAST, "y", "n"})
 """Keys of lists, dialogs and the recorded past, which no command may be given."""
 
@@ -335,13 +338,15 @@ def checked_keys(keys: Mapping[str, str]) -> dict[str, str]:
             raise UsageError(f'{place}: "{name}" is no command{hint}; allowed: {", ".join(BY_ID)}')
         if not BY_ID[name].keys:
             raise UsageError(f'{place}.{name}: "{wanted}": this command has no key; allowed: use the palette')
-        parts = wanted.split(",")
-        if not all(part.strip() and " " not in part.strip() for part in parts):
-            raise UsageError(f'{place}.{name}: "{wanted}" is no key; allowed: such as p, ctrl+e, f5, or p,f5')
+        for part in wanted.split(","):
+            if key_sent(part) is None:
+                raise UsageError(
+                    f'{place}.{name}: "{part}" is no key that a terminal sends; allowed: such as p, ctrl+e, f5, or p,f5'
+                )
+    named = {name: ",".join(str(key_sent(part)) for part in wanted.split(",")) for name, wanted in keys.items()}
     owners: dict[str, str] = {}
     for command in COMMAND_TABLE:
-        wanted = keys.get(command.id, command.keys)
-        for key in (part.strip() for part in wanted.split(",") if part.strip()):
+        for key in filter(None, named.get(command.id, command.keys).split(",")):
             given = command.id in keys
             if given and key in RESERVED and key not in command.keys.split(","):
                 raise UsageError(f'{place}.{command.id}: "{key}" moves in lists and dialogs; allowed: another key')
@@ -349,4 +354,25 @@ def checked_keys(keys: Mapping[str, str]) -> dict[str, str]:
                 mine, theirs = (command.id, owners[key]) if given else (owners[key], command.id)
                 raise UsageError(f'{place}.{mine}: "{key}" is the key of {theirs}; allowed: a key no other command has')
             owners[key] = command.id
-    return dict(keys)
+    return named
+
+
+def key_sent(text: str) -> str | None:
+    """A key under its name in Textual; None for one that no terminal sends, or only as another.
+
+    >>> key_sent(" p"), key_sent("?"), key_sent("ctrl+e"), key_sent("shift+h"), key_sent("ctrl+m"), key_sent("banana")
+    ('p', 'question_mark', 'ctrl+e', None, None, None)
+    """
+    from textual.keys import KEY_NAME_REPLACEMENTS, Keys
+
+    def name_of(character: str) -> str:
+        if character.isalnum():
+            return character
+        name = unicodedata.name(character).lower().replace("-", "_").replace(" ", "_")
+        return KEY_NAME_REPLACEMENTS.get(name, name)
+
+    key = text.strip()
+    if len(key) == 1:
+        return name_of(key) if key.isprintable() else None
+    names = {one.value for one in Keys if one.value.replace("+", "").isalnum() or "_" in one.value} - _SENT_AS_ANOTHER
+    return key if key in names or key in map(name_of, string.punctuation) else None

@@ -21,6 +21,11 @@ from aml100.tui.commands import COMMAND_TABLE, RESERVED, checked_keys
         ({"stop": "i"}, "this command has no key"),
         ({"halt": ""}, "is no key"),
         ({"pause": "two words"}, "is no key"),
+        ({"halt": "banana"}, "is no key that a terminal sends"),
+        ({"halt": "shift+h"}, "is no key that a terminal sends"),
+        ({"halt": "ctrl+m"}, "is no key that a terminal sends"),
+        ({"pause": "ctrl+i"}, "is no key that a terminal sends"),
+        ({"halt": " enter"}, "moves in lists"),
     ],
 )
 def test_keys_that_cannot_work_together_are_refused(keys: dict[str, str], words: str) -> None:
@@ -34,6 +39,11 @@ def test_keys_that_cannot_work_together_are_refused(keys: dict[str, str], words:
 def test_swapped_keys_are_no_conflict() -> None:
     """C12."""
     assert checked_keys({"pause": "f", "flatten": "p"}) == {"pause": "f", "flatten": "p"}
+    assert checked_keys({"pause": "f, f5", "flatten": "?,p", "help": "f1"}) == {
+        "pause": "f,f5",
+        "flatten": "question_mark,p",
+        "help": "f1",
+    }
 
 
 def test_table_itself_has_no_conflict() -> None:

@@ -19,7 +19,6 @@ from aml100.tui.ink import EMPTY, Line, line, plain
 from aml100.tui.view import View
 from aml100.tui.widgets.sheet import Inked
 
-
 SECTION: Final = "section "
 """What the key of a heading begins with."""
 
@@ -106,7 +105,8 @@ class Listing(ScrollView, Inked, can_focus=True):
         width = self.scrollable_content_region.width or self.app.size.width  # keys work before there is a layout
         rows = self.row_painter(view, width, self.order)
         if self.wanted:
-            rows = narrowed(rows, self.wanted) or [Row("nothing", line((f" no row with '{self.wanted}'; Esc shows all", "dim")))]
+            none = Row("nothing", line((f" no row with '{self.wanted}'; Esc shows all", "dim")))
+            rows = narrowed(rows, self.wanted) or [none]
         if rows == self._rows:
             if self._following and self.scroll_offset.y < self.max_scroll_y:
                 self._to_end()

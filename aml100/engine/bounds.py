@@ -25,11 +25,12 @@ FEWEST_TRADES: Final = 20
 _Z: Final = NormalDist().inv_cdf(CONFIDENCE)
 
 
-def phase_bounds(returns: Floats, profits: Floats) -> dict[str, float]:
+def phase_bounds(returns: Floats, profits: Floats, fallen: float) -> dict[str, float]:
     """Bounds by name of objective, fractions where the figure is one.
 
     Args:
         returns: daily returns of the phase; `profits` net profits of its trades, USD.
+        fallen: the deepest fall within it from close to close of a bar, which days do not show; no bound lies below it.
     """
     found: dict[str, float] = {}
     moments = moments_of(returns)
@@ -37,7 +38,7 @@ def phase_bounds(returns: Floats, profits: Floats) -> dict[str, float]:
         found["sharpe"] = sharpe_lower_bound(moments, CONFIDENCE) * YEAR_ROOT
         mean = float(returns.mean()) - _Z * float(returns.std(ddof=1)) / math.sqrt(len(returns))
         found["monthly_return"] = (1.0 + mean) ** MONTH_DAYS - 1.0 if mean > -1.0 else -1.0
-        found["max_drawdown"] = _drawdown_bound(returns)
+        found["max_drawdown"] = max(_drawdown_bound(returns), fallen)
     count = len(profits)
     if count >= FEWEST_TRADES:
         found["win_rate"] = wilson_lower(int((profits > 0).sum()), count)

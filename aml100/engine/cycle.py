@@ -22,9 +22,9 @@ from aml100.domain.errors import AmlError
 from aml100.domain.events import EquityMarked, LedgerPosted, Record, TradeClosed
 from aml100.engine.bounds import phase_bounds
 from aml100.engine.listener import Listeners
-from aml100.evaluation.curve import LedgerCurve, LedgerWindow, first_window_ms
+from aml100.evaluation.curve import LedgerCurve, LedgerWindow, SharpeSeen, first_window_ms
 from aml100.evaluation.feasibility import feasibility_of
-from aml100.evaluation.metrics import SHARPE_MIN_RETURNS
+from aml100.evaluation.metrics import SHARPE_MIN_RETURNS, max_drawdown_of
 from aml100.evaluation.objectives import (
     CycleResult,
     ObjectiveResult,
@@ -257,8 +257,8 @@ class CycleKeeper:
         """Of the present phase."""
         return self._tracker.rules
 
-    def sharpe(self) -> tuple[float | None, str]:
-        """Of all daily returns so far, or a note of how many there are."""
+    def sharpe(self) -> SharpeSeen:
+        """Of all daily returns so far."""
         return self._curve.sharpe()
 
     def ledger_window(self, now_ms: int, span_ms: int) -> LedgerWindow:
@@ -270,7 +270,9 @@ class CycleKeeper:
         if self._start_ms is None or not len(self._curve):
             return
         began = self._start_ms - self._tracker.state.looks * self._span_ms
-        self._bounds = phase_bounds(self._curve.daily_returns(began), self._curve.profits(began))
+        seen = self._curve.window(began, self._curve.last_end_ms)
+        fallen = max_drawdown_of(seen.equity, seen.opening_equity) if len(seen.equity) else 0.0
+        self._bounds = phase_bounds(self._curve.daily_returns(began), self._curve.profits(began), fallen)
 
     def view(self, now_ms: int) -> PhaseView:
         """The phase, and the running window as it would be judged now."""

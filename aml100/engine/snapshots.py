@@ -109,14 +109,16 @@ class SnapshotBuilder:
         gains = float(sum(t.pnl for t in trades if t.pnl > 0))
         losses = float(-sum(t.pnl for t in trades if t.pnl < 0))
         start = float(ledger.book.deposits)
-        sharpe, note = self._engine.cycles.sharpe()
+        sharpe = self._engine.cycles.sharpe()
         desk = self._engine.desk
         return PerformanceView(
             trades=len(trades),
             win_rate_pct=100 * wins / len(trades) if trades else None,
             profit_factor=gains / losses if losses else None,
-            sharpe=sharpe,
-            sharpe_note=note,
+            sharpe=sharpe.value,
+            sharpe_low=sharpe.low,
+            sharpe_high=sharpe.high,
+            sharpe_note=sharpe.note,
             return_pct=(float(ledger.equity()) / start - 1) * 100 if start > 0 else 0.0,
             max_drawdown_pct=telemetry.max_drawdown * 100,
             fees_usd=telemetry.fees,

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from aml100.domain.units import DAY_MS
-from aml100.evaluation.metrics import SHARPE_MIN_RETURNS, returns_until_ruin, sampled_equity, sharpe_of
+from aml100.evaluation.metrics import SHARPE_MIN_RETURNS, YEAR_DAYS, returns_until_ruin, sampled_equity
+from aml100.evaluation.statistics import moments_of, sharpe_stderr
 from aml100.evaluation.windows import PhaseRecord, Window, window_of
 from aml100.market.series import Floats, Ints
+
+_TWO_SIDED: Final = NormalDist().inv_cdf(0.975)
+_YEAR_ROOT: Final = math.sqrt(YEAR_DAYS)
+
+
+class SharpeSeen(NamedTuple):
+    """An annualised ratio with its 95 % interval (by its standard error, with skew and kurtosis), or why there is none."""
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,9 +152,13 @@ class LedgerCurve:
         exits = self._exits[: self._trades]
         return self._profits[: self._trades][exits >= from_ms]
 
-    def sharpe(self) -> tuple[float | None, str]:
+    def sharpe(self) -> SharpeSeen:
         """Of all daily returns so far; under 30 of them only a note of how many there are (GUARANTEES E3)."""
         returns = self.daily_returns()
+        moments = moments_of(returns)
         if len(returns) < SHARPE_MIN_RETURNS:
-            return None, f"n/a ({len(returns)} of {SHARPE_MIN_RETURNS})"
-        return sharpe_of(returns), ""
+            return SharpeSeen(note=f"n/a ({len(returns)} of {SHARPE_MIN_RETURNS})")
+        if moments is None:
+            return SharpeSeen(note="n/a (no return differs from another)")
+        reach = _TWO_SIDED * sharpe_stderr(moments)
+        return SharpeSeen(*((moments.sharpe + off) * _YEAR_ROOT for off in (0.0, -reach, reach)))

@@ -84,8 +84,11 @@ def judge_status(window: LedgerWindow, rules: PhaseRules, max_drawdown: float) -
         and (wins is None or wins >= rules.win_rate)
         and fallen <= rules.max_drawdown / 2.0
     )
+    if met and window.days < 1.0:
+        return Standing(Status.MODERATE, "less than a day: too early for a return of a month", figures)
     if met:
-        return Standing(Status.GOOD, f"every plain figure of {rules.name} is met", figures)
+        words = f"return, profit factor, win rate and drawdown are those of {rules.name}"
+        return Standing(Status.GOOD, words, figures)
     return Standing(Status.MODERATE, "not every figure of the phase is met", figures)
 
 

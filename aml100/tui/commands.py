@@ -73,10 +73,16 @@ def _cost(snapshot: Snapshot | None) -> str:
     return f", costs {figures.money(sum(map(figures.as_float, costs)))}" if costs and all(costs) else ""
 
 
+def _afterwards(snapshot: Snapshot | None) -> str:
+    """What a command that stops nothing leaves as it is."""
+    state = "trading" if snapshot is None else snapshot.state.replace("_", " ")
+    return "trading goes on" if state == "trading" else f"it stays {state}"
+
+
 def _ask_flatten(snapshot: Snapshot | None) -> tuple[str, ...]:
     return (
         f"close {_exposure(snapshot)}{_cost(snapshot)}",
-        "each at the market, reduce-only; trading goes on afterwards",
+        f"each at the market, reduce-only; {_afterwards(snapshot)}",
     )
 
 
@@ -93,7 +99,7 @@ def _ask_resume(snapshot: Snapshot | None) -> tuple[str, ...]:
 def _ask_retrain(snapshot: Snapshot | None) -> tuple[str, ...]:
     model = snapshot.model.name if snapshot is not None else "the champion"
     return (
-        "train a challenger in the background; trading goes on",
+        f"train a challenger in the background; {_afterwards(snapshot)}",
         f"it replaces {model} only if it wins on bars kept out of it, and in shadow",
     )
 

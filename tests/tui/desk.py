@@ -240,8 +240,8 @@ SNAPSHOT = Snapshot(
     model=ModelView("m-0012-abcd", "m-0012", NOON_MS - 7_200_000, 0.83, "champion"),
     shadow=ShadowView("m-0013-beef", NOON_MS - 7_200_000, 120, 480, 3, 0.31, "m-0012-abcd", 0.12),
     models=(
-        ModelView("m-0012-abcd", "m-0012", NOON_MS - 7_200_000, 0.83, "champion"),
-        ModelView("m-0011-ffee", "m-0011", NOON_MS - 90_000_000, -0.12, "refused: worse in validation"),
+        ModelView("m-0012-abcd", "m-0012", NOON_MS - 7_200_000, 0.83, "champion", "champion"),
+        ModelView("m-0011-ffee", "m-0011", NOON_MS - 90_000_000, -0.12, "replaced by m-0012-abcd", "retired"),
     ),
     loop_lag_ms=3.2,
     order_latency_ms=1.8,

@@ -15,7 +15,7 @@ from aml100.tui.widgets.listing import Listing
     [
         ("y", ["no edge", "52 %", "✗ min_q_gap: gap 0.0112 is under 0.0500", "trend_up", "+0.0312 -0.0041 +0.0427"]),
         ("t", ["PROTECTED", "1234567", "stop_loss", "+3.69", "take_profit", "21m00s"]),
-        ("m", ["epoch 12/500", "0.0700", "champion", "refused: worse in validation", "▲"]),
+        ("m", ["epoch 12/500", "0.0700", "champion", "retired", "▲"]),
         (
             "k",
             [
@@ -31,7 +31,17 @@ from aml100.tui.widgets.listing import Listing
             ],
         ),
         ("e", ["BTC   activeAssetCtx", "0.9 s ago", "1.8 ms", "loop lag      3.2 ms", "synthetic:regimes"]),
-        ("o", ["phase 1 Foundation", "gates honest", "95 % ≥ -0.40", "PROVISIONAL", "day 12.9 of 30", "luck 31 %"]),
+        (
+            "o",
+            [
+                "phase 1 Foundation",
+                "gates honest",
+                "phase ≥ -0.40 (95 %)",
+                "PROVISIONAL",
+                "day 12.9 of 30",
+                "luck 31 %",
+            ],
+        ),
         ("o", ["closed trades", "26 ≥ 100 32 d to go", "cycles 1/3"]),
         ("a", ["feed_stale", "BTC activeAssetCtx is silent", "order_rejected ×3"]),
         ("l", ["bar 59 closed, nothing to do", "INFO"]),

@@ -302,7 +302,7 @@ def closed_lines(view: View, width: int, height: int) -> list[Line]:
         for one in shown
     ]
     lines = table(columns, body, width) if body else [line((" none closed yet", "dim"))]
-    return headed("trades", view, width, lines, line(("net of costs · t shows all", "dim")))
+    return headed("trades", view, width, lines, line(("net of costs · t shows more", "dim")))
 
 
 def move_pct(trade: TradeView) -> float | None:

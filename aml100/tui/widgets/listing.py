@@ -6,6 +6,7 @@ its row, else the row at the top stays at the top; a list that follows its end d
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import ClassVar, Final, NamedTuple, TypeAlias
 
@@ -47,6 +48,18 @@ def narrowed(rows: Sequence[Row], wanted: str) -> list[Row]:
                 found.append(heading)
             found.append(row)
             heading = None
+    return found
+
+
+def distinct(rows: list[Row]) -> list[Row]:
+    """Rows of different keys: what is said twice is told apart by how often it was said before."""
+    if len({row.key for row in rows}) == len(rows):
+        return rows
+    said: Counter[str] = Counter()
+    found = []
+    for row in rows:
+        said[row.key] += 1
+        found.append(row if said[row.key] == 1 else row._replace(key=f"{row.key} #{said[row.key]}"))
     return found
 
 
@@ -103,7 +116,7 @@ class Listing(ScrollView, Inked, can_focus=True):
         """Paint the view; the row being read stays where it is unless it is gone."""
         self._view = view
         width = self.scrollable_content_region.width or self.app.size.width  # keys work before there is a layout
-        rows = self.row_painter(view, width, self.order)
+        rows = distinct(self.row_painter(view, width, self.order))
         if self.wanted:
             none = Row("nothing", line((f" no row with '{self.wanted}'; Esc shows all", "dim")))
             rows = narrowed(rows, self.wanted) or [none]

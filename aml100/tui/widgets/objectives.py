@@ -121,7 +121,9 @@ def objective_details(one: ObjectiveView) -> list[Line]:
     """An objective in words."""
     label, unit = label_of(one.name)
     sign = "at most" if "drawdown" in one.name else "at least"
-    bound = "not known yet" if one.bound is None else f"{figures.number(one.bound)}{unit}, one-sided"
+    bound = (
+        "not known yet" if one.bound is None else f"{figures.number(one.bound)}{unit}, one-sided, over the phase so far"
+    )
     rows = [
         ("objective", label),
         ("value", f"{figures.number(one.value)}{unit}" if one.value is not None else one.note or figures.UNKNOWN),
@@ -129,6 +131,6 @@ def objective_details(one: ObjectiveView) -> list[Line]:
         ("95 % bound", bound),
         ("state", one.state),
         ("note", one.note or "-"),
-        ("window", "the running cycle; evidence counts over all windows of the phase"),
+        ("window", "the running cycle; bound and evidence are of all windows of the phase"),
     ]
     return [line((f"{name:<13}", "dim"), text) for name, text in rows]

@@ -98,7 +98,7 @@ def note_words(one: ObjectiveView) -> str:
 
 
 def objective_line(one: ObjectiveView, width: int, *, fresh: bool = False) -> Line:
-    """`return /month  1.21 ≥ 2 %  95 %: 0.30  ✗ FAIL`, or the note in place of a value that is unknown."""
+    """`return /month  1.21 ≥ 2 %  phase ≥ 0.30 (95 %)  ✗ FAIL`, or the note in place of a value that is unknown."""
     label, unit = label_of(one.name)
     sign = "≤" if "drawdown" in one.name else "≥"
     glyph, role = VERDICTS.get(one.state, ("○", "dim"))
@@ -118,7 +118,7 @@ def objective_line(one: ObjectiveView, width: int, *, fresh: bool = False) -> Li
     head = line(f" {label:<13}", (f"{shown} ", "strong"), (threshold, "dim"))
     if one.bound is not None:
         gap = " " * max(30 - cells(head), 1)
-        left.append((*head, (gap, "text"), (f"95 % {sign} {figures.number(one.bound)}", "dim")))
+        left.append((*head, (gap, "text"), (f"phase {sign} {figures.number(one.bound)} (95 %)", "dim")))
     left.append(head)
     choices = [spread(start, tail, width) for tail in (verdict, short) for start in left if _room(start, tail, width)]
     return first_fit(width, *choices, left[-1])

@@ -48,6 +48,7 @@ REASONS: Final = {
     "series": "no bar follows, so nothing could be filled",
     "q_gap": "the best action hardly beat the next one",
     "halt": "trading was halted or paused",
+    "pause": "entries were paused",
     "stale_data": "a stream was silent or late",
     "late": "the decision came too long after its bar",
     "clock_skew": "our clock and the venue's differ too much",

@@ -39,11 +39,14 @@ def trade_rows(view: View, width: int, order: int) -> list[Row]:
     rows += [Row("gap", ()), section("open orders", view, width, line((str(len(snapshot.open_orders)), "dim")))]
     rows += order_rows("order", snapshot.open_orders, width)
     name, key, reverse = SORTS[order % len(SORTS)]
-    words = line((f"closed, net of fees and funding; {name} (s sorts)", "dim"))
+    shown, closed = len(snapshot.trades), snapshot.performance.trades
+    part = f"the latest {shown} of {closed:,}, " if closed > shown else "closed, "
+    words = line((f"{part}net of fees and funding; {name} (s sorts)", "dim"))
     rows += [Row("gap 2", ()), section("trades", view, width, words)]
     rows += _closed_rows(sorted(snapshot.trades, key=key, reverse=reverse), width)
     if snapshot.recent_orders:
-        rows += [Row("gap 3", ()), section("orders that ended", view, width, line(("newest first", "dim")))]
+        latest = line((f"the latest {len(snapshot.recent_orders)}", "dim"))
+        rows += [Row("gap 3", ()), section("orders that ended", view, width, latest)]
         rows += order_rows("ended", snapshot.recent_orders, width)
     return rows
 

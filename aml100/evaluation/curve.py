@@ -20,7 +20,7 @@ _YEAR_ROOT: Final = math.sqrt(YEAR_DAYS)
 
 
 class SharpeSeen(NamedTuple):
-    """An annualised ratio with its 95 % interval, from its standard error with skew and kurtosis; or why there is none."""
+    """An annualised ratio with its 95 % interval, by its standard error with skew and kurtosis; or why there is none."""
 
     value: float | None = None
     low: float | None = None

@@ -20,7 +20,7 @@ _YEAR_ROOT: Final = math.sqrt(YEAR_DAYS)
 
 
 class SharpeSeen(NamedTuple):
-    """An annualised ratio with its 95 % interval, by its standard error with skew and kurtosis; or why there is none."""
+    """An annualised ratio with its 95 % interval, by its standard error with skew and kurtosis; else why none."""
 
     value: float | None = None
     low: float | None = None
@@ -161,4 +161,5 @@ class LedgerCurve:
         if moments is None:
             return SharpeSeen(note="n/a (no return differs from another)")
         reach = _TWO_SIDED * sharpe_stderr(moments)
-        return SharpeSeen(*((moments.sharpe + off) * _YEAR_ROOT for off in (0.0, -reach, reach)))
+        value, low, high = ((moments.sharpe + off) * _YEAR_ROOT for off in (0.0, -reach, reach))
+        return SharpeSeen(value, low, high)

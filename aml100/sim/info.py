@@ -24,12 +24,17 @@ class Info:
     """Reads the replay; changes nothing. `candle_limit` None serves every closed bar."""
 
     def __init__(
-        self, feed: Feed, addresses: Addresses, status: Callable[[], Mapping[str, Json]], candle_limit: int | None
+        self,
+        feed: Feed,
+        addresses: Addresses,
+        status: Callable[[], Mapping[str, Json]],
+        wall_ms: Callable[[], int],
+        candle_limit: int | None,
     ) -> None:
-        """`status` gives the body of exchangeStatus: its time is the market's now."""
+        """`status` gives the body of exchangeStatus: its time is the market's now; `wall_ms` is the venue's clock."""
         self.feed, self.views = feed, feed.views
         self.replay, self.exchange = feed.replay, feed.replay.exchange
-        self.users = UserInfo(self.views, addresses)
+        self.users = UserInfo(self.views, addresses, wall_ms)
         self._status = status
         self._candle_limit = candle_limit
 

@@ -84,6 +84,9 @@ def _close_pot(
     books: Executions, account: Account, coins: Sequence[Coin], at: Prices, events: list[VenueEvent]
 ) -> None:
     prices = {**books.prices, **at}
+    if books.rules.has_depth:  # whose prices are those of the grid
+        for coin in coins:
+            prices[coin] = _on_grid(books, coin, account.holdings[coin], prices[coin])
     equity = maintenance = notional = ZERO
     is_cross = account.leverage_of(books.instruments[coins[0]]).is_cross
     if is_cross:
@@ -122,6 +125,11 @@ def _market_share(books: Executions, account: Account, coin: Coin, held: Holding
     return abs(held.size)
 
 
+def _on_grid(books: Executions, coin: Coin, held: Holding, price: Decimal) -> Decimal:
+    """A price for closing a position, rounded against it to one that the venue quotes."""
+    return books.instruments[coin].limit_price(price, Side.SELL if held.size > 0 else Side.BUY)
+
+
 def _close_one(
     books: Executions,
     account: Account,
@@ -136,6 +144,8 @@ def _close_one(
     order = Order(Cloid(""), coin, side, OrderKind.EXIT, size, note.mark, True, TimeInForce.IOC, reason="liquidation")
     record = books.record(account, order, books.take_oid(), OrderStatus.RESTING, "open")
     paid = price if note.method == "backstop" else books.worsened(price, side)
+    if books.rules.has_depth and note.method != "backstop":
+        paid = _on_grid(books, coin, held, paid)
     books.book_fill(account, record, side, size, paid, events, is_taker=True, liquidation=note)
     record.remaining = ZERO
     books.close(record, OrderStatus.FILLED, "filled", events)

@@ -117,7 +117,7 @@ class SimServer:
         pace = LockStep if self._embedded else FreeRunning
         self.pace: LockStep | FreeRunning = pace(self.feed, self.clock, self.speed)
         limit = None if self._embedded else LATEST_CANDLES
-        self.info = Info(self.feed, self.addresses, self._status, limit)
+        self.info = Info(self.feed, self.addresses, self._status, self.now_ms, limit)
         app = web.Application(client_max_size=MAX_BODY)
         Routes(self.info, self.feed, self.faults, self.peers, self.act, self.pace).add_routes(app)
         Admin(self.feed, self.faults, self.tape.origin).add_routes(app)

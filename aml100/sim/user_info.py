@@ -22,9 +22,10 @@ Body: TypeAlias = Mapping[str, object]
 class UserInfo:
     """Reads the accounts; changes nothing."""
 
-    def __init__(self, views: Views, addresses: Addresses) -> None:
+    def __init__(self, views: Views, addresses: Addresses, wall_ms: Callable[[], int]) -> None:
         self.views, self.exchange, self.gate = views, views.exchange, views.replay.gate
         self._addresses = addresses
+        self._wall_ms = wall_ms
 
     def _account(self, body: Body) -> Account | None:
         return self.views.account(_user(body))
@@ -94,11 +95,11 @@ class UserInfo:
         return self.views.active_asset(_user(body), coin_in(body, self.exchange.instruments))
 
     def extra_agents(self, body: Body) -> Json:
-        user = _user(body)
+        user, now_ms = _user(body), self._wall_ms()
         return [
             {"name": one.name, "address": address, "validUntil": one.valid_until_ms}
             for address, one in self.gate.agents.items()
-            if one.account == user and one.name
+            if one.account == user and one.name and one.valid_until_ms > now_ms
         ]
 
     def role(self, body: Body) -> Json:

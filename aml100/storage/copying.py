@@ -1,7 +1,9 @@
-"""A copy of a state, whole and in files: the rows as one state.db, and the archives of recorded inputs beside it.
+"""A copy of a state, whole and in files: the rows as one state.db, and beside it the archives of recorded inputs and
+the memory of an embedded venue.
 
 The rows are copied first. A day that moves into an archive meanwhile is then in both, and whoever reads takes each row
-once; the other way round it could be in neither.
+once; the other way round it could be in neither. The venue may have moved on meanwhile, as any venue does while an
+engine is away; one that knew less than the journal could not be continued.
 """
 
 from __future__ import annotations
@@ -26,9 +28,10 @@ _BLOCK: Final = 1_000
 
 
 def backup(path: Path, target: Path) -> None:
-    """A consistent copy, also while an engine writes: `target`, a state.db, and `target.inputs/` where there are any.
+    """A consistent copy, also while an engine writes: `target`, a state.db, with `target.inputs/` and `target.venue`
+    where there are any.
 
-    Both names follow the state's own rule, so that `--state target` is the restored state.
+    The names follow the state's own rule, so that `--state target` is the restored state.
 
     Raises:
         StateError: `path` is no sound state.
@@ -37,7 +40,7 @@ def backup(path: Path, target: Path) -> None:
     store = store_of(path)
     if store.version() == 0:
         raise StateError(f"{store}: no state here; allowed: one that `run` has made")
-    for one in (target, archive_folder(target)):
+    for one in (target, archive_folder(target), venue_file(target)):
         if one.exists():
             raise UsageError(f"{one}: exists; allowed: a new name")
     part = target.with_name(f"{target.name}.part")
@@ -47,12 +50,14 @@ def backup(path: Path, target: Path) -> None:
             copy_rows(store, copy)
             copy.execute("PRAGMA journal_mode = DELETE")
         _copy_archives(archive_folder(path), archive_folder(target))
+        _copy_venue(venue_file(path), venue_file(target))
         _sync(part)
         part.replace(target)
         _sync(target.parent)
     except (OSError, sqlite3.Error) as error:
         part.unlink(missing_ok=True)
         shutil.rmtree(archive_folder(target), ignore_errors=True)
+        venue_file(target).unlink(missing_ok=True)
         raise UsageError(f"{target}: cannot be written ({error})") from None
 
 
@@ -86,6 +91,24 @@ def _copy_archives(source: Path, target: Path) -> None:
     target.mkdir(mode=0o700)
     for path in sorted(source.glob("*.parquet")):
         _sync(Path(shutil.copy2(path, target / path.name)))
+    _sync(target)
+
+
+def venue_file(state: Path) -> Path:
+    """Where the embedded venue of a state.db keeps its accounts."""
+    return state.with_name(f"{state.name}.venue")
+
+
+def _copy_venue(source: Path, target: Path) -> None:
+    if not source.exists():
+        return
+    os.close(os.open(target, os.O_CREAT | os.O_RDWR, 0o600))
+    with (
+        closing(sqlite3.connect(f"{source.resolve().as_uri()}?mode=ro", uri=True)) as there,
+        closing(sqlite3.connect(target, isolation_level=None)) as copy,
+    ):
+        there.backup(copy)
+        copy.execute("PRAGMA journal_mode = DELETE")
     _sync(target)
 
 

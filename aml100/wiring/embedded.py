@@ -30,6 +30,7 @@ from aml100.sim.staging import (
     warmup_for,
 )
 from aml100.sim.store import VenueStore
+from aml100.storage.copying import venue_file
 from aml100.storage.database import Database
 from aml100.venue.budget import ActionBudget, IpBudget
 from aml100.venue.rest import VenueRest
@@ -106,9 +107,7 @@ def _embedded_server(plan: RunPlan, tape: Tape, warmup_bars: int, instruments: M
         deposit=params.backtest.initial_equity,
         speed=plan.speed,
         warmup_bars=warmup_bars,
-        store=VenueStore(
-            plan.state.with_name(plan.state.name + ".venue"), f"{tape.identity}|seed {plan.seed}|warm-up {warmup_bars}"
-        ),
+        store=VenueStore(venue_file(plan.state), f"{tape.identity}|seed {plan.seed}|warm-up {warmup_bars}"),
         faults=plan.faults,
         seed=plan.seed,
     )

@@ -21,6 +21,7 @@ from aml100.domain.orders import Action
 from aml100.domain.units import Coin
 from aml100.storage.database import Database
 from aml100.storage.entries import HaltLatched
+from aml100.storage.reader import StateReader
 
 BAR = 1_751_241_600_000
 
@@ -103,6 +104,23 @@ def test_backup_copies_and_never_overwrites(state: Path, tmp_path: Path) -> None
     before = copy.read_bytes()
     assert main(["backup", str(copy), "--state", str(state)]) == 2
     assert copy.read_bytes() == before
+
+
+def test_a_backup_goes_on_where_the_embedded_venue_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fresh venue would know nothing of the position that the journal has: exits and stops only, for good."""
+    monkeypatch.chdir(tmp_path)
+    run = ["run", "--no-tui", "--policy", "buy-and-hold", "--speed", "100000", "--warmup-bars", "400"]
+    assert main([*run, "--state", "s.db", "--duration", "2s"]) == 0
+    assert main(["backup", "copy.db", "--state", "s.db"]) == 0
+    assert (tmp_path / "copy.db.venue").is_file()
+    with StateReader.read(tmp_path / "copy.db") as copied:
+        bars, fills = len(copied.equity_curve()), len(copied.fills())
+    assert fills
+    assert main([*run, "--state", "copy.db", "--duration", "2s"]) == 0
+    with StateReader.read(tmp_path / "copy.db") as went_on:
+        assert len(went_on.equity_curve()) > bars
+        assert not [line for line in went_on.event_lines() if "manage_only" in line]
+    assert main(["verify", "--state", "copy.db"]) == 0
 
 
 # --- doctor ---------------------------------------------------------------------------------------------------------

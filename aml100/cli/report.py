@@ -153,6 +153,11 @@ def _moments(reader: StateReader, from_ms: int, to_ms: int) -> list[Moment]:
         when = training.market_ms or 0
         words = f"{training.id} ({training.cause}), seed {training.seed}, {training.epoch} epochs: {training.state}"
         found.append(Moment(when, "training", words + (f", {training.reason}" if training.reason else "")))
+    for record in reader.fills(from_ms, to_ms):
+        fill = record.fill
+        if fill.is_liquidation:
+            words = f"{fill.coin}: the venue closed {decimal_text(fill.size)} at {decimal_text(fill.price)}"
+            found.append(Moment(fill.time_ms, "liquidation", words))
     last = ""
     for check in reader.checks():
         if check.status != last:

@@ -289,9 +289,11 @@ class StartedEngine:
 
     def trouble(self) -> str | None:
         """Why it does not answer, in words."""
+        from aml100.tui.source import STARTS
+
         code = self._child.poll()
         if code is None:
-            return f"the engine starts, pid {self._child.pid}, {time.monotonic() - self._started_s:.0f} s"
+            return f"{STARTS}, pid {self._child.pid}, {time.monotonic() - self._started_s:.0f} s"
         if code <= 0:
             return "the engine was stopped" if code == 0 else f"the engine was ended by {_signal_name(-code)}"
         return f"the engine ended with {code}: {_last_line(self._log, self._begin)}"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from aml100.domain.clock import wall_ms
+from aml100.tui.figures import moment
 from aml100.tui.operating import Operating
 from aml100.tui.screens.base import ConsoleScreen
 from aml100.tui.source import NotDelivered
@@ -81,6 +82,11 @@ class Looking(Operating):
         def chosen(at_ms: int | None) -> None:
             if at_ms is not None:
                 scrubber.go(at_ms)
+                place = scrubber.where()
+                if place is not None and not place.first_ms <= at_ms <= place.last_ms:
+                    self.say(
+                        f"kept from {moment(place.first_ms)} to {moment(place.last_ms)}: this is the nearest frame"
+                    )
                 self.tick()
 
         from aml100.tui.widgets.dialogs import Moment

@@ -19,6 +19,8 @@ from aml100.domain.clock import Clock
 from aml100.domain.errors import AmlError
 from aml100.tui.view import Link, LinkState
 
+STARTS: Final = "the engine starts"
+"""What is said of an engine's process before it has been heard of begins so."""
 STALE_AFTER_S: Final = 3.0
 RECONNECT_S: Final = 0.5
 
@@ -116,7 +118,9 @@ class EngineSource:
         if self._connection is None:
             state = LinkState.CONNECTING if self.latest is None else LinkState.OFFLINE
             trouble = self._engine_trouble()
-            detail = (trouble if trouble != self._old_trouble else None) or self._farewell or self._detail
+            if trouble == self._old_trouble or (self.latest is not None and trouble and trouble.startswith(STARTS)):
+                trouble = None  # it is not dead yet, and this console has known it alive: it does not start, it ends
+            detail = trouble or self._farewell or self._detail
             return Link(state, age_s, detail, self._controller)
         silent_s = now_s - max(self._connected_s, self._arrived_s or 0.0)
         if silent_s > self._stale_after_s:

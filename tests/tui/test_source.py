@@ -191,9 +191,11 @@ async def test_trouble_of_an_engine_is_not_told_of_the_next_one(
     task = asyncio.create_task(source.run())
     engine.outbox.put_nowait(SNAPSHOT)
     await turns()
-    trouble[0], engine.present = "the engine was ended by SIGKILL", False
+    trouble[0], engine.present = "the engine starts, pid 7, 9 s", False
     engine.outbox.put_nowait(None)
     await turns(50)
+    assert "starts" not in source.link().detail, "it is on its way out"
+    trouble[0] = "the engine was ended by SIGKILL"
     assert source.link().detail == "the engine was ended by SIGKILL"
     engine.present = True
     engine.outbox.put_nowait(SNAPSHOT)

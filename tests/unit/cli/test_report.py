@@ -11,7 +11,8 @@ import pytest
 
 from aml100.cli.main import main
 from aml100.config.loading import load_settings
-from aml100.domain.events import EquityMarked, LedgerPosted
+from aml100.domain.events import EquityMarked, FillRecorded, LedgerPosted
+from aml100.domain.orders import Fill, Side
 from aml100.domain.units import DAY_MS, Coin
 from aml100.storage.database import Database
 from aml100.storage.entries import Cycle, ModelEvent, ParameterVersion, PhaseStep, Run
@@ -76,6 +77,18 @@ def test_the_page_says_what_was_earned_on_bars_that_the_model_was_made_from(
     page = out.read_text()
     for words in ("(realised, <b>in sample</b>)", "m-two: made from the bars", "what was earned there is no evidence"):
         assert words in page
+
+
+def test_a_liquidation_stands_in_the_story(state: Path, tmp_path: Path) -> None:
+    forced = Fill(
+        Coin("BTC"), Side.SELL, Decimal(55_613), Decimal("0.1"), Decimal(0), FIRST_MS + 9, 1, 2, None, True, True
+    )
+    with Database.open(state, "NORMAL", "sim", "0x" + "ab" * 20, "venue") as database:
+        database.journal([FillRecorded(forced, None, "liquidation", Decimal(-9_000), Decimal(0))]).result()
+    assert main(["report", "--state", str(state), "--out", str(tmp_path / "r.html")]) == 0
+    page = (tmp_path / "r.html").read_text()
+    assert "liquidation" in page
+    assert "BTC: the venue closed 0.1 at 55613" in page
 
 
 def test_an_unknown_run_is_named(state: Path, capsys: pytest.CaptureFixture[str]) -> None:

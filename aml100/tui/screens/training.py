@@ -110,7 +110,8 @@ def contest_lines(view: View, width: int, _height: int) -> list[Line]:
     shadow = snapshot.shadow
     if shadow is None:
         next_ms = snapshot.training.next_ms
-        wait = f"; next training {figures.moment(next_ms)}" if next_ms is not None else ""
+        when = "" if next_ms is None else "due" if next_ms <= snapshot.time_ms else figures.moment(next_ms)
+        wait = f"; next training {when}" if when else ""
         body = [line((f" no challenger in shadow{wait}", "dim"))]
         note = line((snapshot.model.name, "strong"))
     else:

@@ -82,12 +82,25 @@ def resume(options: EngineOptions) -> int:
     from aml100.storage.reader import StateReader
 
     with StateReader.read(options.state) as reader:
-        runs = reader.runs()
+        runs, kept = reader.runs(), reader.load_core_state()
     last = {"venue": runs[-1].venue, "execution": runs[-1].execution} if runs else {"venue": "sim"}
     confirm(options.command, options.yes, last)
     was_halted = clear_halt_latch(options.state, operator(), wall_ms())
     text = f"halt cleared in {options.state}" if was_halted else f"{options.state} was not halted"
-    return _finish(Answer(id=0, ok=True, text=text, data={"halted": False, "was_halted": was_halted}), options)
+    stays = "" if was_halted or kept is None else _still_paused(kept)
+    text += f", but {stays}: resume it while an engine runs" if stays else ""
+    data = {"halted": False, "was_halted": was_halted}
+    return _finish(Answer(id=0, ok=not stays, text=text, exit_code=1 if stays else 0, data=data), options)
+
+
+def _still_paused(kept: bytes) -> str:
+    """What, besides a halt, an engine on this state will go on to keep entries back for; "" where nothing does."""
+    from aml100.trading.state import decode_state
+
+    state = decode_state(kept)
+    if state.paused_by:
+        return f"entries are paused by {state.paused_by}"
+    return "the circuit breaker pauses it" if state.risk.breaker_until_ms else ""
 
 
 def attach(options: ConsoleOptions) -> int:

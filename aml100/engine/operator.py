@@ -376,12 +376,14 @@ def _status_line(data: dict[str, Any]) -> str:
     why = f" ({data['state_reason']})" if data["state_reason"] else ""
     made = sum((Decimal(one["unrealised"]) for one in positions), ZERO)
     naked = [one["coin"] for one in positions if not one["protected"]]
+    refused = any(one["guard"] == "rejects_in_row" and one["state"] == "tripped" for one in data["risk"])
     words = [
         f"{data['mode']} {data['state'].upper().replace('_', ' ')}{why}",
         f"equity {Decimal(data['equity']):,.2f} USD",
         f"drawdown {data['drawdown_pct']:.2f} %",
         f"positions {len(positions)}" + (f" ({made:+,.2f} USD unrealised)" if positions else ""),
         *([f"NAKED {' '.join(naked)}"] if naked else []),
+        *(["NO ENTRIES: refused too often in a row, until a resume"] if refused else []),
         f"phase {phase['name']} {phase['cycles_done']}/{phase['cycles_required']}",
     ]
     return "  ".join(words)

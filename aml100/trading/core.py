@@ -421,7 +421,9 @@ class TradingCore:
                 over: list[Effect] = []
                 if not command.by.startswith(BY_ENGINE):  # which ends a pause of its own
                     if self.risk.state.rejects_in_row:
-                        over = [RiskChanged(REJECTS, "ok", "the count begins anew", now_ms)]
+                        over.append(RiskChanged(REJECTS, "ok", "the count begins anew", now_ms))
+                    if self.risk.state.breaker_until_ms:
+                        over.append(RiskChanged("circuit_breaker", "ok", f"resumed by {command.by}", now_ms))
                     self.risk.resume(self.ledger.equity())
                 self.state.paused_by = ""
                 return [self.set_state(TradingState.TRADING, "", now_ms), *over, *self.standing.settle(now_ms)]

@@ -14,8 +14,10 @@ from aml100.cli import operate
 from aml100.cli.main import main
 from aml100.control.protocol import Answer
 from aml100.domain.errors import AmlError
+from aml100.domain.units import Coin
 from aml100.storage.database import Database
-from aml100.storage.entries import HaltLatched
+from aml100.storage.entries import HaltLatched, Run
+from aml100.trading.state import CoreState, encode_state
 
 POSITIONS = [{"coin": "BTC", "size": "0.01", "mark": "30000"}, {"coin": "ETH", "size": "-0.1", "mark": "1120"}]
 
@@ -217,6 +219,20 @@ def test_resume_is_refused_while_the_halt_file_is_there(
     assert main(["resume", "--state", str(tmp_path / "s.db")]) == 3
     assert str(tmp_path / "HALT") in capsys.readouterr().err
     assert engine.done == []
+
+
+def test_resume_without_an_engine_says_what_it_does_not_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The next engine would still be paused, and whoever scripts the two would never know."""
+    FakeEngine(is_running=False).install(monkeypatch)
+    path = tmp_path / "s.db"
+    kept = CoreState(paused_by="cli:ann")
+    with Database.open(path, "NORMAL", "sim", "", "venue") as database:
+        database.start_run(Run("r", 1, "sim", "venue", (Coin("BTC"),), "made", "flat", 1, 1))
+        database.journal([], encode_state(kept)).result()
+    assert main(["resume", "--state", str(path)]) == 1
+    assert "was not halted, but entries are paused by cli:ann: resume it while" in "".join(capsys.readouterr())
 
 
 def test_resume_without_an_engine_clears_the_latch_of_the_file(

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from aml100.domain.events import BarsClosed, Command, CommandName, ConcernChanged, Decision, Tick, TradingState
+from aml100.domain.events import (
+    BarsClosed,
+    Command,
+    CommandName,
+    ConcernChanged,
+    Decision,
+    RiskChanged,
+    Tick,
+    TradingState,
+)
 from aml100.domain.orders import Action, OrderKind, OrderStatus
 from aml100.domain.units import Coin
 from tests.harness import BTC, QUIET_BARS
@@ -130,6 +139,14 @@ def test_the_breaker_does_not_end_a_pause_of_somebody_else(paused_first: bool) -
     assert stage.core.risk.state.breaker_until_ms == 0
     tell(stage, CommandName.RESUME)
     assert stage.core.state.trading is TradingState.TRADING
+
+
+def test_a_resume_tells_that_the_breaker_is_over() -> None:
+    """As the end of its own pause does: who follows the guards by their events would see it tripped for good."""
+    stage = tripped(paused_first=False)
+    effects = stage.core.process(Command(CommandName.RESUME, "cli:ann", stage.core.state.now_ms))
+    told = [(one.guard, one.state) for one in effects if isinstance(one, RiskChanged)]
+    assert told == [("circuit_breaker", "ok")]
 
 
 def test_d20_the_breakers_pause_ends_in_what_is_in_doubt() -> None:
